@@ -1,0 +1,329 @@
+//! Between a command (bpsh, bpstat, bpctl) and ghostd, over the Unix socket.
+//!
+//! A launch:
+//! ```text
+//! bpsh                                   ghostd
+//!   Hello            ->
+//!                    <-  Hello
+//!   Launch           ->                                      refused as a whole: Refused, end
+//!                    <-  Launched (+ pin descriptor)         ranks that cannot start carry their reason
+//!   clones a ghost for every other rank; each reads the pin
+//!                    <-  Started | StartFailed   per rank
+//!   Data stdin, Ack  <-> Data stdout/stderr, Ack, StdinGone
+//!                    <-  Ended                   per rank, as soon as it is dead; output follows until each stream's end of file
+//!   closes
+//! ```
+//! When the connection ends before the last `Ended`, ghostd ends the launch: what it started dies by SIGKILL.
+
+use crate::control::direction;
+use crate::launch::ProgramSpec;
+use crate::status::Usage;
+
+direction!(ToMasterEnvelope, ClientToMaster, "ClientToMaster", "1, 2, 3, 4, 5, 6, 7, 8");
+direction!(ToClientEnvelope, MasterToClient, "MasterToClient", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11");
+
+/// What a command may say to ghostd.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum ClientToMaster {
+    #[prost(message, tag = "1")]
+    Hello(Hello),
+    #[prost(message, tag = "2")]
+    Launch(Launch),
+    /// Output of a rank has been written out up to here: more may follow.
+    #[prost(message, tag = "3")]
+    Ack(Ack),
+    /// The reader of a rank's output is gone: its writer gets EPIPE.
+    #[prost(message, tag = "4")]
+    CloseStream(CloseStream),
+    /// A rank's ghost could not be created here: the rank is not started.
+    #[prost(message, tag = "5")]
+    NoGhost(NoGhost),
+    #[prost(message, tag = "6")]
+    Nodes(NodesRequest),
+    #[prost(message, tag = "7")]
+    Processes(ProcessesRequest),
+    #[prost(message, tag = "8")]
+    Admin(AdminRequest),
+}
+
+/// What ghostd may say to a command.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum MasterToClient {
+    #[prost(message, tag = "1")]
+    Hello(Hello),
+    /// The request as a whole is refused; nothing was started. The connection ends.
+    #[prost(message, tag = "2")]
+    Refused(Refused),
+    /// Sent together with one descriptor (SCM_RIGHTS): the pin file of this launch.
+    #[prost(message, tag = "3")]
+    Launched(Launched),
+    #[prost(message, tag = "4")]
+    Started(Started),
+    #[prost(message, tag = "5")]
+    StartFailed(StartFailed),
+    /// A rank's stdin has been taken by its program up to here.
+    #[prost(message, tag = "6")]
+    Ack(Ack),
+    /// A rank reads no more: it is no longer waited for.
+    #[prost(message, tag = "7")]
+    StdinGone(StdinGone),
+    #[prost(message, tag = "8")]
+    Ended(Ended),
+    #[prost(message, tag = "9")]
+    Nodes(NodesReply),
+    #[prost(message, tag = "10")]
+    Processes(ProcessesReply),
+    #[prost(message, tag = "11")]
+    Admin(AdminReply),
+}
+
+/// First message in both directions.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Hello {
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// Features by name that the sender has beyond version 1; both use what both have.
+    #[prost(string, repeated, tag = "2")]
+    pub features: Vec<String>,
+    /// The sender's name and release for the log, as `bpsh 0.1.0`.
+    #[prost(string, tag = "3")]
+    pub program: String,
+}
+
+/// "Start this program on these nodes."
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Launch {
+    /// A node list as the user typed it (`0,2-3`, `up`); resolved by ghostd, which knows the nodes. A node that stands
+    /// twice runs two ranks.
+    #[prost(string, tag = "1")]
+    pub nodes: String,
+    #[prost(message, optional, tag = "2")]
+    pub program: Option<ProgramSpec>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Launched {
+    #[prost(fixed64, tag = "1")]
+    pub launch: u64,
+    /// One entry a rank, in order of rank.
+    #[prost(message, repeated, tag = "2")]
+    pub ranks: Vec<RankPlan>,
+    /// At most this many bytes of a stream lie beyond its acknowledged offset.
+    #[prost(uint32, tag = "3")]
+    pub window: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct RankPlan {
+    #[prost(sint32, tag = "1")]
+    pub node: i32,
+    /// Not empty: this rank does not start, for this reason (`down`, `Operation not permitted`).
+    #[prost(string, tag = "2")]
+    pub reason: String,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Started {
+    #[prost(uint32, tag = "1")]
+    pub rank: u32,
+    /// The process's number on the node; equal to the ghost's unless that number was taken.
+    #[prost(uint32, tag = "2")]
+    pub pid: u32,
+    /// Not 0: the working directory could not be entered there (this errno), the program runs in `/`.
+    #[prost(uint32, tag = "3")]
+    pub cwd_errno: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct StartFailed {
+    #[prost(uint32, tag = "1")]
+    pub rank: u32,
+    #[prost(enumeration = "StartStage", tag = "2")]
+    pub stage: i32,
+    /// Why, as errno(3); 0 if `text` says it all.
+    #[prost(uint32, tag = "3")]
+    pub errno: u32,
+    #[prost(string, tag = "4")]
+    pub text: String,
+}
+
+/// How far a start came before it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum StartStage {
+    /// The node could not be asked, or not any more.
+    Reach = 0,
+    /// No process could be made (EAGAIN: limits of the user there).
+    Create = 1,
+    /// The process could not become what it must be (credentials, descriptors).
+    Prepare = 2,
+    /// The program could not be executed: the shell's 127 for ENOENT, 126 otherwise.
+    Exec = 3,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Ack {
+    #[prost(uint32, tag = "1")]
+    pub rank: u32,
+    #[prost(uint32, tag = "2")]
+    pub fd: u32,
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct CloseStream {
+    #[prost(uint32, tag = "1")]
+    pub rank: u32,
+    #[prost(uint32, tag = "2")]
+    pub fd: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct NoGhost {
+    #[prost(uint32, tag = "1")]
+    pub rank: u32,
+    #[prost(uint32, tag = "2")]
+    pub errno: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct StdinGone {
+    #[prost(uint32, tag = "1")]
+    pub rank: u32,
+}
+
+/// A rank's process is dead and its ghost has its answer: it can be waited for. Output may still follow: each output stream
+/// that is forwarded ends with a data frame that carries the end-of-file flag.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Ended {
+    #[prost(uint32, tag = "1")]
+    pub rank: u32,
+    /// wait(2)'s status word.
+    #[prost(sint32, tag = "2")]
+    pub status: i32,
+    /// The node was lost: the status is a verdict (SIGKILL), not an observation.
+    #[prost(bool, tag = "3")]
+    pub lost: bool,
+    #[prost(message, optional, tag = "4")]
+    pub usage: Option<Usage>,
+}
+
+/// Why a request was refused.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Refused {
+    /// For people: what is wrong, and the way out.
+    #[prost(string, tag = "1")]
+    pub text: String,
+    /// Position in the node list, in characters from 0, when the list is what is wrong.
+    #[prost(uint32, optional, tag = "2")]
+    pub position: Option<u32>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct NodesRequest {
+    /// A node list; empty means all.
+    #[prost(string, tag = "1")]
+    pub nodes: String,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct NodesReply {
+    #[prost(message, repeated, tag = "1")]
+    pub nodes: Vec<NodeInfo>,
+}
+
+/// A node as everybody may know it.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct NodeInfo {
+    #[prost(sint32, tag = "1")]
+    pub node: i32,
+    /// `up`, `down`, ….
+    #[prost(string, tag = "2")]
+    pub status: String,
+    /// Permission bits, as of a file: the execute bits count.
+    #[prost(uint32, tag = "3")]
+    pub mode: u32,
+    #[prost(uint32, tag = "4")]
+    pub uid: u32,
+    #[prost(uint32, tag = "5")]
+    pub gid: u32,
+    /// IP address without port; empty if it never connected.
+    #[prost(string, tag = "6")]
+    pub address: String,
+    #[prost(string, tag = "7")]
+    pub hostname: String,
+    /// Why it is not up; empty if it is.
+    #[prost(string, tag = "8")]
+    pub reason: String,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ProcessesRequest {}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ProcessesReply {
+    #[prost(message, repeated, tag = "1")]
+    pub processes: Vec<ProcessInfo>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ProcessInfo {
+    /// The ghost's number here.
+    #[prost(uint32, tag = "1")]
+    pub pid: u32,
+    #[prost(sint32, tag = "2")]
+    pub node: i32,
+    /// The process's number there, 0 if it has not started yet.
+    #[prost(uint32, tag = "3")]
+    pub node_pid: u32,
+    #[prost(uint32, tag = "4")]
+    pub uid: u32,
+}
+
+/// Administration: for root (and, where it says so, for everybody).
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct AdminRequest {
+    #[prost(oneof = "Admin", tags = "1, 2, 3, 4, 5")]
+    pub admin: Option<Admin>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Oneof)]
+pub enum Admin {
+    #[prost(message, tag = "1")]
+    Token(TokenRequest),
+    #[prost(message, tag = "2")]
+    AddNodes(NodeRequest),
+    #[prost(message, tag = "3")]
+    RemoveNodes(NodeRequest),
+    #[prost(message, tag = "4")]
+    RevokeNodes(NodeRequest),
+    #[prost(message, tag = "5")]
+    ReplaceNodes(NodeRequest),
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct TokenRequest {
+    /// Node list the token is good for; empty: any.
+    #[prost(string, tag = "1")]
+    pub nodes: String,
+    /// How often; 0 means once for every node of the list, or once if the list is empty.
+    #[prost(uint32, tag = "2")]
+    pub uses: u32,
+    /// Seconds until it is void; 0 means the default of an hour.
+    #[prost(uint64, tag = "3")]
+    pub expires_s: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct NodeRequest {
+    #[prost(string, tag = "1")]
+    pub nodes: String,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct AdminReply {
+    /// Lines for stdout (a token, what was done).
+    #[prost(string, repeated, tag = "1")]
+    pub lines: Vec<String>,
+}

@@ -1,0 +1,258 @@
+//! Frames: how messages and bulk data are laid out on a byte stream.
+//!
+//! ```text
+//! 0        4     5         8                     8+length
+//! +--------+-----+---------+---------------------+
+//! | length | kind| 0 0 0   | body                |      length: of the body, u32, little endian
+//! +--------+-----+---------+---------------------+
+//! kind 0: control, the body is a Protocol Buffers message
+//! kind 1: data:
+//! 8        16       24   25     32
+//! +--------+--------+----+------+----------------+
+//! | id     | offset | fd | flags| bytes          |      id: process (rank on the client link); flags bit 0: end of file
+//! +--------+--------+----+------+----------------+
+//! ```
+//! A frame of another kind is skipped: a later version may add one. The three spare bytes and unknown flags are ignored.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+/// Bytes before a frame's body.
+pub const HEADER: usize = 8;
+/// Bytes of a data frame's own header, within its body.
+pub const DATA_HEADER: usize = 24;
+/// The largest number of stream bytes in one data frame.
+pub const MAX_DATA: usize = 128 * 1024;
+/// The largest control message between peers that know each other: room for a command line and environment at Linux's
+/// limit (`ARG_MAX` of 6 MiB with an 8 MiB stack: `_STK_LIM / 4 * 3`, fs/exec.c `bprm_stack_limits`), and some.
+pub const MAX_CONTROL: usize = 8 * 1024 * 1024;
+/// The largest control message of a peer that has not shown who it is.
+pub const MAX_CONTROL_STRANGER: usize = 64 * 1024;
+
+/// Broadcast to every rank, as the `id` of a client's stdin frame.
+pub const ALL_RANKS: u64 = u64::MAX;
+
+pub(crate) const KIND_CONTROL: u8 = 0;
+const KIND_DATA: u8 = 1;
+const FLAG_EOF: u8 = 1;
+
+/// A piece of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Data {
+    /// The process ([`crate::ids::ProcId`]) on a node's link, the rank on a client's.
+    pub id: u64,
+    /// Position of the first byte in the stream.
+    pub offset: u64,
+    /// Descriptor number in the process: 0, 1 or 2.
+    pub fd: u8,
+    /// The stream ends after these bytes.
+    pub eof: bool,
+    pub bytes: Bytes,
+}
+
+impl Data {
+    /// Appends the frame's header (both of them); the caller appends `bytes` itself or sends them from where they are.
+    pub fn put_head(&self, out: &mut BytesMut) {
+        out.reserve(HEADER + DATA_HEADER);
+        put_header(KIND_DATA, DATA_HEADER + self.bytes.len(), out);
+        out.put_u64_le(self.id);
+        out.put_u64_le(self.offset);
+        out.put_u8(self.fd);
+        out.put_u8(if self.eof { FLAG_EOF } else { 0 });
+        out.put_bytes(0, 6);
+    }
+
+    /// Appends the whole frame.
+    pub fn encode(&self, out: &mut BytesMut) {
+        self.put_head(out);
+        out.extend_from_slice(&self.bytes);
+    }
+}
+
+/// A frame as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// The body of a control message; see [`crate::Control::decode_body`].
+    Control(Bytes),
+    Data(Data),
+}
+
+/// Why a byte stream cannot be read on: the peer is broken or hostile, the connection is to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    #[error("a frame of kind {kind} with {length} bytes is larger than the {limit} bytes allowed")]
+    TooLarge { kind: u8, length: usize, limit: usize },
+    #[error("a data frame of {0} bytes has no room for its header")]
+    ShortData(usize),
+    #[error("a data frame names descriptor {0}")]
+    BadDescriptor(u8),
+    #[error("a data frame's offset {0} is beyond any stream")]
+    BadOffset(u64),
+}
+
+/// Takes frames from the front of a buffer of received bytes.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    max_control: usize,
+    /// Bytes of a frame of unknown kind that are still to be thrown away.
+    skip: usize,
+}
+
+impl Decoder {
+    /// A decoder that refuses control frames of more than `max_control` bytes.
+    pub const fn new(max_control: usize) -> Decoder {
+        Decoder { max_control, skip: 0 }
+    }
+
+    /// Changes the limit, once the peer has shown who it is.
+    pub fn set_max_control(&mut self, max_control: usize) {
+        self.max_control = max_control;
+    }
+
+    /// The next whole frame, `Ok(None)` if more bytes are needed.
+    ///
+    /// # Errors
+    /// See [`FrameError`]; found in the header, before memory is set aside for the body.
+    pub fn next(&mut self, input: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
+        loop {
+            if self.skip > 0 {
+                let n = self.skip.min(input.len());
+                input.advance(n);
+                self.skip -= n;
+                if self.skip > 0 {
+                    return Ok(None);
+                }
+            }
+            let Some((length, kind)) = peek_header(input) else {
+                return Ok(None);
+            };
+            let limit = if kind == KIND_DATA { DATA_HEADER + MAX_DATA } else { self.max_control };
+            if length > limit {
+                return Err(FrameError::TooLarge { kind, length, limit });
+            }
+            if kind != KIND_CONTROL && kind != KIND_DATA {
+                input.advance(HEADER);
+                self.skip = length;
+                continue;
+            }
+            if kind == KIND_DATA && length < DATA_HEADER {
+                return Err(FrameError::ShortData(length));
+            }
+            if input.len() < HEADER + length {
+                input.reserve(HEADER + length - input.len());
+                return Ok(None);
+            }
+            input.advance(HEADER);
+            let body = input.split_to(length).freeze();
+            return Ok(Some(if kind == KIND_CONTROL { Frame::Control(body) } else { Frame::Data(parse_data(body)?) }));
+        }
+    }
+}
+
+pub(crate) fn put_header(kind: u8, length: usize, out: &mut BytesMut) {
+    out.put_u32_le(u32::try_from(length).unwrap_or(u32::MAX));
+    out.put_u8(kind);
+    out.put_bytes(0, HEADER - 5);
+}
+
+fn peek_header(input: &BytesMut) -> Option<(usize, u8)> {
+    let header: [u8; HEADER] = input.get(..HEADER)?.try_into().ok()?;
+    let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
+    Some((length as usize, header[4]))
+}
+
+fn parse_data(mut body: Bytes) -> Result<Data, FrameError> {
+    let id = body.get_u64_le();
+    let offset = body.get_u64_le();
+    let fd = body.get_u8();
+    let flags = body.get_u8();
+    body.advance(6);
+    if fd > 2 {
+        return Err(FrameError::BadDescriptor(fd));
+    }
+    if offset > i64::MAX as u64 {
+        return Err(FrameError::BadOffset(offset));
+    }
+    Ok(Data { id, offset, fd, eof: flags & FLAG_EOF != 0, bytes: body })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn data(id: u64, offset: u64, bytes: &[u8], eof: bool) -> Data {
+        Data { id, offset, fd: 1, eof, bytes: Bytes::copy_from_slice(bytes) }
+    }
+
+    #[test]
+    fn a_data_frame_has_the_documented_bytes() {
+        let mut out = BytesMut::new();
+        data(0x0102, 0x0a0b, b"hey", true).encode(&mut out);
+        assert_eq!(
+            out.as_ref(),
+            [
+                27, 0, 0, 0, 1, 0, 0, 0, // header
+                2, 1, 0, 0, 0, 0, 0, 0, // id
+                0x0b, 0x0a, 0, 0, 0, 0, 0, 0, // offset
+                1, 1, 0, 0, 0, 0, 0, 0, // fd, flags
+                b'h', b'e', b'y'
+            ]
+        );
+    }
+
+    #[test]
+    fn a_frame_of_unknown_kind_is_skipped() {
+        let mut input = BytesMut::new();
+        put_header(77, 5, &mut input);
+        input.extend_from_slice(b"12345");
+        data(1, 0, b"x", false).encode(&mut input);
+        assert_eq!(Decoder::new(64).next(&mut input), Ok(Some(Frame::Data(data(1, 0, b"x", false)))));
+    }
+
+    #[test]
+    fn limits_are_found_in_the_header_alone() {
+        for (kind, length, ok) in [
+            (0u8, 64usize, true),
+            (0, 65, false),
+            (1, DATA_HEADER + MAX_DATA, true),
+            (1, DATA_HEADER + MAX_DATA + 1, false),
+            (9, 65, false),
+        ] {
+            let mut input = BytesMut::new();
+            put_header(kind, length, &mut input);
+            let result = Decoder::new(64).next(&mut input);
+            assert_eq!(result.is_ok(), ok, "kind {kind} length {length}: {result:?}");
+        }
+        let mut input = BytesMut::new();
+        put_header(1, 23, &mut input);
+        assert_eq!(Decoder::new(64).next(&mut input), Err(FrameError::ShortData(23)));
+    }
+
+    proptest! {
+        #[test]
+        fn frames_survive_any_cutting(pieces in prop::collection::vec((any::<u64>(), 0..1u64 << 62, prop::collection::vec(any::<u8>(), 0..300), any::<bool>()), 0..20), cut in 1usize..50) {
+            let frames: Vec<Data> = pieces.iter().map(|(id, offset, bytes, eof)| data(*id, *offset, bytes, *eof)).collect();
+            let mut wire = BytesMut::new();
+            for frame in &frames {
+                frame.encode(&mut wire);
+            }
+            let mut decoder = Decoder::new(64);
+            let (mut input, mut got) = (BytesMut::new(), Vec::new());
+            for chunk in wire.chunks(cut) {
+                input.extend_from_slice(chunk);
+                while let Some(frame) = decoder.next(&mut input).unwrap() {
+                    got.push(frame);
+                }
+            }
+            prop_assert!(input.is_empty());
+            prop_assert_eq!(got, frames.into_iter().map(Frame::Data).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn any_bytes_are_refused_or_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            let mut input = BytesMut::from(bytes.as_slice());
+            let mut decoder = Decoder::new(128);
+            while let Ok(Some(_)) = decoder.next(&mut input) {}
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! Between ghostd and a node's holder. nodeagent carries these frames between its TLS session and the holder's socket and
+//! looks only at the hello and the welcome.
+//!
+//! ```text
+//! ghostd                                   holder (through nodeagent)
+//!                     <-  Hello            what it runs, of which epoch
+//!   Welcome           ->                   another epoch: everything of the old one is killed first
+//!   Lease, every third of the lease ->
+//!                     <-  LeaseAck
+//!   Spawn             ->
+//!                     <-  Started | StartFailed
+//!   Data stdin, Ack   <-> Data stdout/stderr, Ack, StdinGone
+//!   Signal            ->                   in order for one process
+//!                     <-  SignalDone (where asked for), Stopped, Continued
+//!                     <-  Ended            as soon as it is dead; repeated after a reconnect until Forget
+//!                                          output follows until each stream's end of file
+//!   Forget            ->
+//! ```
+
+use crate::control::direction;
+use crate::launch::{Credentials, ProgramSpec};
+use crate::status::Usage;
+
+direction!(ToNodeEnvelope, MasterToNode, "MasterToNode", "1, 2, 3, 4, 5, 6, 7, 8, 9");
+direction!(FromNodeEnvelope, NodeToMaster, "NodeToMaster", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10");
+
+/// What ghostd may say to a node.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum MasterToNode {
+    #[prost(message, tag = "1")]
+    Welcome(Welcome),
+    #[prost(message, tag = "2")]
+    Lease(Lease),
+    #[prost(message, tag = "3")]
+    Spawn(Spawn),
+    #[prost(message, tag = "4")]
+    Signal(Signal),
+    /// Output has arrived where it was meant to go, up to here.
+    #[prost(message, tag = "5")]
+    Ack(Ack),
+    /// The reader of this output is gone: the pipe's reading end is closed.
+    #[prost(message, tag = "6")]
+    CloseStream(CloseStream),
+    /// Kill (SIGKILL) what the launch started and the kernel has not reparented to the namespace's init.
+    #[prost(message, tag = "7")]
+    EndLaunch(EndLaunch),
+    /// The status was received: the process may be forgotten.
+    #[prost(message, tag = "8")]
+    Forget(Forget),
+    /// The process space ends: kill all cluster processes of this master. The statuses still come.
+    #[prost(message, tag = "9")]
+    EndAll(EndAll),
+}
+
+/// What a node may say to ghostd.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum NodeToMaster {
+    #[prost(message, tag = "1")]
+    Hello(NodeHello),
+    #[prost(message, tag = "2")]
+    LeaseAck(LeaseAck),
+    #[prost(message, tag = "3")]
+    Started(Started),
+    #[prost(message, tag = "4")]
+    StartFailed(StartFailed),
+    #[prost(message, tag = "5")]
+    Stopped(Stopped),
+    #[prost(message, tag = "6")]
+    Continued(Continued),
+    #[prost(message, tag = "7")]
+    Ended(Ended),
+    /// stdin has been taken by the program up to here.
+    #[prost(message, tag = "8")]
+    Ack(Ack),
+    /// Nobody reads this process's stdin any more.
+    #[prost(message, tag = "9")]
+    StdinGone(StdinGone),
+    #[prost(message, tag = "10")]
+    SignalDone(SignalDone),
+}
+
+/// First message of a node on each connection.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct NodeHello {
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    #[prost(string, repeated, tag = "2")]
+    pub features: Vec<String>,
+    #[prost(string, tag = "3")]
+    pub program: String,
+    #[prost(string, tag = "4")]
+    pub hostname: String,
+    /// The epoch of what the holder runs; 0 if it has never heard of a master.
+    #[prost(fixed64, tag = "5")]
+    pub epoch: u64,
+    /// A random number the holder drew at its start: another one means that all its processes are dead.
+    #[prost(fixed64, tag = "6")]
+    pub holder: u64,
+    /// What it runs or has statuses of, in that epoch.
+    #[prost(message, repeated, tag = "7")]
+    pub processes: Vec<HeldProcess>,
+}
+
+/// A process that the holder knows.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct HeldProcess {
+    #[prost(fixed64, tag = "1")]
+    pub proc: u64,
+    #[prost(uint32, tag = "2")]
+    pub pid: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Welcome {
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    #[prost(string, repeated, tag = "2")]
+    pub features: Vec<String>,
+    #[prost(fixed64, tag = "3")]
+    pub epoch: u64,
+    #[prost(sint32, tag = "4")]
+    pub node: i32,
+    /// How long the node may go on without hearing from its master, in milliseconds (1,000 to 40,000).
+    #[prost(uint32, tag = "5")]
+    pub lease_ms: u32,
+}
+
+/// The lease begins anew when this arrives.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Lease {
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct LeaseAck {
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+    /// 1-minute load average times 100.
+    #[prost(uint32, tag = "2")]
+    pub load_centi: u32,
+    /// MemAvailable in KiB.
+    #[prost(uint64, tag = "3")]
+    pub mem_available_kib: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Spawn {
+    #[prost(fixed64, tag = "1")]
+    pub proc: u64,
+    #[prost(fixed64, tag = "2")]
+    pub launch: u64,
+    #[prost(uint32, tag = "3")]
+    pub rank: u32,
+    /// Number of ranks in the launch.
+    #[prost(uint32, tag = "4")]
+    pub ranks: u32,
+    /// The ghost's PID: the process gets the same number if it is free here.
+    #[prost(uint32, tag = "5")]
+    pub pid: u32,
+    #[prost(message, optional, tag = "6")]
+    pub credentials: Option<Credentials>,
+    #[prost(message, optional, tag = "7")]
+    pub program: Option<ProgramSpec>,
+    /// Largest number of bytes of each stream beyond its acknowledged offset.
+    #[prost(uint32, tag = "8")]
+    pub window: u32,
+}
+
+/// A signal that was sent to a ghost.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Signal {
+    #[prost(fixed64, tag = "1")]
+    pub proc: u64,
+    /// Counts the signals of this connection; given back in [`SignalDone`].
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+    /// 1 to 64.
+    #[prost(uint32, tag = "3")]
+    pub signal: u32,
+    #[prost(enumeration = "Scope", tag = "4")]
+    pub scope: i32,
+    /// si_value as 64 bits.
+    #[prost(fixed64, tag = "5")]
+    pub value: u64,
+    /// si_pid and si_uid for the handler.
+    #[prost(uint32, tag = "6")]
+    pub sender_pid: u32,
+    #[prost(uint32, tag = "7")]
+    pub sender_uid: u32,
+    #[prost(uint32, tag = "8")]
+    pub sender_euid: u32,
+    /// The kernel, or a sender with CAP_KILL: kill(2)'s permission rule does not apply.
+    #[prost(bool, tag = "9")]
+    pub privileged: bool,
+    /// The sender's si_code; SI_USER and SI_KERNEL arrive as SI_QUEUE.
+    #[prost(sint32, tag = "10")]
+    pub code: i32,
+    /// Answer with [`SignalDone`].
+    #[prost(bool, tag = "11")]
+    pub confirm: bool,
+}
+
+/// Whom a signal was meant for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum Scope {
+    /// This process alone.
+    Process = 0,
+    /// Its process group: on the node, all members of the process's group.
+    Group = 1,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct SignalDone {
+    #[prost(fixed64, tag = "1")]
+    pub proc: u64,
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+    /// 0, or why it was not sent (EPERM, ESRCH).
+    #[prost(uint32, tag = "3")]
+    pub errno: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Ack {
+    #[prost(fixed64, tag = "1")]
+    pub proc: u64,
+    #[prost(uint32, tag = "2")]
+    pub fd: u32,
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct CloseStream {
+    #[prost(fixed64, tag = "1")]
+    pub proc: u64,
+    #[prost(uint32, tag = "2")]
+    pub fd: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct EndLaunch {
+    #[prost(fixed64, tag = "1")]
+    pub launch: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Forget {
+    #[prost(fixed64, tag = "1")]
+    pub proc: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct EndAll {}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Started {
+    #[prost(fixed64, tag = "1")]
+    pub proc: u64,
+    #[prost(uint32, tag = "2")]
+    pub pid: u32,
+    /// Not 0: errno of the chdir that failed; it runs in `/`.
+    #[prost(uint32, tag = "3")]
+    pub cwd_errno: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct StartFailed {
+    #[prost(fixed64, tag = "1")]
+    pub proc: u64,
+    #[prost(enumeration = "crate::client::StartStage", tag = "2")]
+    pub stage: i32,
+    #[prost(uint32, tag = "3")]
+    pub errno: u32,
+    #[prost(string, tag = "4")]
+    pub text: String,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Stopped {
+    #[prost(fixed64, tag = "1")]
+    pub proc: u64,
+    /// SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU.
+    #[prost(uint32, tag = "2")]
+    pub signal: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Continued {
+    #[prost(fixed64, tag = "1")]
+    pub proc: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Ended {
+    #[prost(fixed64, tag = "1")]
+    pub proc: u64,
+    /// wait(2)'s status word.
+    #[prost(sint32, tag = "2")]
+    pub status: i32,
+    #[prost(message, optional, tag = "3")]
+    pub usage: Option<Usage>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct StdinGone {
+    #[prost(fixed64, tag = "1")]
+    pub proc: u64,
+}
