@@ -86,7 +86,7 @@ pub struct SignalRecord {
     pub sender_uid: u32,
     /// The sender's effective uid, in the initial user namespace.
     pub sender_euid: u32,
-    /// For `Group` and `Everyone`: the target's process group in the loader's PID namespace, else 0.
+    /// For `Group`: the process group in the loader's PID namespace, 0 if it is not visible there; else 0.
     pub pgid: i32,
 }
 
