@@ -1,0 +1,269 @@
+//! The kernel programs that report what is sent to ghosts, and how ghosts end: loading them and reading their records.
+//!
+//! ```text
+//! let mut programs = Programs::load()?;                  // needs root and /sys/kernel/btf/vmlinux
+//! programs.attach_ghost(pidfd, ghost, false)?;           // from now on its signals are reported, under this id
+//! // programs.event_fd() polls readable (epoll, also edge-triggered) when there are new records; then until None:
+//! while let Some(event) = programs.next_event() {
+//!     match event {
+//!         Event::Signal(record) => …                     // ghost_abi::SignalRecord says who, at whom, with what value
+//!         Event::Exit(record) => …                       // the ghost's task has ended
+//!         Event::Dropped => …                            // read state() of every ghost, compare dropped_since()
+//!     }
+//! }
+//! programs.state(pidfd)?;                                // Option<GhostState>: killed(), exited(), dropped counts
+//! ```
+//!
+//! Invariants:
+//! * What a local process in the ghost's place would receive is reported exactly once, in order for each ghost, or counted
+//!   in that ghost's state; `Event::Dropped` follows whenever something was counted.
+//! * The record of a signal is in the ring before the system call that sent it returns, and before the kernel tells the
+//!   FUSE server of the interrupt that it caused.
+//! * Two loads know nothing of each other: a ghost is a ghost only to the load that attached it. Everything is freed by the
+//!   kernel when the value is dropped or its process dies.
+//! * PIDs are those of the PID namespace in which [`Programs::load`] was called. Signals that the loading process sends are
+//!   not reported.
+//!
+//! A group signal (`kill(-pgid)`, Ctrl-C) yields one record per ghost of the group, all with the same
+//! [`SignalRecord::call`]: whoever mirrors groups sends it once per call id and node.
+
+mod btf;
+mod layout;
+
+use std::error::Error;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use aya::maps::{Array, Map, MapData, RingBuf};
+use aya::programs::{BtfTracePoint, ProgramError};
+use aya::{Btf, Ebpf, EbpfLoader};
+use ghost_abi::{COUNTER_DROPPED, COUNTER_SEQUENCE, GHOST_QUOTA, GHOST_STATE_SIZE, Record, names};
+pub use ghost_abi::{ExitRecord, GhostState, Scope, SignalFlags, SignalRecord};
+use ghost_sys::bpf::TaskStorage;
+use nix::libc::EPERM;
+
+/// The committed object; `cargo xtask ebpf` builds it from `ghost-ebpf/`.
+static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../ghost-ebpf/ghost.bpf.o"));
+
+/// Programs of the object; each bears the name of its tracepoint.
+const PROGRAMS: [&str; 3] = ["signal_generate", "signal_deliver", "sched_process_exit"];
+
+/// Why the kernel programs cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// No type information.
+    #[error(
+        "cannot read {}: the kernel must be built with CONFIG_DEBUG_INFO_BTF, and /sys be mounted",
+        layout::KERNEL_BTF
+    )]
+    NoBtf(#[source] io::Error),
+    /// A structure is not as expected.
+    #[error("the running kernel's type information has no usable {0}: this kernel is not supported")]
+    Layout(&'static str),
+    /// `/proc` is not there.
+    #[error("cannot read {path}: /proc must be mounted")]
+    Namespace { path: String, source: io::Error },
+    /// `bpf(2)` says `EPERM`.
+    #[error("not permitted to load kernel programs: root, or CAP_BPF and CAP_PERFMON, is needed")]
+    NotPermitted(#[source] Box<dyn Error + Send + Sync>),
+    /// The kernel refuses the object or one of its maps.
+    #[error("the kernel does not accept the object of the kernel programs (6.1 or newer is needed)")]
+    Object(#[source] Box<dyn Error + Send + Sync>),
+    /// The kernel refuses a program.
+    #[error("the kernel does not accept the program {name} (6.1 or newer with CONFIG_BPF_EVENTS is needed)")]
+    Program { name: &'static str, source: Box<dyn Error + Send + Sync> },
+    /// The object is not of this version.
+    #[error("the object of the kernel programs has no {0}: build it anew with `cargo xtask ebpf`")]
+    Foreign(&'static str),
+}
+
+/// What [`Programs::next_event`] yields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A signal for a ghost or its launcher.
+    Signal(SignalRecord),
+    /// The end of a ghost's or launcher's task.
+    Exit(ExitRecord),
+    /// Records were dropped since the last such event: [`Programs::state`] of each ghost tells which signals.
+    Dropped,
+}
+
+/// The loaded and attached programs with their maps.
+pub struct Programs {
+    ghosts: TaskStorage,
+    events: RingBuf<MapData>,
+    drained: Array<MapData, u64>,
+    counters: Array<MapData, u64>,
+    window: Window,
+    reported_drops: u64,
+    /// Holds programs and their links.
+    _ebpf: Ebpf,
+}
+
+/// When to open a new window for the ghosts' quotas ([`GHOST_QUOTA`]): after all records of the window before have been
+/// read. Fewer records than half a quota leave every ghost enough, and no system call is spent on them.
+#[derive(Default)]
+struct Window {
+    number: u64,
+    /// Sequence number given last when the window was opened.
+    opened_at: u64,
+    /// Records read in this window.
+    read: u32,
+    /// Records read since the ring was seen empty.
+    read_since_empty: u32,
+}
+
+impl Programs {
+    /// Loads and attaches the programs for the calling process.
+    ///
+    /// # Errors
+    /// [`LoadError`] names what is missing.
+    pub fn load() -> Result<Self, LoadError> {
+        let configuration = layout::configuration()?.to_words();
+        let btf = Btf::from_sys_fs().map_err(|error| LoadError::NoBtf(io::Error::other(error)))?;
+        let mut ebpf = EbpfLoader::new()
+            .btf(Some(&btf))
+            .allow_unsupported_maps()
+            .override_global(names::CONFIG, configuration.as_slice(), true)
+            .load(OBJECT)
+            .map_err(|error| refused(error, LoadError::Object))?;
+        // Before the maps are taken out: the programs refer to them by descriptor until they are loaded.
+        for name in PROGRAMS {
+            let program = ebpf.program_mut(name).ok_or(LoadError::Foreign(name))?;
+            let attach = |program: &mut BtfTracePoint| -> Result<(), ProgramError> {
+                program.load(name, &btf)?;
+                program.attach().map(drop)
+            };
+            let outcome = <&mut BtfTracePoint>::try_from(program).and_then(attach);
+            outcome.map_err(|error| refused(error, |source| LoadError::Program { name, source }))?;
+        }
+        let ghosts = match take(&mut ebpf, names::GHOSTS)? {
+            Map::Unsupported(data) => data.fd().as_fd().try_clone_to_owned(),
+            _ => return Err(LoadError::Foreign(names::GHOSTS)),
+        };
+        let ghosts = ghosts
+            .and_then(|map| TaskStorage::new(map, GHOST_STATE_SIZE))
+            .map_err(|error| refused(error, LoadError::Object))?;
+        let events = RingBuf::try_from(take(&mut ebpf, names::EVENTS)?);
+        let events = events.map_err(|error| refused(error, LoadError::Object))?;
+        let drained = Array::try_from(take(&mut ebpf, names::DRAINED)?);
+        let drained = drained.map_err(|error| refused(error, LoadError::Object))?;
+        let counters = Array::try_from(take(&mut ebpf, names::COUNTERS)?);
+        let counters = counters.map_err(|error| refused(error, LoadError::Object))?;
+        let window = Window::default();
+        Ok(Self { ghosts, events, drained, counters, window, reported_drops: 0, _ebpf: ebpf })
+    }
+
+    /// Makes the process behind `pidfd` a ghost known as `ghost`, or the launcher of ghosts.
+    ///
+    /// # Errors
+    /// `EEXIST` if it already is one, `ENOENT` if it has been reaped, `EBADF`, `ENOMEM`.
+    pub fn attach_ghost(&self, pidfd: BorrowedFd<'_>, ghost: u64, launcher: bool) -> io::Result<()> {
+        self.ghosts.insert(pidfd, &GhostState::new(ghost, launcher).to_bytes())
+    }
+
+    /// What the kernel programs know of the process; none if it is no ghost, or has been reaped.
+    ///
+    /// # Errors
+    /// `EBADF` if `pidfd` is no pidfd.
+    pub fn state(&self, pidfd: BorrowedFd<'_>) -> io::Result<Option<GhostState>> {
+        let Some(bytes) = self.ghosts.get(pidfd)? else { return Ok(None) };
+        GhostState::from_bytes(&bytes).map(Some).map_err(io::Error::other)
+    }
+
+    /// Makes the process an ordinary one again; nothing happens if it is no ghost. The kernel does this by itself when the
+    /// task is freed.
+    ///
+    /// # Errors
+    /// `EBADF` if `pidfd` is no pidfd.
+    pub fn detach(&self, pidfd: BorrowedFd<'_>) -> io::Result<()> {
+        self.ghosts.remove(pidfd)
+    }
+
+    /// Polls readable while there are records. To be read with [`Self::next_event`] only.
+    pub fn event_fd(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+
+    /// The next event, without waiting; none if there is none now.
+    pub fn next_event(&mut self) -> Option<Event> {
+        loop {
+            let Some(entry) = self.events.next() else { return self.at_empty() };
+            let record = Record::from_bytes(&entry);
+            drop(entry);
+            self.window.read += 1;
+            self.window.read_since_empty += 1;
+            let (event, seq) = match record {
+                Ok(Record::Signal(record)) => (Event::Signal(record), record.seq),
+                Ok(Record::Exit(record)) => (Event::Exit(record), record.seq),
+                Err(error) => {
+                    tracing::error!("kernel programs: {error}");
+                    continue;
+                }
+            };
+            if self.window.read >= GHOST_QUOTA / 2 && seq > self.window.opened_at {
+                self.open_window();
+            }
+            return Some(event);
+        }
+    }
+
+    /// Records dropped since loading: the ring was full, or a ghost had used up its quota.
+    pub fn dropped(&self) -> u64 {
+        self.counter(COUNTER_DROPPED)
+    }
+
+    /// The ring is empty. A drop needs a ring or a quota that was used up, thus records read since the last time.
+    fn at_empty(&mut self) -> Option<Event> {
+        if self.window.read >= GHOST_QUOTA / 2 {
+            self.open_window();
+        }
+        if self.window.read_since_empty == 0 {
+            return None;
+        }
+        self.window.read_since_empty = 0;
+        let dropped = self.dropped();
+        if dropped == self.reported_drops {
+            return None;
+        }
+        self.reported_drops = dropped;
+        Some(Event::Dropped)
+    }
+
+    fn open_window(&mut self) {
+        self.window.number += 1;
+        self.window.opened_at = self.counter(COUNTER_SEQUENCE);
+        self.window.read = 0;
+        if let Err(error) = self.drained.set(0, self.window.number, 0) {
+            tracing::error!("kernel programs: cannot open a new quota window: {error}");
+        }
+    }
+
+    fn counter(&self, index: u32) -> u64 {
+        self.counters.get(&index, 0).unwrap_or_else(|error| {
+            tracing::error!("kernel programs: cannot read counter {index}: {error}");
+            0
+        })
+    }
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, LoadError> {
+    ebpf.take_map(name).ok_or(LoadError::Foreign(name))
+}
+
+/// Tells a lack of rights from a refusal for other reasons.
+fn refused<E: Error + Send + Sync + 'static>(
+    error: E,
+    otherwise: impl FnOnce(Box<dyn Error + Send + Sync>) -> LoadError,
+) -> LoadError {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
+    while let Some(error) = cause {
+        // EPERM alone: EACCES is how the verifier refuses a program.
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.raw_os_error() == Some(EPERM)) {
+            return LoadError::NotPermitted(Box::from(error.to_string()));
+        }
+        cause = error.source();
+    }
+    otherwise(Box::new(error))
+}
