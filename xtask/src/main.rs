@@ -1,1 +1,53 @@
-fn main() {}
+//! Build, test cluster, tests, benchmarks: everything that is done with this repository beyond `cargo build`.
+//!
+//! One file per subcommand.
+
+mod cluster;
+mod control;
+mod init;
+mod machine;
+mod products;
+mod service_exec;
+mod test;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Work on ghostproc")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Start a master and nodes on this machine and run a command on the master
+    Cluster(cluster::ClusterArgs),
+    /// Control the daemons of a running test cluster
+    ClusterCtl(control::CtlArgs),
+    /// Format, lints, unit tests, then the acceptance tests in a cluster
+    Test(test::TestArgs),
+    /// PID 1 of a cluster member
+    #[command(hide = true)]
+    ClusterInit(init::InitArgs),
+    /// Last step before a cluster member's daemon
+    #[command(hide = true)]
+    ServiceExec(service_exec::ServiceExecArgs),
+}
+
+fn main() -> std::process::ExitCode {
+    let result = match Cli::parse().task {
+        Task::Cluster(args) => cluster::run(args),
+        Task::ClusterCtl(args) => control::run(args),
+        Task::Test(args) => test::run(args),
+        Task::ClusterInit(args) => init::run(args),
+        Task::ServiceExec(args) => service_exec::run(args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(why) => {
+            eprintln!("xtask: {why:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

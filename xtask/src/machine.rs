@@ -1,0 +1,86 @@
+//! What the machine must have: root, and some Debian packages, which are installed when they are missing.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// A program and the Debian package it comes with.
+struct Need {
+    program: &'static str,
+    package: &'static str,
+}
+
+/// What the cluster itself needs.
+const CLUSTER: [Need; 1] = [Need { program: "ip", package: "iproute2" }];
+
+/// What the tests and the examples in the README use besides.
+const TESTS: [Need; 6] = [
+    Need { program: "ip", package: "iproute2" },
+    Need { program: "ps", package: "procps" },
+    Need { program: "setsid", package: "util-linux" },
+    Need { program: "timeout", package: "coreutils" },
+    Need { program: "python3", package: "python3-minimal" },
+    Need { program: "getent", package: "libc-bin" },
+];
+
+pub fn for_cluster() -> Result<()> {
+    provide(&CLUSTER)
+}
+
+pub fn for_tests() -> Result<()> {
+    provide(&TESTS)
+}
+
+pub fn must_be_root(what: &str) -> Result<()> {
+    if nix::unistd::Uid::effective().is_root() {
+        return Ok(());
+    }
+    bail!("{what} needs root (it makes namespaces, mounts and network devices): run it again as root")
+}
+
+fn provide(needs: &[Need]) -> Result<()> {
+    let missing: Vec<&str> = needs.iter().filter(|need| !installed(need.program)).map(|need| need.package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    let apt = installed("apt-get");
+    if !apt || !nix::unistd::Uid::effective().is_root() {
+        let command = if apt { format!("apt-get install -y {list}") } else { "your package manager".to_owned() };
+        bail!(
+            "these Debian packages, or what they are called here, are missing: {list}. Install them (as root: {command}) and try again"
+        );
+    }
+    eprintln!("xtask: installing {list}");
+    // The lists of a fresh image may be empty or old: update only when the first attempt fails.
+    if apt_get(&["install", "-y", "--no-install-recommends"], &missing)? {
+        return Ok(());
+    }
+    if !apt_get(&["update"], &[])? || !apt_get(&["install", "-y", "--no-install-recommends"], &missing)? {
+        bail!("apt-get cannot install {list}: see what `apt-get install {list}` says");
+    }
+    Ok(())
+}
+
+fn apt_get(arguments: &[&str], packages: &[&str]) -> Result<bool> {
+    let status = Command::new("apt-get")
+        .arg("-qq")
+        .args(arguments)
+        .args(packages)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .context("apt-get cannot be started")?;
+    Ok(status.success())
+}
+
+fn installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+    std::env::split_paths(&path)
+        .chain(usual.iter().map(|directory| Path::new(directory).to_owned()))
+        .any(|directory| directory.join(program).is_file())
+}
