@@ -14,9 +14,12 @@
 pub mod client;
 pub mod frame;
 pub mod ids;
+pub mod instance;
 pub mod join;
 pub mod launch;
 pub mod node;
+pub mod node_state;
+pub mod nodeset;
 pub mod status;
 pub mod stream;
 
