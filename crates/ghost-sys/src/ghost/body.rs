@@ -1,0 +1,152 @@
+//! What runs in a ghost. Raw system calls only: no libc, no allocation, nothing that can panic (see the parent module).
+
+use super::raw::call;
+use super::{ANSWER_SIZE, Answer, RANK_SHIFT};
+
+/// What a ghost is told at birth; lies at the top of its stack.
+#[repr(C, align(16))]
+pub struct Orders {
+    pub pin: i32,
+    pub rank: u32,
+    /// The name, ending in NUL.
+    pub comm: [u8; 16],
+}
+
+/// A ghost that ghostd does not accept ends with this.
+const REFUSED: u8 = 125;
+/// Pause before a read that failed for no reason of the ghost's is tried again, in nanoseconds.
+const PAUSE: i64 = 10_000_000;
+
+const SIG_DFL: usize = 0;
+const SIG_IGN: usize = 1;
+
+/// The whole life of a ghost.
+pub extern "C" fn run(orders: *const Orders) -> ! {
+    // SAFETY: the parent has put the orders there for us alone, and leaves them until we are reaped.
+    let orders = unsafe { &*orders };
+    let pin = orders.pin as usize;
+    // SAFETY: the name is NUL-terminated and lives on; closing our own copies of descriptors touches no memory. Whatever
+    // pipe bpsh holds must not be held by its ghosts, or its reader would never see the end of file.
+    unsafe {
+        call(libc::SYS_prctl, [libc::PR_SET_NAME as usize, orders.comm.as_ptr() as usize, 0, 0]);
+        if pin > 0 {
+            call(libc::SYS_close_range, [0, pin.wrapping_sub(1), 0, 0]);
+        }
+        call(libc::SYS_close_range, [pin.wrapping_add(1), u32::MAX as usize, 0, 0]);
+    }
+    loop {
+        match read_pin(pin, orders.rank) {
+            Ok(Answer::Armed) => set_mask(0),
+            Ok(Answer::Exit(code)) => exit(code),
+            Ok(Answer::Die(signal)) => die(signal),
+            Ok(Answer::Stop(signal)) => stop(signal),
+            Ok(Answer::Again) => {}
+            // pread was broken off: by SIGSTOP (which takes effect on the way here), a debugger, a freezer.
+            Err(libc::EINTR) => {}
+            Err(libc::EPERM) => exit(REFUSED),
+            // The connection is gone for good, and the master's ghosts with it.
+            Err(libc::ENOTCONN | libc::ECONNABORTED | libc::ENODEV | libc::EBADF) => die(libc::SIGKILL as u8),
+            Err(_) => pause(),
+        }
+    }
+}
+
+/// pread, never read: all ghosts of a launch share one open file, and the second read(2) would wait for the file's position
+/// (fs/file.c `fdget_pos`) before it reached the pin.
+fn read_pin(pin: usize, rank: u32) -> Result<Answer, i32> {
+    let mut bytes = [0u8; 2 * ANSWER_SIZE];
+    let offset = (rank as usize) << RANK_SHIFT;
+    // SAFETY: the kernel writes at most the length of `bytes`.
+    let result = unsafe { call(libc::SYS_pread64, [pin, bytes.as_mut_ptr() as usize, bytes.len(), offset]) };
+    if result < 0 {
+        return Err((result as i32).wrapping_neg());
+    }
+    if (result as usize) < ANSWER_SIZE {
+        return Err(libc::EIO);
+    }
+    let [a, b, c, d, e, f, g, h, ..] = bytes;
+    Answer::decode([a, b, c, d, e, f, g, h]).ok_or(libc::EIO)
+}
+
+fn die(signal: u8) -> ! {
+    let number = i32::from(signal);
+    match number {
+        // Their default does not end a process.
+        libc::SIGCHLD | libc::SIGCONT | libc::SIGURG | libc::SIGWINCH => exit(signal.wrapping_add(128)),
+        libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => exit(signal.wrapping_add(128)),
+        libc::SIGKILL => {}
+        _ => {
+            // A core would be bpsh's memory, not the program's. Not dumpable is the only refusal that also holds where
+            // cores go to a program (fs/coredump.c `vfs_coredump`: RLIMIT_CORE of 0 is not asked then).
+            // SAFETY: no memory is passed.
+            unsafe { call(libc::SYS_prctl, [libc::PR_SET_DUMPABLE as usize, 0, 0, 0]) };
+            set_disposition(number, SIG_DFL);
+            set_mask(0);
+        }
+    }
+    raise(number);
+    exit(signal.wrapping_add(128))
+}
+
+/// Stops as the process did. A terminal's stop signals do nothing in an orphaned process group (kernel/signal.c
+/// `get_signal`); SIGSTOP always does. Whether the first has stopped us is told by SIGCONT, which is blocked meanwhile: only
+/// who was continued, or is not to stop at all any more, has it pending. (Raising a stop signal discards an older SIGCONT.)
+fn stop(signal: u8) {
+    let number = i32::from(signal);
+    if matches!(number, libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU) {
+        set_mask(bit(libc::SIGCONT));
+        set_disposition(number, SIG_DFL);
+        raise(number);
+        set_disposition(number, SIG_IGN);
+        if pending() & bit(libc::SIGCONT) == 0 {
+            raise(libc::SIGSTOP);
+        }
+        set_mask(0);
+    } else {
+        raise(libc::SIGSTOP);
+    }
+}
+
+const fn bit(signal: i32) -> u64 {
+    1 << (signal.wrapping_sub(1) & 63)
+}
+
+fn set_mask(mask: u64) {
+    // SAFETY: the kernel reads 8 bytes.
+    unsafe { call(libc::SYS_rt_sigprocmask, [libc::SIG_SETMASK as usize, &raw const mask as usize, 0, 8]) };
+}
+
+fn pending() -> u64 {
+    let mut mask = 0u64;
+    // SAFETY: the kernel writes 8 bytes.
+    unsafe { call(libc::SYS_rt_sigpending, [&raw mut mask as usize, 8, 0, 0]) };
+    mask
+}
+
+fn set_disposition(signal: i32, handler: usize) {
+    // `struct kernel_sigaction`: handler, flags, restorer, mask.
+    let action = [handler, 0, 0, 0];
+    // SAFETY: the kernel reads four words; the handler is SIG_DFL or SIG_IGN. Dispositions are our own: no CLONE_SIGHAND.
+    unsafe { call(libc::SYS_rt_sigaction, [signal as usize, action.as_ptr() as usize, 0, 8]) };
+}
+
+fn raise(signal: i32) {
+    // SAFETY: no memory is passed. A ghost has one thread: its TID is its PID.
+    unsafe {
+        let pid = call(libc::SYS_getpid, [0; 4]) as usize;
+        call(libc::SYS_tgkill, [pid, pid, signal as usize, 0]);
+    }
+}
+
+fn pause() {
+    let time = [0i64, PAUSE];
+    // SAFETY: the kernel reads two words.
+    unsafe { call(libc::SYS_nanosleep, [time.as_ptr() as usize, 0, 0, 0]) };
+}
+
+fn exit(code: u8) -> ! {
+    loop {
+        // SAFETY: ends this process.
+        unsafe { call(libc::SYS_exit_group, [code as usize, 0, 0, 0]) };
+    }
+}

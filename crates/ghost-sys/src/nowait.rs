@@ -1,0 +1,55 @@
+//! Reading and writing without waiting, on descriptors that are shared with other processes.
+//!
+//! O_NONBLOCK is a property of the open file, which the shell and other programs share: setting it there would break them.
+//! RWF_NOWAIT asks for one call only; pipes know it since Linux 6.4, sockets too; where it is unknown (terminals) the caller
+//! gets [`io::ErrorKind::Unsupported`] and has to go by poll(2).
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Reads from the current position without waiting.
+///
+/// # Errors
+/// `WouldBlock`: nothing there. `Unsupported`: this kind of file cannot do it. Others as of read(2).
+pub fn read(fd: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    let piece = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: the kernel writes into `buffer` only, whose length is given; an offset of -1 means the file's position.
+    let n = unsafe { libc::preadv2(fd.as_fd().as_raw_fd(), &raw const piece, 1, -1, libc::RWF_NOWAIT) };
+    if n < 0 { Err(io::Error::last_os_error()) } else { Ok(n as usize) }
+}
+
+/// Writes at the current position as much as goes without waiting.
+///
+/// # Errors
+/// `WouldBlock`: no room. `Unsupported`: this kind of file cannot do it. EPIPE (with SIGPIPE, unless ignored) and others as
+/// of write(2).
+pub fn write(fd: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    let piece = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: the kernel reads `bytes` only; an offset of -1 means the file's position.
+    let n = unsafe { libc::pwritev2(fd.as_fd().as_raw_fd(), &raw const piece, 1, -1, libc::RWF_NOWAIT) };
+    if n < 0 { Err(io::Error::last_os_error()) } else { Ok(n as usize) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_is_filled_and_emptied_without_waiting() {
+        let (reader, writer) = std::io::pipe().expect("pipe");
+        let mut buffer = vec![0; 1 << 20];
+        assert_eq!(read(&reader, &mut buffer).expect_err("empty").kind(), io::ErrorKind::WouldBlock);
+        let mut written = 0;
+        let error = loop {
+            match write(&writer, &buffer) {
+                Ok(n) => written += n,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert!(written >= 4096);
+        assert_eq!(read(&reader, &mut buffer).expect("full"), written);
+        drop(writer);
+        assert_eq!(read(&reader, &mut buffer).expect("end of file"), 0);
+    }
+}
