@@ -1,0 +1,7 @@
+//! The master daemon's parts.
+
+pub mod accounts;
+pub mod config;
+pub mod files;
+pub mod init;
+
