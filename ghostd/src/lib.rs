@@ -4,4 +4,4 @@ pub mod accounts;
 pub mod config;
 pub mod files;
 pub mod init;
-
+pub mod membership;
