@@ -20,6 +20,8 @@ use crate::certificate::{ClusterId, Fingerprint, NotOurs, Role, Serial, ca_name,
 use crate::random::{self, NoRandom};
 use crate::tls::MasterIdentity;
 
+const EPOCH: SystemTime = SystemTime::UNIX_EPOCH;
+
 /// How far before its issue a node's certificate begins to be valid: the master's clock may be set back a little.
 const BACKDATE: Duration = Duration::from_secs(24 * 3600);
 /// How long a node's certificate is valid unless the configuration says otherwise: 10 years.
@@ -152,7 +154,7 @@ impl Ca {
         params.subject_alt_names = vec![role_name(self.cluster, Role::Node(number))?];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        params.not_before = date(now.checked_sub(BACKDATE).unwrap_or(SystemTime::UNIX_EPOCH))?;
+        params.not_before = date(now.checked_sub(BACKDATE).map_or(EPOCH, |time| time.max(EPOCH)))?;
         params.not_after = date(now.checked_add(term).ok_or(CaError::Clock)?)?;
         request.params = params;
         let certificate = request.signed_by(&self.issuer)?.der().clone();
