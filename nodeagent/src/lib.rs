@@ -1,0 +1,5 @@
+//! The node daemon and the holder, as a library.
+
+pub mod identity;
+pub mod join;
+pub mod master_address;
