@@ -4,7 +4,7 @@
 //! RWF_NOWAIT asks for one call only; pipes know it since Linux 6.4, sockets too; where it is unknown (terminals) the caller
 //! gets [`io::ErrorKind::Unsupported`] and has to go by poll(2).
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd};
 
 /// Reads from the current position without waiting.
@@ -18,15 +18,16 @@ pub fn read(fd: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     if n < 0 { Err(io::Error::last_os_error()) } else { Ok(n as usize) }
 }
 
-/// Writes at the current position as much as goes without waiting.
+/// Writes pieces one after the other at the current position, as much as goes without waiting.
 ///
 /// # Errors
 /// `WouldBlock`: no room. `Unsupported`: this kind of file cannot do it. EPIPE (with SIGPIPE, unless ignored) and others as
-/// of write(2).
-pub fn write(fd: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
-    let piece = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    // SAFETY: the kernel reads `bytes` only; an offset of -1 means the file's position.
-    let n = unsafe { libc::pwritev2(fd.as_fd().as_raw_fd(), &raw const piece, 1, -1, libc::RWF_NOWAIT) };
+/// of write(2). EINVAL: more than 1,024 pieces (UIO_MAXIOV).
+pub fn write(fd: &impl AsFd, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    let count = libc::c_int::try_from(pieces.len()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: IoSlice has the layout of iovec (its documented guarantee); the kernel reads the pieces only; an offset of -1
+    // means the file's position.
+    let n = unsafe { libc::pwritev2(fd.as_fd().as_raw_fd(), pieces.as_ptr().cast(), count, -1, libc::RWF_NOWAIT) };
     if n < 0 { Err(io::Error::last_os_error()) } else { Ok(n as usize) }
 }
 
@@ -41,7 +42,7 @@ mod tests {
         assert_eq!(read(&reader, &mut buffer).expect_err("empty").kind(), io::ErrorKind::WouldBlock);
         let mut written = 0;
         let error = loop {
-            match write(&writer, &buffer) {
+            match write(&writer, &[IoSlice::new(&buffer[..100]), IoSlice::new(&buffer)]) {
                 Ok(n) => written += n,
                 Err(error) => break error,
             }

@@ -1,0 +1,186 @@
+//! Output of the ranks, on its way to this process's standard output and error.
+//!
+//! ```text
+//!            +- its turn, or unsorted -------------+
+//! stream --> |                                     +--> layout --> sink 0: stdout
+//!            +- sorted, others first -> spill -----+            \-> sink 1: stderr
+//! ```
+//! Invariant: memory is bounded by the streams' windows. A byte is acknowledged when it has been written, lies in a spill
+//! file, or in a line buffer, which has a bound of its own.
+
+mod layout;
+mod sink;
+mod spill;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use bytes::Bytes;
+
+use super::flags::Style;
+pub use layout::{Channel, Credit};
+use layout::{Layout, Piece};
+use sink::Sink;
+use spill::Spill;
+
+/// Bytes on the way out beyond which nothing is taken back from a spill.
+const REPLAY: usize = 512 * 1024;
+/// Memory for output whose turn has not come, all ranks together, and the most for one of them, in bytes.
+const SPILL_MEMORY: usize = 8 * 1024 * 1024;
+const SPILL_MEMORY_EACH: usize = 64 * 1024;
+
+/// An output that cannot be written any more.
+#[derive(Debug)]
+pub struct Broken {
+    pub channel: Channel,
+    pub error: io::Error,
+}
+
+#[derive(Debug)]
+pub struct Output<F> {
+    layout: Layout,
+    sinks: [Sink<F>; 2],
+    /// Sorted output: the order of turns.
+    turns: Option<Turns>,
+    pieces: Vec<Piece>,
+    credits: Vec<Credit>,
+}
+
+#[derive(Debug)]
+struct Turns {
+    /// Ranks in the order of their nodes.
+    order: Vec<usize>,
+    /// Index of the turn of each rank.
+    turn_of: Vec<usize>,
+    now: usize,
+    complete: Vec<bool>,
+    spills: Vec<Spill>,
+}
+
+impl Turns {
+    fn new(nodes: &[i32]) -> Turns {
+        let mut order: Vec<usize> = (0..nodes.len()).collect();
+        order.sort_by_key(|rank| nodes[*rank]);
+        let mut turn_of = vec![0; nodes.len()];
+        for (turn, rank) in order.iter().enumerate() {
+            turn_of[*rank] = turn;
+        }
+        let limit = SPILL_MEMORY_EACH.min(SPILL_MEMORY / nodes.len().max(1));
+        let spills = nodes.iter().map(|_| Spill::new(limit)).collect();
+        Turns { order, turn_of, now: 0, complete: vec![false; nodes.len()], spills }
+    }
+}
+
+impl<F: AsFd> Output<F> {
+    /// For ranks on these nodes.
+    pub fn new(style: Style, nodes: &[i32], stdout: F, stderr: F) -> Output<F> {
+        Output {
+            layout: Layout::new(style, nodes.to_vec()),
+            sinks: [Sink::new(stdout), Sink::new(stderr)],
+            turns: style.sorted.then(|| Turns::new(nodes)),
+            pieces: Vec::new(),
+            credits: Vec::new(),
+        }
+    }
+
+    /// Takes a piece of a rank's stream.
+    pub fn push(&mut self, rank: usize, channel: Channel, bytes: Bytes) {
+        if let Some(turns) = &mut self.turns {
+            let Some(spill) = turns.spills.get_mut(rank) else { return };
+            if turns.turn_of[rank] != turns.now || !spill.is_empty() {
+                let length = bytes.len();
+                if spill.push(channel, bytes) {
+                    self.credits.push(Credit { rank, channel, bytes: length });
+                }
+                return;
+            }
+        }
+        self.layout.push(rank, channel, bytes, false, &mut self.pieces);
+        self.distribute();
+    }
+
+    /// A rank is complete: nothing more comes from it.
+    pub fn finish(&mut self, rank: usize) {
+        match &mut self.turns {
+            Some(turns) => {
+                if let Some(complete) = turns.complete.get_mut(rank) {
+                    *complete = true;
+                }
+            }
+            None => self.layout.finish(rank, &mut self.pieces),
+        }
+        self.distribute();
+    }
+
+    /// A line of bpsh's own, to standard error.
+    pub fn message(&mut self, text: &str) {
+        self.layout.message(text, &mut self.pieces);
+        self.distribute();
+    }
+
+    /// Writes what goes without waiting; gives what has been acknowledged since the last call, and what broke.
+    pub fn write(&mut self, broken: &mut Vec<Broken>) -> Vec<Credit> {
+        loop {
+            for (channel, sink) in self.sinks.iter_mut().enumerate() {
+                sink.write(&mut self.credits);
+                broken.extend(sink.take_error().map(|error| Broken { channel, error }));
+            }
+            if !self.replay(broken) {
+                return std::mem::take(&mut self.credits);
+            }
+        }
+    }
+
+    /// Takes a piece back from the spill of the rank whose turn it is, or passes the turn on; whether it did any.
+    fn replay(&mut self, broken: &mut Vec<Broken>) -> bool {
+        let Some(turns) = &mut self.turns else { return false };
+        let Some(rank) = turns.order.get(turns.now).copied() else { return false };
+        if self.sinks.iter().map(Sink::queued).sum::<usize>() > REPLAY {
+            return false;
+        }
+        match turns.spills[rank].pop() {
+            Ok(Some(kept)) => {
+                self.layout.push(rank, kept.channel, kept.bytes, kept.credited, &mut self.pieces);
+            }
+            Ok(None) if turns.complete[rank] => {
+                turns.now += 1;
+                self.layout.finish(rank, &mut self.pieces);
+            }
+            Ok(None) => return false,
+            Err(error) => {
+                turns.spills[rank] = Spill::new(0);
+                broken.push(Broken { channel: 0, error });
+            }
+        }
+        self.distribute();
+        true
+    }
+
+    fn distribute(&mut self) {
+        for piece in self.pieces.drain(..) {
+            // What is known of the order between the two is kept, for someone who sees both on a terminal.
+            if !piece.bytes.is_empty() {
+                self.sinks[1 - piece.channel].write(&mut self.credits);
+            }
+            self.sinks[piece.channel].push(piece);
+        }
+    }
+
+    /// Everything is out: all turns are over and nothing waits.
+    pub fn is_drained(&self) -> bool {
+        self.sinks.iter().all(Sink::is_empty) && self.turns.as_ref().is_none_or(|turns| turns.now == turns.order.len())
+    }
+
+    /// The outputs that poll(2) is to watch for room.
+    pub fn waiting(&self) -> impl Iterator<Item = (Channel, BorrowedFd<'_>)> {
+        self.sinks.iter().enumerate().filter(|(_, sink)| sink.wants_room()).map(|(channel, sink)| (channel, sink.fd()))
+    }
+
+    /// poll(2) has something to tell about an output.
+    pub fn room(&mut self, channel: Channel) {
+        self.sinks[channel].room();
+    }
+}
+
+#[cfg(test)]
+mod tests;

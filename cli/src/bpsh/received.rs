@@ -1,0 +1,67 @@
+//! What a signal sent to bpsh means to it.
+//!
+//! bpsh stands for its programs. A signal to its process group reaches the ghosts as well, and INT, QUIT, TERM and HUP that
+//! are sent to bpsh alone are passed on by ghostd, who sees them: the programs decide, bpsh ends when they do.
+
+use ghost_sys::quiet::{Inherited, Received, bit};
+use nix::libc;
+
+/// What to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Meaning {
+    /// Go on.
+    Nothing,
+    /// A child has changed; its PID, as far as it is known.
+    Child(i32),
+    /// Look at the terminal again.
+    Continued,
+    /// Stop by this signal.
+    Stop(i32),
+    /// Die by this signal.
+    Die(i32),
+}
+
+/// The meaning of a signal; `programs` says that there are programs running who decide, `own` is this process's PID.
+pub fn meaning(received: Received, inherited: Inherited, programs: bool, own: i32) -> Meaning {
+    let signal = received.signal;
+    match signal {
+        libc::SIGCHLD => Meaning::Child(received.pid),
+        libc::SIGCONT => Meaning::Continued,
+        libc::SIGURG | libc::SIGWINCH => Meaning::Nothing,
+        // By our own writing: SIGPIPE, SIGXFSZ. The write has failed as well, and that is dealt with.
+        _ if received.pid == own => Meaning::Nothing,
+        _ if (inherited.ignored | inherited.blocked) & bit(signal) != 0 => Meaning::Nothing,
+        libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU if !programs => Meaning::Stop(signal),
+        libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => Meaning::Nothing,
+        libc::SIGINT | libc::SIGQUIT | libc::SIGTERM | libc::SIGHUP if programs => Meaning::Nothing,
+        _ => Meaning::Die(signal),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn meanings() {
+        let nothing = Inherited { blocked: 0, ignored: 0 };
+        let nohup = Inherited { ignored: bit(libc::SIGHUP), blocked: bit(libc::SIGUSR1) };
+        for (signal, pid, inherited, programs, expected) in [
+            (libc::SIGINT, 5, nothing, true, Meaning::Nothing),
+            (libc::SIGINT, 5, nothing, false, Meaning::Die(libc::SIGINT)),
+            (libc::SIGTSTP, 0, nothing, true, Meaning::Nothing),
+            (libc::SIGTSTP, 0, nothing, false, Meaning::Stop(libc::SIGTSTP)),
+            (libc::SIGHUP, 0, nohup, false, Meaning::Nothing),
+            (libc::SIGUSR1, 5, nohup, true, Meaning::Nothing),
+            (libc::SIGUSR2, 5, nohup, true, Meaning::Die(libc::SIGUSR2)),
+            (libc::SIGPIPE, 100, nothing, true, Meaning::Nothing),
+            (libc::SIGPIPE, 5, nothing, true, Meaning::Die(libc::SIGPIPE)),
+            (libc::SIGWINCH, 0, nothing, true, Meaning::Nothing),
+            (libc::SIGCONT, 5, nothing, true, Meaning::Continued),
+            (libc::SIGCHLD, 7, nothing, true, Meaning::Child(7)),
+            (40, 7, nothing, true, Meaning::Die(40)),
+        ] {
+            assert_eq!(meaning(Received { signal, pid }, inherited, programs, 100), expected, "{signal}");
+        }
+    }
+}

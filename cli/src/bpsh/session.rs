@@ -1,0 +1,552 @@
+//! One launch from the request to the last rank's end: the loop that moves everything.
+//!
+//! ```text
+//! ask --> Launched --> clone ghosts --> run: streams, signals, ends --> drain what is left --> verdict
+//! ```
+//! Invariants:
+//! - Nothing but poll(2) ever waits here, so a full pipe, a stopped terminal or a busy node holds up only itself.
+//! - A rank is complete when it has ended and each of its forwarded outputs has come to its end. The session is over when all
+//!   ranks are complete, their output has been written, and their ghosts are reaped.
+
+use std::io::{self, Stderr, Stdout};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes};
+use ghost_proto::client::{
+    Ack, ClientToMaster, CloseStream, Ended, GhostDied, Launch, Launched, MasterToClient, NoGhost, StartFailed, Started,
+};
+use ghost_proto::frame::{ALL_RANKS, Data, MAX_CONTROL, MAX_DATA};
+use ghost_proto::launch::{ProgramSpec, Stdio};
+use ghost_proto::status::WaitStatus;
+use ghost_proto::stream::Receiver;
+use ghost_sys::quiet::{self, Inherited, Quiet};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use prost::Message;
+
+use super::flags::Request;
+use super::ghosts::{Died, Flock};
+use super::outcome::{NOT_RUN, Outcome, Verdict, describe, not_started, verdict};
+use super::output::{Broken, Channel, Credit, Output};
+use super::program;
+use super::received::{Meaning, meaning};
+use super::stdin::{Broadcast, Read, Source};
+use crate::connection::{Connection, Incoming, instance};
+
+/// Input is not read on while this much waits to be sent, in bytes.
+const BACKLOG: usize = 512 * 1024;
+/// How often a terminal is looked at in whose background we are.
+const TERMINAL_TICK: Duration = Duration::from_millis(250);
+/// SIGCHLD does not come once for each child: all are looked at this long after one.
+const CHILDREN_TICK: Duration = Duration::from_millis(100);
+/// How long ghosts may take to go after all has ended.
+const GHOSTS_GRACE: Duration = Duration::from_secs(1);
+
+/// Why nothing (more) is run, for standard error.
+#[derive(Debug)]
+pub struct Failure {
+    pub text: String,
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure { text: error.to_string() }
+    }
+}
+
+/// Runs what was asked for; gives how bpsh ends.
+///
+/// # Errors
+/// The launch was refused, or ghostd cannot be talked to (any more).
+pub fn run(request: &Request) -> Result<Verdict, Failure> {
+    let program = program::describe(request);
+    program.check().map_err(|reason| Failure { text: reason.to_owned() })?;
+    if program.encoded_len() > MAX_CONTROL - 4096 {
+        return Err(Failure { text: describe(nix::libc::E2BIG) });
+    }
+    let mut connection = Connection::open(&instance(request.instance.as_deref())?, "bpsh")?;
+    connection.queue(ClientToMaster::Launch(Launch { nodes: request.nodes.clone(), program: Some(program.clone()) }));
+    let mut quiet = Quiet::begin()?;
+    if request.style.sorted {
+        ghost_sys::inherit::raise_descriptor_limit();
+    }
+    connection.set_nonblocking()?;
+    let launched = await_launch(&mut connection, &mut quiet, &request.nodes)?;
+    let mut session = Session::new(request, program, connection, quiet, &launched);
+    session.clone_ghosts(&launched)?;
+    let result = session.run();
+    if result.is_err() {
+        session.flock.kill();
+        session.write_output();
+    }
+    result
+}
+
+/// Waits for ghostd's answer. Signals mean what they mean to any program: nothing has been started.
+fn await_launch(connection: &mut Connection, quiet: &mut Quiet, nodes: &str) -> Result<Launched, Failure> {
+    loop {
+        let all_out = connection.flush()?;
+        let (mut readable, mut signaled) = (false, false);
+        {
+            let wanted = if all_out { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT };
+            let mut fds = [PollFd::new(connection.as_fd(), wanted), PollFd::new(quiet.as_fd(), PollFlags::POLLIN)];
+            wait(&mut fds, None)?;
+            readable |= happened(&fds[0], PollFlags::POLLIN);
+            signaled |= happened(&fds[1], PollFlags::POLLIN);
+        }
+        if signaled {
+            react_alone(quiet);
+        }
+        if readable {
+            connection.fill()?;
+        }
+        while let Some(incoming) = connection.next_frame()? {
+            match incoming {
+                Incoming::Message(MasterToClient::Launched(launched)) => return Ok(launched),
+                Incoming::Message(MasterToClient::Refused(refused)) => {
+                    return Err(Failure { text: pointed(&refused.text, nodes, refused.position) });
+                }
+                Incoming::Message(_) | Incoming::Data(_) => {}
+            }
+        }
+    }
+}
+
+/// Signals while no program runs that could decide.
+fn react_alone(quiet: &mut Quiet) {
+    while let Some(received) = quiet.read() {
+        match meaning(received, quiet::inherited(), false, std::process::id().cast_signed()) {
+            Meaning::Die(signal) => quiet::die_by(signal),
+            Meaning::Stop(signal) => quiet::stop_by(signal),
+            Meaning::Nothing | Meaning::Child(_) | Meaning::Continued => {}
+        }
+    }
+}
+
+/// A reason, and a caret below the place in the node list that it is about.
+fn pointed(text: &str, nodes: &str, position: Option<u32>) -> String {
+    match position {
+        Some(position) => format!("{text}\n  {nodes}\n  {:>width$}", "^", width = position.min(10_000) as usize + 1),
+        None => text.to_owned(),
+    }
+}
+
+fn wait(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> Result<(), Failure> {
+    // Rounded up: a timeout of 0 would spin until the moment has come.
+    let timeout = timeout.map_or(PollTimeout::NONE, |t| {
+        PollTimeout::try_from(t.as_millis().saturating_add(1).min(60_000)).unwrap_or(PollTimeout::ZERO)
+    });
+    match poll(fds, timeout) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Err(error) => Err(Failure { text: format!("poll: {}", error.desc()) }),
+    }
+}
+
+/// Whether poll(2) has told this, or that something is wrong (which the next call will find out).
+fn happened(fd: &PollFd<'_>, what: PollFlags) -> bool {
+    fd.revents()
+        .is_some_and(|events| events.intersects(what | PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL))
+}
+
+/// Where the two outputs go.
+#[derive(Debug)]
+enum Standard {
+    Out(Stdout),
+    Error(Stderr),
+}
+
+impl AsFd for Standard {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Standard::Out(stream) => stream.as_fd(),
+            Standard::Error(stream) => stream.as_fd(),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct RankState {
+    node: i32,
+    outcome: Option<Outcome>,
+    /// Outputs from which nothing more comes, or is wanted.
+    done: [bool; 2],
+    receivers: [Receiver; 2],
+    complete: bool,
+}
+
+struct Session {
+    connection: Connection,
+    quiet: Quiet,
+    inherited: Inherited,
+    program: ProgramSpec,
+    ranks: Vec<RankState>,
+    /// How many ranks are not complete, and how many have not ended.
+    incomplete: usize,
+    running: usize,
+    flock: Flock,
+    output: Output<Standard>,
+    broken: Vec<Broken>,
+    broadcast: Broadcast,
+    source: Source,
+    source_ready: bool,
+    buffer: Vec<u8>,
+    look_at_children: Option<Instant>,
+}
+
+impl Session {
+    fn new(
+        request: &Request,
+        program: ProgramSpec,
+        connection: Connection,
+        quiet: Quiet,
+        launched: &Launched,
+    ) -> Session {
+        let nodes: Vec<i32> = launched.ranks.iter().map(|plan| plan.node).collect();
+        let done = [1, 2].map(|fd| program.descriptor(fd) == Stdio::Null);
+        let receivers = [Receiver::new(launched.window), Receiver::new(launched.window)];
+        let ranks: Vec<RankState> = nodes
+            .iter()
+            .map(|node| RankState { node: *node, outcome: None, done, receivers, complete: false })
+            .collect();
+        let readers = if program.descriptor(0) == Stdio::Stream { ranks.len() } else { 0 };
+        let (stdout, stderr) = (Standard::Out(io::stdout()), Standard::Error(io::stderr()));
+        Session {
+            connection,
+            quiet,
+            inherited: quiet::inherited(),
+            program,
+            incomplete: ranks.len(),
+            running: ranks.len(),
+            flock: Flock::default(),
+            output: Output::new(request.style, &nodes, stdout, stderr),
+            broken: Vec::new(),
+            broadcast: Broadcast::new(readers, launched.window),
+            source: Source::new(),
+            source_ready: false,
+            buffer: Vec::new(),
+            look_at_children: None,
+            ranks,
+        }
+    }
+
+    /// Makes a ghost for every rank that can start. What signals ask for meanwhile is done as if nothing had been started:
+    /// not all ghosts are there yet to hear them.
+    fn clone_ghosts(&mut self, launched: &Launched) -> Result<(), Failure> {
+        let name = program::name(&self.program);
+        let pin = self.connection.take_descriptor();
+        for (rank, plan) in (0u32..).zip(&launched.ranks) {
+            if !plan.reason.is_empty() {
+                self.not_started(rank as usize, &plan.reason, NOT_RUN);
+                continue;
+            }
+            let Some(pin) = &pin else {
+                return Err(Failure { text: "ghostd sent no pin: is its version another one?".to_owned() });
+            };
+            if let Err(error) = self.flock.spawn(pin.as_fd(), rank, &name) {
+                let errno = error.raw_os_error().unwrap_or(0);
+                self.connection.queue(ClientToMaster::NoGhost(NoGhost { rank, errno: errno.unsigned_abs() }));
+                self.not_started(rank as usize, &format!("cannot make a ghost here: {}", describe(errno)), NOT_RUN);
+            }
+        }
+        react_alone(&mut self.quiet);
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<Verdict, Failure> {
+        let mut deadline = None;
+        loop {
+            if self.incomplete > 0 {
+                self.handle_frames()?;
+            }
+            self.write_output();
+            self.read_input();
+            if self.incomplete == 0 && self.output.is_drained() {
+                let deadline = *deadline.get_or_insert_with(|| Instant::now() + GHOSTS_GRACE);
+                if self.flock.is_empty() || Instant::now() >= deadline {
+                    break;
+                }
+            }
+            let all_out = if self.incomplete > 0 { self.connection.flush()? } else { true };
+            self.sleep(all_out, deadline)?;
+        }
+        let outcomes: Vec<Outcome> = self.ranks.iter().filter_map(|rank| rank.outcome).collect();
+        Ok(verdict(&outcomes))
+    }
+
+    /// Waits until something is to be done, and does what signals ask for.
+    fn sleep(&mut self, all_out: bool, deadline: Option<Instant>) -> Result<(), Failure> {
+        let input_wanted = self.input_wanted();
+        let input_allowed = input_wanted && self.source.allowed();
+        let now = Instant::now();
+        let timeout = [
+            deadline.map(|at| at.saturating_duration_since(now)),
+            self.look_at_children.map(|at| at.saturating_duration_since(now)),
+            (input_wanted && !input_allowed).then_some(TERMINAL_TICK),
+        ];
+        let timeout = timeout.into_iter().flatten().min();
+
+        let (mut from_ghostd, mut from_input, mut signals) = (false, false, false);
+        let mut room: [bool; 2] = [false; 2];
+        {
+            let stdin = io::stdin();
+            let mut fds = vec![PollFd::new(self.quiet.as_fd(), PollFlags::POLLIN)];
+            if self.incomplete > 0 {
+                let wanted = if all_out { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT };
+                fds.push(PollFd::new(self.connection.as_fd(), wanted));
+            }
+            let input_at = fds.len();
+            if input_allowed {
+                fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
+            }
+            let outputs_at = fds.len();
+            let channels: Vec<Channel> = self
+                .output
+                .waiting()
+                .map(|(channel, fd)| {
+                    fds.push(PollFd::new(fd, PollFlags::POLLOUT));
+                    channel
+                })
+                .collect();
+            wait(&mut fds, timeout)?;
+            signals |= happened(&fds[0], PollFlags::POLLIN);
+            from_ghostd |= self.incomplete > 0 && happened(&fds[1], PollFlags::POLLIN);
+            from_input |= input_allowed && happened(&fds[input_at], PollFlags::POLLIN);
+            for (channel, fd) in channels.into_iter().zip(&fds[outputs_at..]) {
+                room[channel] = happened(fd, PollFlags::POLLOUT);
+            }
+        }
+        for channel in (0..2).filter(|channel| room[*channel]) {
+            self.output.room(channel);
+        }
+        self.source_ready |= from_input;
+        if from_ghostd {
+            self.connection.fill()?;
+        }
+        if signals {
+            self.handle_signals();
+        }
+        if self.look_at_children.is_some_and(|at| Instant::now() >= at) {
+            self.look_at_children = None;
+            let died = self.flock.look_at_all();
+            self.report(died);
+        }
+        Ok(())
+    }
+
+    fn handle_signals(&mut self) {
+        let own = std::process::id().cast_signed();
+        let mut stop = None;
+        while let Some(received) = self.quiet.read() {
+            match meaning(received, self.inherited, self.running > 0, own) {
+                Meaning::Nothing => {}
+                // That the terminal's foreground may be ours again is seen by the next sleep.
+                Meaning::Continued => stop = None,
+                Meaning::Child(pid) => {
+                    stop = self.flock.stop_now().or(stop);
+                    let died = self.flock.look_at(pid);
+                    self.report(died);
+                    self.look_at_children.get_or_insert_with(|| Instant::now() + CHILDREN_TICK);
+                }
+                Meaning::Stop(signal) => quiet::stop_by(signal),
+                Meaning::Die(signal) => quiet::die_by(signal),
+            }
+        }
+        if let Some(signal) = stop {
+            self.stop(signal);
+        }
+    }
+
+    /// Stops as the ghosts have stopped: who waits for bpsh waits for them.
+    fn stop(&mut self, signal: u8) {
+        self.write_output();
+        quiet::stop_by(i32::from(signal));
+    }
+
+    fn report(&mut self, died: impl IntoIterator<Item = Died>) {
+        for Died { rank, status } in died {
+            let rank = u32::try_from(rank).unwrap_or(u32::MAX);
+            self.connection.queue(ClientToMaster::GhostDied(GhostDied { rank, status }));
+        }
+    }
+
+    fn handle_frames(&mut self) -> Result<(), Failure> {
+        while let Some(incoming) = self.connection.next_frame()? {
+            match incoming {
+                Incoming::Data(data) => self.data(data)?,
+                Incoming::Message(message) => self.message(message)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, message: MasterToClient) -> Result<(), Failure> {
+        match message {
+            MasterToClient::Started(Started { rank, cwd_errno, .. }) => {
+                if cwd_errno != 0
+                    && let Some(state) = self.ranks.get(rank as usize)
+                {
+                    let directory = String::from_utf8_lossy(&self.program.cwd);
+                    let reason = describe(i32::try_from(cwd_errno).unwrap_or(0));
+                    let text = format!("{}: warning: {directory}: {reason}; running in /", state.node);
+                    self.output.message(&text);
+                }
+            }
+            MasterToClient::StartFailed(failure) => self.start_failed(&failure),
+            MasterToClient::Ended(ended) => self.ended(&ended),
+            MasterToClient::Ack(Ack { rank, offset, .. }) => self.broadcast.acknowledge(rank as usize, offset),
+            MasterToClient::StdinGone(gone) => self.broadcast.leave(gone.rank as usize),
+            MasterToClient::Refused(refused) => return Err(Failure { text: refused.text }),
+            MasterToClient::Hello(_)
+            | MasterToClient::Launched(_)
+            | MasterToClient::Nodes(_)
+            | MasterToClient::Processes(_)
+            | MasterToClient::Admin(_) => {}
+        }
+        Ok(())
+    }
+
+    fn data(&mut self, data: Data) -> Result<(), Failure> {
+        let rank = usize::try_from(data.id).unwrap_or(usize::MAX);
+        let (Some(state), Some(channel)) = (self.ranks.get_mut(rank), usize::from(data.fd).checked_sub(1)) else {
+            return Ok(());
+        };
+        let skip = state.receivers[channel].receive(data.offset, data.bytes.len())?;
+        if !state.done[channel] {
+            let mut bytes: Bytes = data.bytes;
+            bytes.advance(skip);
+            if !bytes.is_empty() {
+                self.output.push(rank, channel, bytes);
+            }
+            if data.eof {
+                self.ranks[rank].done[channel] = true;
+                self.check_complete(rank);
+            }
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, ended: &Ended) {
+        let rank = ended.rank as usize;
+        let Some(state) = self.ranks.get_mut(rank) else { return };
+        if ended.lost {
+            // Its outputs have no end but this.
+            state.done = [true; 2];
+            let text = format!("{}: lost", state.node);
+            self.output.message(&text);
+        }
+        let status = WaitStatus::from_raw(ended.status).unwrap_or(WaitStatus::KILLED);
+        self.settle(rank, Outcome::Ended(status));
+    }
+
+    fn start_failed(&mut self, failure: &StartFailed) {
+        let program = String::from_utf8_lossy(self.program.argv.first().map(Bytes::as_ref).unwrap_or_default());
+        let (reason, outcome) = not_started(failure, &program);
+        let code = if let Outcome::NotStarted(code) = outcome { code } else { NOT_RUN };
+        self.not_started(failure.rank as usize, &reason, code);
+    }
+
+    fn not_started(&mut self, rank: usize, reason: &str, code: u8) {
+        let Some(state) = self.ranks.get_mut(rank) else { return };
+        state.done = [true; 2];
+        let text = format!("{}: {reason}", state.node);
+        self.output.message(&text);
+        self.settle(rank, Outcome::NotStarted(code));
+    }
+
+    /// A rank's outcome is known: its ghost may go.
+    fn settle(&mut self, rank: usize, outcome: Outcome) {
+        if self.ranks[rank].outcome.is_some() {
+            return;
+        }
+        self.ranks[rank].outcome = Some(outcome);
+        self.running -= 1;
+        self.broadcast.leave(rank);
+        if let Some(signal) = self.flock.release(rank) {
+            self.stop(signal);
+        }
+        self.check_complete(rank);
+    }
+
+    fn check_complete(&mut self, rank: usize) {
+        let state = &mut self.ranks[rank];
+        if !state.complete && state.outcome.is_some() && state.done == [true; 2] {
+            state.complete = true;
+            self.incomplete -= 1;
+            self.output.finish(rank);
+        }
+    }
+
+    /// Writes what goes; acknowledges what went.
+    fn write_output(&mut self) {
+        let mut broken = std::mem::take(&mut self.broken);
+        for Credit { rank, channel, bytes } in self.output.write(&mut broken) {
+            let Some(state) = self.ranks.get_mut(rank) else { continue };
+            let receiver = &mut state.receivers[channel];
+            receiver.consume(bytes);
+            if !state.done[channel]
+                && let Some(offset) = receiver.ack_due(false)
+            {
+                let (rank, fd) = (u32::try_from(rank).unwrap_or(u32::MAX), channel as u32 + 1);
+                self.connection.queue(ClientToMaster::Ack(Ack { rank, fd, offset }));
+            }
+        }
+        for Broken { channel, error } in broken.drain(..) {
+            self.close(channel, &error);
+        }
+        self.broken = broken;
+    }
+
+    /// An output's reader is gone: the programs' writers get EPIPE, and it is for them to end.
+    fn close(&mut self, channel: Channel, error: &io::Error) {
+        if error.kind() != io::ErrorKind::BrokenPipe && channel == 0 {
+            self.output.message(&format!("bpsh: standard output: {}", crate::connection::plain(error)));
+        }
+        for rank in 0..self.ranks.len() {
+            if !std::mem::replace(&mut self.ranks[rank].done[channel], true) {
+                let (id, fd) = (u32::try_from(rank).unwrap_or(u32::MAX), channel as u32 + 1);
+                self.connection.queue(ClientToMaster::CloseStream(CloseStream { rank: id, fd }));
+                self.check_complete(rank);
+            }
+        }
+    }
+
+    fn input_wanted(&self) -> bool {
+        self.broadcast.room().is_some_and(|room| room > 0) && self.connection.backlog() < BACKLOG
+    }
+
+    /// Reads input as long as somebody takes it.
+    fn read_input(&mut self) {
+        while self.input_wanted() && (self.source_ready || self.source.always_ready()) && self.source.allowed() {
+            let room = self.broadcast.room().unwrap_or(0).min(MAX_DATA);
+            self.buffer.resize(MAX_DATA, 0);
+            match self.source.read(&mut self.buffer[..room], self.source_ready) {
+                Read::Bytes(n) => {
+                    let offset = self.broadcast.send(n);
+                    self.send_input(offset, n, false);
+                    self.source_ready = false;
+                }
+                Read::Nothing => self.source_ready = false,
+                Read::End => {
+                    let offset = self.broadcast.end();
+                    self.send_input(offset, 0, true);
+                }
+            }
+        }
+    }
+
+    fn send_input(&mut self, offset: u64, n: usize, eof: bool) {
+        let bytes = Bytes::copy_from_slice(&self.buffer[..n]);
+        self.connection.queue_data(&Data { id: ALL_RANKS, offset, fd: 0, eof, bytes });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caret_points_at_the_place() {
+        assert_eq!(pointed("no node 99", "0-3,99", Some(4)), "no node 99\n  0-3,99\n      ^");
+        assert_eq!(pointed("not yours", "0", None), "not yours");
+    }
+}

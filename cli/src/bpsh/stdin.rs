@@ -1,0 +1,207 @@
+//! Standard input: read once, sent to every rank, at the pace of the slowest that still reads.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::stat::{SFlag, fstat};
+
+/// How far each rank has come with the input, and how much more may be sent. Pure: reads nothing itself.
+#[derive(Clone, Debug)]
+pub struct Broadcast {
+    sent: u64,
+    window: u64,
+    /// What each rank has taken; `None` once it reads no more.
+    taken: Vec<Option<u64>>,
+    ended: bool,
+}
+
+impl Broadcast {
+    /// For this many ranks, all of them reading.
+    pub fn new(ranks: usize, window: u32) -> Broadcast {
+        Broadcast { sent: 0, window: u64::from(window), taken: vec![Some(0); ranks], ended: false }
+    }
+
+    /// A rank has taken everything below `offset`. Nonsense from the other side can only slow it down.
+    pub fn acknowledge(&mut self, rank: usize, offset: u64) {
+        if let Some(Some(taken)) = self.taken.get_mut(rank) {
+            *taken = offset.min(self.sent).max(*taken);
+        }
+    }
+
+    /// A rank reads no more: nobody waits for it.
+    pub fn leave(&mut self, rank: usize) {
+        if let Some(taken) = self.taken.get_mut(rank) {
+            *taken = None;
+        }
+    }
+
+    /// Bytes that may be sent now. `None`: there is no more to do, because it has ended or nobody reads.
+    pub fn room(&self) -> Option<usize> {
+        if self.ended {
+            return None;
+        }
+        let slowest = self.taken.iter().flatten().min()?;
+        usize::try_from((slowest + self.window).saturating_sub(self.sent)).ok()
+    }
+
+    /// Takes note that `n` bytes go out; gives the offset of the first.
+    pub fn send(&mut self, n: usize) -> u64 {
+        let offset = self.sent;
+        self.sent += n as u64;
+        offset
+    }
+
+    /// The end of the input goes out.
+    pub fn end(&mut self) -> u64 {
+        self.ended = true;
+        self.sent
+    }
+}
+
+/// What can be had from standard input.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Read {
+    Bytes(usize),
+    /// Poll before trying again.
+    Nothing,
+    End,
+}
+
+/// How standard input is read so that it never makes bpsh wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    /// A file, a disk: read at once, always ready.
+    File,
+    /// A pipe or socket.
+    Nowait,
+    /// What cannot be asked not to wait: read after poll(2) says so.
+    Polled,
+    /// A terminal: the same, and only while we are in its foreground.
+    Terminal,
+}
+
+/// Standard input of this process.
+#[derive(Debug)]
+pub struct Source {
+    kind: Kind,
+}
+
+impl Source {
+    pub fn new() -> Source {
+        let input = io::stdin();
+        let kind = match fstat(input.as_fd()).map(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT) {
+            Ok(SFlag::S_IFREG | SFlag::S_IFBLK) => Kind::File,
+            Ok(SFlag::S_IFIFO | SFlag::S_IFSOCK) => Kind::Nowait,
+            _ if nix::unistd::isatty(input.as_fd()).unwrap_or(false) => Kind::Terminal,
+            _ => Kind::Polled,
+        };
+        Source { kind }
+    }
+
+    /// Whether it may be read now: a terminal in whose background we are gives SIGTTIN or EIO instead (tty(4),
+    /// drivers/tty/tty_jobctrl.c `__tty_check_change`). A terminal that is not our session's has no such rule.
+    pub fn allowed(&self) -> bool {
+        self.kind != Kind::Terminal
+            || nix::unistd::tcgetpgrp(io::stdin().as_fd()).map_or(true, |group| group == nix::unistd::getpgrp())
+    }
+
+    /// Whether [`Source::read`] is to be tried without poll(2).
+    pub fn always_ready(&self) -> bool {
+        self.kind == Kind::File
+    }
+
+    /// Reads what is there; `ready` says that poll(2) has announced something.
+    pub fn read(&mut self, buffer: &mut [u8], ready: bool) -> Read {
+        let input = io::stdin();
+        let fd: BorrowedFd<'_> = input.as_fd();
+        let result = match self.kind {
+            Kind::Nowait => match ghost_sys::nowait::read(&fd, buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                    self.kind = Kind::Polled;
+                    return Read::Nothing;
+                }
+                result => result,
+            },
+            Kind::File => nix::unistd::read(fd, buffer).map_err(io::Error::from),
+            Kind::Polled | Kind::Terminal if !ready => return Read::Nothing,
+            Kind::Polled | Kind::Terminal => nix::unistd::read(fd, buffer).map_err(io::Error::from),
+        };
+        match result {
+            Ok(0) => Read::End,
+            Ok(n) => Read::Bytes(n),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Read::Nothing
+            }
+            // We fell into the background between the check and the read.
+            Err(error)
+                if self.kind == Kind::Terminal && error.raw_os_error() == Some(nix::libc::EIO) && !self.allowed() =>
+            {
+                Read::Nothing
+            }
+            // Not open for reading, hung up, a directory: a program would see the error, the nearest thing is the end.
+            Err(_) => Read::End,
+        }
+    }
+}
+
+impl Default for Source {
+    fn default() -> Source {
+        Source::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_slowest_reader_sets_the_pace_until_it_leaves() {
+        let mut broadcast = Broadcast::new(2, 10);
+        assert_eq!(broadcast.room(), Some(10));
+        assert_eq!(broadcast.send(10), 0);
+        broadcast.acknowledge(0, 10);
+        assert_eq!(broadcast.room(), Some(0));
+        broadcast.acknowledge(1, 4);
+        assert_eq!(broadcast.room(), Some(4));
+        broadcast.leave(1);
+        assert_eq!(broadcast.room(), Some(10));
+        assert_eq!(broadcast.send(3), 10);
+        assert_eq!(broadcast.end(), 13);
+        assert_eq!(broadcast.room(), None);
+    }
+
+    #[test]
+    fn without_readers_nothing_is_read() {
+        let mut broadcast = Broadcast::new(1, 10);
+        broadcast.leave(0);
+        broadcast.leave(7);
+        assert_eq!(broadcast.room(), None);
+        assert_eq!(Broadcast::new(0, 10).room(), None);
+    }
+
+    proptest! {
+        /// Whatever is acknowledged in whatever order, nobody is ever sent more than a window beyond what it has taken.
+        #[test]
+        fn nobody_is_flooded(window in 1u32..100, steps in prop::collection::vec((0usize..4, any::<u16>(), any::<bool>()), 0..200)) {
+            let mut broadcast = Broadcast::new(3, window);
+            let mut taken = [0u64; 3];
+            for (rank, amount, leaves) in steps {
+                if leaves && rank == 2 {
+                    broadcast.leave(rank);
+                    taken[rank] = u64::MAX;
+                } else {
+                    broadcast.acknowledge(rank, u64::from(amount));
+                    if let Some(known) = taken.get_mut(rank) && *known != u64::MAX {
+                        *known = u64::from(amount).min(broadcast.sent).max(*known);
+                    }
+                }
+                if let Some(room) = broadcast.room() {
+                    broadcast.send(room);
+                }
+                let slowest = taken.iter().min().copied().unwrap_or(0);
+                prop_assert!(broadcast.sent <= slowest.saturating_add(u64::from(window)));
+            }
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! A command's connection to ghostd: hello, frames, and descriptors that come along.
+//!
+//! Invariant: this end never waits on the socket unless [`Connection::request`] is called; bpsh's loop uses
+//! [`Connection::fill`], [`Connection::next_frame`] and [`Connection::flush`], which do as much as goes at once.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use bytes::{Buf, BytesMut};
+use ghost_proto::client::{ClientToMaster, Hello, MasterToClient, Refused};
+use ghost_proto::frame::{Data, Decoder, Frame, FrameError, MAX_CONTROL};
+use ghost_proto::instance::{self, BadInstance, Instance};
+use ghost_proto::{Control, VERSION};
+
+/// Bytes read from the socket at a time.
+const READ: usize = 512 * 1024;
+
+/// The instance that was asked for: by option, else by `GHOSTPROC_INSTANCE`, else the default.
+///
+/// # Errors
+/// The name cannot be an instance's.
+pub fn instance(option: Option<&str>) -> Result<Instance, BadInstance> {
+    if let Some(name) = option {
+        return name.parse();
+    }
+    match std::env::var(instance::ENVIRONMENT) {
+        Ok(name) if !name.is_empty() => name.parse(),
+        _ => Ok(Instance::default()),
+    }
+}
+
+/// Why ghostd cannot be talked to.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    #[error("cannot reach ghostd at {}: {}; is ghostd running?", path.display(), plain(source))]
+    Unreachable { path: PathBuf, source: io::Error },
+    #[error("lost the connection to ghostd: {}", plain(.0))]
+    Lost(io::Error),
+    #[error("ghostd closed the connection")]
+    Closed,
+    #[error("ghostd sent what cannot be read: {0}")]
+    Frame(#[from] FrameError),
+    #[error("ghostd sent what cannot be read: {0}")]
+    Message(#[from] prost::DecodeError),
+    #[error("{}", .0.text)]
+    Refused(Refused),
+}
+
+/// An error's text as strerror(3) has it, without Rust's number behind it.
+pub fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" (os error ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
+/// What ghostd has sent.
+#[derive(Debug)]
+pub enum Incoming {
+    Message(MasterToClient),
+    Data(Data),
+}
+
+#[derive(Debug)]
+pub struct Connection {
+    socket: UnixStream,
+    decoder: Decoder,
+    input: BytesMut,
+    output: BytesMut,
+    descriptors: VecDeque<OwnedFd>,
+}
+
+impl Connection {
+    /// Connects and queues the hello.
+    ///
+    /// # Errors
+    /// [`ConnectionError::Unreachable`].
+    pub fn open(instance: &Instance, program: &str) -> Result<Connection, ConnectionError> {
+        let path = instance.ghostd_socket();
+        let socket = UnixStream::connect(&path).map_err(|source| ConnectionError::Unreachable { path, source })?;
+        let mut connection = Connection::over(socket);
+        connection.queue(ClientToMaster::Hello(Hello {
+            version: VERSION,
+            features: Vec::new(),
+            program: format!("{program} {}", env!("CARGO_PKG_VERSION")),
+        }));
+        Ok(connection)
+    }
+
+    fn over(socket: UnixStream) -> Connection {
+        Connection {
+            socket,
+            decoder: Decoder::new(MAX_CONTROL),
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            descriptors: VecDeque::new(),
+        }
+    }
+
+    /// Sends a request and waits for the answer to it; a refusal is an error.
+    ///
+    /// # Errors
+    /// All of [`ConnectionError`] but `Unreachable`.
+    pub fn request(&mut self, message: ClientToMaster) -> Result<MasterToClient, ConnectionError> {
+        self.queue(message);
+        self.socket.set_nonblocking(false).map_err(ConnectionError::Lost)?;
+        while !self.flush()? {}
+        loop {
+            while let Some(incoming) = self.next_frame()? {
+                match incoming {
+                    Incoming::Message(MasterToClient::Refused(refused)) => {
+                        return Err(ConnectionError::Refused(refused));
+                    }
+                    Incoming::Message(MasterToClient::Hello(_)) | Incoming::Data(_) => {}
+                    Incoming::Message(answer) => return Ok(answer),
+                }
+            }
+            self.fill()?;
+        }
+    }
+
+    /// From now on nothing waits.
+    ///
+    /// # Errors
+    /// [`ConnectionError::Lost`].
+    pub fn set_nonblocking(&mut self) -> Result<(), ConnectionError> {
+        self.socket.set_nonblocking(true).map_err(ConnectionError::Lost)
+    }
+
+    pub fn queue(&mut self, message: ClientToMaster) {
+        message.encode_frame(&mut self.output);
+    }
+
+    pub fn queue_data(&mut self, data: &Data) {
+        data.encode(&mut self.output);
+    }
+
+    /// Bytes that wait to be sent.
+    pub fn backlog(&self) -> usize {
+        self.output.len()
+    }
+
+    /// Sends what is queued; whether all of it is out.
+    ///
+    /// # Errors
+    /// [`ConnectionError::Lost`].
+    pub fn flush(&mut self) -> Result<bool, ConnectionError> {
+        while !self.output.is_empty() {
+            match ghost_sys::fdpass::send(&self.socket, &self.output, None) {
+                Ok(n) => self.output.advance(n),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(ConnectionError::Lost(error)),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads once what is there.
+    ///
+    /// # Errors
+    /// [`ConnectionError::Closed`] at the end of file, [`ConnectionError::Lost`].
+    pub fn fill(&mut self) -> Result<(), ConnectionError> {
+        let old = self.input.len();
+        self.input.resize(old + READ, 0);
+        let mut arrived = Vec::new();
+        let result = ghost_sys::fdpass::receive(&self.socket, &mut self.input[old..], &mut arrived);
+        self.input.truncate(old + result.as_ref().map_or(0, |n| *n));
+        self.descriptors.extend(arrived);
+        match result {
+            Ok(0) => Err(ConnectionError::Closed),
+            Ok(_) => Ok(()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => Ok(()),
+            Err(error) => Err(ConnectionError::Lost(error)),
+        }
+    }
+
+    /// The next frame that has arrived whole; messages that this version does not know are skipped.
+    ///
+    /// # Errors
+    /// What came is no frame or no message.
+    pub fn next_frame(&mut self) -> Result<Option<Incoming>, ConnectionError> {
+        while let Some(frame) = self.decoder.next(&mut self.input)? {
+            match frame {
+                Frame::Data(data) => return Ok(Some(Incoming::Data(data))),
+                Frame::Control(body) => {
+                    if let Some(message) = MasterToClient::decode_body(body)? {
+                        return Ok(Some(Incoming::Message(message)));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first descriptor that has come and not been taken yet.
+    pub fn take_descriptor(&mut self) -> Option<OwnedFd> {
+        self.descriptors.pop_front()
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ghost_proto::client::{Launched, NodesReply, NodesRequest};
+    use std::io::{Read, Write};
+
+    #[test]
+    fn a_request_skips_the_hello_and_gets_its_answer() {
+        let (ours, mut theirs) = UnixStream::pair().expect("socketpair");
+        let mut out = BytesMut::new();
+        MasterToClient::Hello(Hello::default()).encode_frame(&mut out);
+        MasterToClient::Nodes(NodesReply::default()).encode_frame(&mut out);
+        theirs.write_all(&out).expect("write");
+        let mut connection = Connection::over(ours);
+        let request = ClientToMaster::Nodes(NodesRequest::default());
+        let answer = connection.request(request.clone()).expect("answer");
+        assert_eq!(answer, MasterToClient::Nodes(NodesReply::default()));
+        drop(connection);
+        let mut sent = Vec::new();
+        theirs.read_to_end(&mut sent).expect("read");
+        assert_eq!(sent, request.to_frame());
+    }
+
+    #[test]
+    fn a_refusal_and_an_end_are_errors() {
+        let (ours, mut theirs) = UnixStream::pair().expect("socketpair");
+        let refused = Refused { text: "no".to_owned(), position: Some(2) };
+        theirs.write_all(&MasterToClient::Refused(refused.clone()).to_frame()).expect("write");
+        let mut connection = Connection::over(ours);
+        let request = ClientToMaster::Nodes(NodesRequest::default());
+        match connection.request(request.clone()) {
+            Err(ConnectionError::Refused(reason)) => assert_eq!(reason, refused),
+            other => panic!("{other:?}"),
+        }
+        drop(theirs);
+        assert!(matches!(connection.request(request), Err(ConnectionError::Lost(_) | ConnectionError::Closed)));
+    }
+
+    #[test]
+    fn a_descriptor_comes_with_its_message() {
+        let (ours, theirs) = UnixStream::pair().expect("socketpair");
+        let (reader, _writer) = std::io::pipe().expect("pipe");
+        let bytes = MasterToClient::Launched(Launched::default()).to_frame();
+        ghost_sys::fdpass::send(&theirs, &bytes, Some(reader.as_fd())).expect("send");
+        let mut connection = Connection::over(ours);
+        connection.set_nonblocking().expect("nonblocking");
+        connection.fill().expect("fill");
+        assert!(matches!(connection.next_frame(), Ok(Some(Incoming::Message(MasterToClient::Launched(_))))));
+        assert!(connection.take_descriptor().is_some());
+        assert!(connection.take_descriptor().is_none());
+        assert!(matches!(connection.next_frame(), Ok(None)));
+    }
+}
