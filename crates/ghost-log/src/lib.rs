@@ -1,0 +1,77 @@
+//! Where the daemons' log goes: to the journal with its fields when systemd has started them, else to standard error.
+//!
+//! systemd.exec(5) tells a service by `JOURNAL_STREAM=DEVICE:INODE` that its standard error is the journal. The variable is
+//! inherited, so it counts only if standard error still is that very stream.
+
+use std::io::IsTerminal;
+
+use nix::sys::stat::fstat;
+use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+/// Says what is logged, before the configuration: `debug`, `info,ghostd::membership=trace`.
+pub const ENVIRONMENT: &str = "GHOSTPROC_LOG";
+
+/// The log could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    #[error("`{text}` does not say what is to be logged; write for example `info` or `info,ghostd=debug`: {source}")]
+    Filter { text: String, source: ParseError },
+    #[error("the log is set up already")]
+    Twice(#[from] TryInitError),
+}
+
+/// Begins to log what `filter` (in the form of [`ENVIRONMENT`], which goes before it) lets through.
+///
+/// # Errors
+/// The filter cannot be read, or this is the second call.
+pub fn start(filter: &str) -> Result<(), LogError> {
+    let from_environment = std::env::var(ENVIRONMENT).ok().filter(|text| !text.is_empty());
+    let text = from_environment.unwrap_or_else(|| filter.to_owned());
+    let filter = EnvFilter::try_new(&text).map_err(|source| LogError::Filter { text, source })?;
+    let registry = tracing_subscriber::registry().with(filter);
+    if journal_is_stderr()
+        && let Ok(journal) = tracing_journald::layer()
+    {
+        registry.with(journal).try_init()?;
+    } else {
+        let text =
+            tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+        registry.with(text).try_init()?;
+    }
+    Ok(())
+}
+
+fn journal_is_stderr() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    fstat(std::io::stderr()).is_ok_and(|stat| names(&stream, stat.st_dev, stat.st_ino))
+}
+
+/// Whether `JOURNAL_STREAM`'s text is about this file.
+fn names(stream: &str, device: u64, inode: u64) -> bool {
+    stream.split_once(':').is_some_and(|(d, i)| d.parse() == Ok(device) && i.parse() == Ok(inode))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_known_by_device_and_inode() {
+        assert!(names("8:12345", 8, 12_345));
+        for other in ["8:12346", "9:12345", "8", "", ":", "8:12345:1", "x:12345"] {
+            assert!(!names(other, 8, 12_345), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_unreadable_filter_is_named() {
+        let error = start("info,=,=").expect_err("nonsense was taken").to_string();
+        assert!(error.contains("info,=,="), "{error}");
+        start("info").expect("the first start");
+        assert!(matches!(start("info"), Err(LogError::Twice(_))));
+    }
+}
