@@ -1,0 +1,148 @@
+//! `bpctl`: administration of the cluster. It asks; ghostd decides, by the user that the kernel says is asking.
+//!
+//! Exit status: 0 done, 1 refused, 2 wrong usage, 125 ghostd could not be asked.
+
+pub mod flags;
+
+mod listing;
+mod validity;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use ghost_proto::client::{
+    Admin, AdminReply, AdminRequest, ClientToMaster, MasterToClient, NodeRequest, NodesReply, NodesRequest,
+    TokenRequest,
+};
+use ghost_proto::nodeset::NodeSpec;
+
+use crate::connection::{self, Connection, ConnectionError};
+use flags::{Action, Flags, NodesAction};
+
+const REFUSED: u8 = 1;
+const USAGE: u8 = 2;
+const BROKEN: u8 = 125;
+
+/// Runs the command.
+pub fn main() -> ExitCode {
+    let flags = Flags::parse();
+    match run(&flags) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, text }) => {
+            // Nobody is left to tell if this fails too.
+            let _ = writeln!(std::io::stderr(), "bpctl: {text}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// What to say, and the exit status.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    text: String,
+}
+
+impl From<ConnectionError> for Failure {
+    fn from(error: ConnectionError) -> Failure {
+        let code = if matches!(error, ConnectionError::Refused(_)) { REFUSED } else { BROKEN };
+        Failure { code, text: error.to_string() }
+    }
+}
+
+fn run(flags: &Flags) -> Result<(), Failure> {
+    let instance = connection::instance(flags.instance.as_deref())
+        .map_err(|error| Failure { code: USAGE, text: error.to_string() })?;
+    let request = understand(&flags.action)?;
+    let mut connection = Connection::open(&instance, "bpctl")?;
+    let lines = match connection.request(request)? {
+        MasterToClient::Admin(AdminReply { lines }) => lines,
+        MasterToClient::Nodes(NodesReply { nodes }) => listing::table(&nodes),
+        other => {
+            return Err(Failure { code: BROKEN, text: format!("ghostd gave an answer that does not fit: {other:?}") });
+        }
+    };
+    let mut out = std::io::stdout().lock();
+    let written = lines.iter().try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush());
+    written
+        .map_err(|error| Failure { code: BROKEN, text: format!("standard output: {}", connection::plain(&error)) })?;
+    if let Action::Token(_) = flags.action
+        && std::io::stdout().is_terminal()
+    {
+        eprintln!("On the new node, as root: nodeagent join MASTER, and paste this line. It is a secret.");
+    }
+    Ok(())
+}
+
+/// What to ask ghostd; node lists are looked at here first, so that a mistake is shown where it is.
+fn understand(action: &Action) -> Result<ClientToMaster, Failure> {
+    let check = |list: &str| match NodeSpec::parse(list) {
+        Ok(_) => Ok(NodeRequest { nodes: list.to_owned() }),
+        Err(error) => Err(Failure { code: USAGE, text: format!("{list}: {error}") }),
+    };
+    let admin = match action {
+        Action::Token(token) => {
+            let nodes = token.nodes.as_deref().map(check).transpose()?.map(|request| request.nodes).unwrap_or_default();
+            let expires_s = token.expires.map_or(0, |validity| validity.as_secs());
+            Admin::Token(TokenRequest { nodes, uses: token.uses.unwrap_or(0), expires_s })
+        }
+        Action::Nodes(NodesAction::List { nodes }) => {
+            let nodes = nodes.as_deref().map(check).transpose()?.map(|request| request.nodes).unwrap_or_default();
+            return Ok(ClientToMaster::Nodes(NodesRequest { nodes }));
+        }
+        Action::Nodes(NodesAction::Add { nodes }) => Admin::AddNodes(check(nodes)?),
+        Action::Nodes(NodesAction::Remove { nodes }) => Admin::RemoveNodes(check(nodes)?),
+        Action::Nodes(NodesAction::Revoke { nodes }) => Admin::RevokeNodes(check(nodes)?),
+        Action::Nodes(NodesAction::Replace { nodes }) => Admin::ReplaceNodes(check(nodes)?),
+    };
+    Ok(ClientToMaster::Admin(AdminRequest { admin: Some(admin) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(arguments: &[&str]) -> Result<ClientToMaster, u8> {
+        let flags = Flags::try_parse_from(arguments).map_err(|_| USAGE)?;
+        understand(&flags.action).map_err(|failure| failure.code)
+    }
+
+    fn admin(admin: Admin) -> Result<ClientToMaster, u8> {
+        Ok(ClientToMaster::Admin(AdminRequest { admin: Some(admin) }))
+    }
+
+    #[test]
+    fn what_is_typed_is_what_is_asked() {
+        let nodes = |nodes: &str| NodeRequest { nodes: nodes.to_owned() };
+        assert_eq!(asked(&["bpctl", "token"]), admin(Admin::Token(TokenRequest::default())));
+        assert_eq!(
+            asked(&["bpctl", "token", "--nodes", "0-63", "--uses", "3", "--expires", "2h"]),
+            admin(Admin::Token(TokenRequest { nodes: "0-63".into(), uses: 3, expires_s: 7200 }))
+        );
+        assert_eq!(asked(&["bpctl", "nodes", "add", "0-3"]), admin(Admin::AddNodes(nodes("0-3"))));
+        assert_eq!(asked(&["bpctl", "nodes", "remove", "3"]), admin(Admin::RemoveNodes(nodes("3"))));
+        assert_eq!(asked(&["bpctl", "nodes", "revoke", "3"]), admin(Admin::RevokeNodes(nodes("3"))));
+        assert_eq!(asked(&["bpctl", "nodes", "replace", "3"]), admin(Admin::ReplaceNodes(nodes("3"))));
+        assert_eq!(asked(&["bpctl", "nodes", "list"]), Ok(ClientToMaster::Nodes(NodesRequest::default())));
+        let up = ClientToMaster::Nodes(NodesRequest { nodes: "up".into() });
+        assert_eq!(asked(&["bpctl", "nodes", "list", "up"]), Ok(up));
+    }
+
+    #[test]
+    fn mistakes_are_found_before_ghostd_is_asked() {
+        for wrong in [
+            &["bpctl"][..],
+            &["bpctl", "nodes", "add"],
+            &["bpctl", "nodes", "add", "3-1"],
+            &["bpctl", "nodes", "revoke", "x"],
+            &["bpctl", "token", "--nodes", ""],
+            &["bpctl", "token", "--uses", "0"],
+            &["bpctl", "token", "--uses", "-1"],
+            &["bpctl", "token", "--expires", "soon"],
+            &["bpctl", "token", "--expires", "0"],
+        ] {
+            assert_eq!(asked(wrong), Err(USAGE), "{wrong:?}");
+        }
+    }
+}
