@@ -228,6 +228,20 @@ mod tests {
         assert_eq!(format!("  {text}\r\n").parse(), Ok(token));
     }
 
+    /// Tokens that have been handed out stay good over releases: these bytes do not change.
+    #[test]
+    fn the_text_has_the_documented_form() {
+        let token = Token { id: TokenId([1; 8]), secret: Secret([2; 32]), ca: Fingerprint([3; 32]) };
+        assert_eq!(
+            token.to_string(),
+            "ghostproc-join-1:AQEBAQEBAQECAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDUd3UEw"
+        );
+        assert_eq!(
+            String::from(token.secret.hash()),
+            "b83ac76d0ebc87e3806ff04e421257402b8a430ebcfabd192cf96fe3865ac1ba"
+        );
+    }
+
     #[test]
     fn debug_output_does_not_tell_the_secret() {
         let token = token();
