@@ -168,7 +168,8 @@ fn understand(text: &str) -> Result<Config, Fault> {
     let written: Written = toml::from_str(text).map_err(from_toml)?;
     let mut config = Config::default();
     if let Some(listen) = written.listen {
-        config.listen = parse_listen(&listen)?;
+        config.listen =
+            listen_address(listen.get_ref()).map_err(|message| Fault { at: listen.span().start, message })?;
     }
     if let Some(lease) = &written.lease_seconds {
         config.lease = seconds(lease, 1, MAX_LEASE)?;
@@ -220,14 +221,14 @@ fn understand(text: &str) -> Result<Config, Fault> {
     Ok(config)
 }
 
-fn parse_listen(listen: &Spanned<String>) -> Result<SocketAddr, Fault> {
-    let text = listen.get_ref();
+/// An address to listen on, `ADDRESS:PORT` or `ADDRESS` for the usual port.
+///
+/// # Errors
+/// For people: what is expected.
+pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     text.parse::<SocketAddr>()
         .or_else(|_| text.parse::<IpAddr>().map(|address| SocketAddr::new(address, PORT)))
-        .map_err(|_| Fault {
-            at: listen.span().start,
-            message: format!("`{text}` is not an address; write for example `0.0.0.0:{PORT}` or `[::]:{PORT}`"),
-        })
+        .map_err(|_| format!("`{text}` is not an address; write for example `0.0.0.0:{PORT}` or `[::]:{PORT}`"))
 }
 
 fn seconds(value: &Spanned<u64>, least: u64, most: u64) -> Result<Duration, Fault> {
