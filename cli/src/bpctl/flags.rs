@@ -10,10 +10,10 @@ use super::validity;
 #[derive(Debug, Parser)]
 #[command(name = "bpctl", version, arg_required_else_help = true, subcommand_required = true)]
 #[command(after_help = "Examples:\n  \
-    bpctl token > token               one machine may join, within an hour\n  \
-    bpctl token --nodes 0-63 --expires 1d   64 machines may, as nodes 0 to 63\n  \
-    bpctl nodes list                  all nodes, and why those are down that are\n  \
-    bpctl nodes replace 3             the next machine that joins may be node 3\n\n\
+    bpctl token > token                      one machine may join, within an hour\n  \
+    bpctl token --nodes 0-63 --expires 1d    64 machines may, as nodes 0 to 63\n  \
+    bpctl nodes list                         all nodes, and why those are down that are\n  \
+    bpctl nodes replace 3                    the next machine that joins may be node 3\n\n\
     Exit status: 0 done, 1 refused, 2 wrong usage, 125 ghostd could not be asked")]
 pub struct Flags {
     /// The cluster's instance name [default: $GHOSTPROC_INSTANCE, else ghostproc]
