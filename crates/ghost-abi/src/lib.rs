@@ -11,7 +11,9 @@ mod record;
 mod state;
 
 pub use config::{CONFIG_WORDS, Config};
-pub use record::{EXIT_RECORD_SIZE, ExitRecord, Kind, Malformed, Record, SIGNAL_RECORD_SIZE, Scope, SignalFlags, SignalRecord};
+pub use record::{
+    EXIT_RECORD_SIZE, ExitRecord, Kind, Malformed, Record, SIGNAL_RECORD_SIZE, Scope, SignalFlags, SignalRecord,
+};
 pub use state::{GHOST_STATE_SIZE, GhostFlags, GhostState, SIGNALS, is_realtime};
 
 /// Names of maps and globals in the object, as the loader looks them up.

@@ -216,7 +216,10 @@ mod tests {
         bytes[offset_of!(SignalRecord, si_code)..][..4].copy_from_slice(&(-1i32).to_ne_bytes());
         bytes[offset_of!(SignalRecord, value)..][..8].copy_from_slice(&42u64.to_ne_bytes());
         let Ok(Record::Signal(record)) = Record::from_bytes(&bytes) else { panic!("not a signal") };
-        assert_eq!((record.sig, record.scope(), record.pgid, record.si_code, record.value), (9, Scope::Group, -7, -1, 42));
+        assert_eq!(
+            (record.sig, record.scope(), record.pgid, record.si_code, record.value),
+            (9, Scope::Group, -7, -1, 42)
+        );
     }
 
     #[test]

@@ -86,7 +86,10 @@ impl GhostState {
     /// Number of real-time signals dropped since `earlier`.
     pub fn dropped_realtime_since(&self, earlier: &Self) -> u64 {
         let counts = self.dropped.iter().zip(&earlier.dropped).enumerate();
-        counts.filter(|(index, _)| is_realtime(index + 1)).map(|(_, (now, then))| u64::from(now.wrapping_sub(*then))).sum()
+        counts
+            .filter(|(index, _)| is_realtime(index + 1))
+            .map(|(_, (now, then))| u64::from(now.wrapping_sub(*then)))
+            .sum()
     }
 
     /// Takes the value apart as the kernel returns it.
@@ -117,7 +120,8 @@ impl GhostState {
         let mut bytes = [0; GHOST_STATE_SIZE];
         bytes[0..8].copy_from_slice(&self.ghost.to_ne_bytes());
         bytes[8..16].copy_from_slice(&self.last_call.to_ne_bytes());
-        for (index, word) in [self.flags, self.window, self.used, self.reserved].iter().chain(&self.dropped).enumerate() {
+        for (index, word) in [self.flags, self.window, self.used, self.reserved].iter().chain(&self.dropped).enumerate()
+        {
             bytes[16 + 4 * index..20 + 4 * index].copy_from_slice(&word.to_ne_bytes());
         }
         bytes

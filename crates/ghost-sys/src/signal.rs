@@ -93,6 +93,13 @@ impl QueueInfo {
         let uid = nix::unistd::getuid().as_raw();
         Self { signo: sig, errno: 0, code: libc::SI_QUEUE, pad: 0, pid, uid, value, rest: [0; 12] }
     }
+
+    /// Hands it to a process.
+    fn queue(&self, process: i32) -> io::Result<()> {
+        // SAFETY: the kernel reads the 128 bytes of a siginfo, which `self` has.
+        let result = unsafe { libc::syscall(libc::SYS_rt_sigqueueinfo, process, self.signo, std::ptr::from_ref(self)) };
+        check(result)
+    }
 }
 
 /// `sigqueue(3)`.
@@ -100,9 +107,15 @@ impl QueueInfo {
 /// # Errors
 /// `EAGAIN` if the receiver's user has too many signals queued (`RLIMIT_SIGPENDING`), `EINVAL`, `EPERM`, `ESRCH`.
 pub fn queue(process: i32, sig: i32, value: u64) -> io::Result<()> {
-    let info = QueueInfo::new(sig, value);
-    // SAFETY: the kernel reads the 128 bytes of a siginfo, which `info` has.
-    check(unsafe { libc::syscall(libc::SYS_rt_sigqueueinfo, process, sig, &raw const info) })
+    QueueInfo::new(sig, value).queue(process)
+}
+
+/// Queues a signal to the calling process that says `code` and `uid` of its origin. To itself, a process may say anything.
+///
+/// # Errors
+/// `EAGAIN`, `EINVAL` as for [`queue`].
+pub fn queue_to_self(sig: i32, code: i32, uid: u32) -> io::Result<()> {
+    QueueInfo { code, uid, ..QueueInfo::new(sig, 0) }.queue(std::process::id().cast_signed())
 }
 
 /// Queues a signal with a value to every member of the process group that `pidfd`'s process is in.
@@ -113,13 +126,7 @@ pub fn queue_to_group(pidfd: BorrowedFd<'_>, sig: i32, value: u64) -> io::Result
     let info = QueueInfo::new(sig, value);
     // SAFETY: as in `queue`.
     let result = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            sig,
-            &raw const info,
-            PIDFD_SIGNAL_PROCESS_GROUP,
-        )
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), sig, &raw const info, PIDFD_SIGNAL_PROCESS_GROUP)
     };
     check(result)
 }

@@ -170,7 +170,8 @@ mod tests {
         let strings = b"\0int\0outer\0inner\0inner_t\0a\0b\0x\0y\0";
         let name = |text: &str| {
             let wanted: Vec<u8> = [b"\0", text.as_bytes(), b"\0"].concat();
-            u32::try_from(strings.windows(wanted.len()).position(|window| window == wanted).expect("name") + 1).expect("small")
+            u32::try_from(strings.windows(wanted.len()).position(|window| window == wanted).expect("name") + 1)
+                .expect("small")
         };
         let mut types = Vec::new();
         types.extend([name("int"), 1 << 24, 4, 32]); // 1
