@@ -4,6 +4,7 @@
 
 mod cluster;
 mod control;
+mod ebpf;
 mod init;
 mod machine;
 mod products;
@@ -25,6 +26,8 @@ enum Task {
     Cluster(cluster::ClusterArgs),
     /// Control the daemons of a running test cluster
     ClusterCtl(control::CtlArgs),
+    /// Build the kernel programs from source
+    Ebpf(ebpf::EbpfArgs),
     /// Format, lints, unit tests, then the acceptance tests in a cluster
     Test(test::TestArgs),
     /// PID 1 of a cluster member
@@ -39,6 +42,7 @@ fn main() -> std::process::ExitCode {
     let result = match Cli::parse().task {
         Task::Cluster(args) => cluster::run(args),
         Task::ClusterCtl(args) => control::run(args),
+        Task::Ebpf(args) => ebpf::run(args),
         Task::Test(args) => test::run(args),
         Task::ClusterInit(args) => init::run(args),
         Task::ServiceExec(args) => service_exec::run(args),

@@ -120,13 +120,21 @@ impl Programs {
     /// # Errors
     /// [`LoadError`] names what is missing.
     pub fn load() -> Result<Self, LoadError> {
+        Self::load_object(OBJECT)
+    }
+
+    /// As [`Self::load`], from another build of the same version of the object.
+    ///
+    /// # Errors
+    /// [`LoadError`] names what is missing.
+    pub fn load_object(object: &[u8]) -> Result<Self, LoadError> {
         let configuration = layout::configuration()?.to_words();
         let btf = Btf::from_sys_fs().map_err(|error| LoadError::NoBtf(io::Error::other(error)))?;
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))
             .allow_unsupported_maps()
             .override_global(names::CONFIG, configuration.as_slice(), true)
-            .load(OBJECT)
+            .load(object)
             .map_err(|error| refused(error, LoadError::Object))?;
         // Before the maps are taken out: the programs refer to them by descriptor until they are loaded.
         for name in PROGRAMS {
