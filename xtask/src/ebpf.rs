@@ -183,7 +183,10 @@ impl Toolchain {
             flags.push(to);
         };
         remap(workspace(), "ghostproc");
+        // Under the name it has in the compiler's tree, a symbolic link, and under its own.
         remap(&self.source, "rust");
+        let source = fs::canonicalize(&self.source);
+        remap(&source.with_context(|| format!("{} is not there", self.source.display()))?, "rust");
         let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
         let home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
         let registry = home.context("neither CARGO_HOME nor HOME is set")?.join("registry/src");
