@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::unistd::{Gid, Uid};
 
 /// The user a program runs as: all three of user, group and supplementary groups are set, in the order that
@@ -32,7 +33,8 @@ pub struct Credentials {
     pub groups: Vec<Gid>,
 }
 
-/// Where a program is to be started. The default changes nothing.
+/// Where a program is to be started. The default changes nothing but the signal mask: a program starts with no signal
+/// blocked unless [`Place::blocked`] says otherwise (std passes on the mask of the calling thread).
 #[derive(Debug, Default)]
 pub struct Place {
     pids: Pids,
@@ -45,6 +47,7 @@ pub struct Place {
     user: Option<Credentials>,
     directories: Vec<PathBuf>,
     die_with_parent: bool,
+    blocked: Option<SigSet>,
 }
 
 #[derive(Debug, Default)]
@@ -129,6 +132,12 @@ impl Place {
         self
     }
 
+    /// With these signals blocked.
+    pub fn blocked(mut self, signals: SigSet) -> Self {
+        self.blocked = Some(signals);
+        self
+    }
+
     fn changes_directory(&self) -> bool {
         self.enter.is_some() || !self.directories.is_empty()
     }
@@ -206,15 +215,16 @@ fn settle(place: &Place, directories: &[CString]) -> io::Result<()> {
     }
     if place.die_with_parent {
         // Last: a change of user clears it (kernel/cred.c, commit_creds()).
-        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
     }
+    let blocked = place.blocked.unwrap_or(SigSet::empty());
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&blocked), None)?;
     Ok(())
 }
 
 /// Makes the caller's process group the foreground group of `terminal`, also from the background, where the attempt
 /// would otherwise stop the group with SIGTTOU (drivers/tty/tty_jobctrl.c, __tty_check_change()).
 fn take_foreground(terminal: RawFd) -> io::Result<()> {
-    use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
     let mut ttou = SigSet::empty();
     ttou.add(Signal::SIGTTOU);
     let mut before = SigSet::empty();
@@ -333,7 +343,7 @@ mod tests {
         let inner = spawn(shell("echo $$; kill -9 $$"), Place::inside(init.id()).expect("pidfd")).expect("enter");
         let id = inner.id();
         let status = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(id as i32), None).expect("our own child");
-        assert!(matches!(status, nix::sys::wait::WaitStatus::Signaled(_, nix::sys::signal::Signal::SIGKILL, _)));
+        assert!(matches!(status, nix::sys::wait::WaitStatus::Signaled(_, Signal::SIGKILL, _)));
         assert_eq!(output(inner), "2\n");
 
         // The thread is back where it was: it can start threads and children of its own.
@@ -350,6 +360,21 @@ mod tests {
         let mut child = spawn(shell("pwd"), place).expect("spawn");
         child.wait().expect("wait");
         assert_eq!(output(child), "/proc\n");
+    }
+
+    #[test]
+    fn the_callers_blocked_signals_are_not_passed_on() {
+        let mut term = SigSet::empty();
+        term.add(Signal::SIGTERM);
+        term.thread_block().expect("mask");
+        let pending = |place| {
+            let mut child = spawn(shell("kill -TERM $$; echo blocked"), place).expect("spawn");
+            child.wait().expect("wait");
+            output(child)
+        };
+        assert_eq!(pending(Place::here()), "");
+        assert_eq!(pending(Place::here().blocked(term)), "blocked\n");
+        term.thread_unblock().expect("mask");
     }
 
     #[test]

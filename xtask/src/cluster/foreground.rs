@@ -70,7 +70,8 @@ pub fn run(args: &ClusterArgs, description: &Path, members: &mut [Member], signa
     let terminal = File::options().read(true).write(true).open("/dev/tty").ok();
     let in_foreground = |tty: &File| tcgetpgrp(tty) == Ok(getpgrp());
     let terminal = terminal.filter(in_foreground);
-    let (command, mut place) = command(args, description, members)?;
+    let (command, place) = command(args, description, members)?;
+    let mut place = place.blocked(signals.before);
     if let Some(terminal) = &terminal
         && std::io::stdin().is_terminal()
         && std::io::stdout().is_terminal()

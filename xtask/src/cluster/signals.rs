@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// The runner was told to end before its command ran.
@@ -19,10 +19,14 @@ pub struct Interrupted(pub Signal);
 /// Those that mean "end".
 const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
 
-pub struct Signals(SignalFd);
+pub struct Signals {
+    descriptor: SignalFd,
+    /// What was blocked before: the command starts with that.
+    pub before: SigSet,
+}
 
 impl Signals {
-    /// Blocks them for the rest of the program. Children start with an empty mask (std does that).
+    /// Blocks them for the rest of the program.
     pub fn take() -> Result<Self> {
         let mut mask = SigSet::empty();
         for signal in ENDING {
@@ -32,23 +36,24 @@ impl Signals {
         mask.add(Signal::SIGCONT);
         // The runner moves the terminal between process groups from the background.
         mask.add(Signal::SIGTTOU);
-        mask.thread_block().context("signal mask")?;
+        let before = mask.thread_swap_mask(SigmaskHow::SIG_BLOCK).context("signal mask")?;
         mask.remove(Signal::SIGTTOU);
-        Ok(Self(SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?))
+        let descriptor = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        Ok(Self { descriptor, before })
     }
 
     /// The next one, or None after `timeout`. SIGCHLD means: look at the children.
     pub fn next(&mut self, timeout: Option<Duration>) -> Result<Option<Signal>> {
         let until = timeout.map(|timeout| Instant::now() + timeout);
         loop {
-            if let Some(info) = self.0.read_signal()? {
+            if let Some(info) = self.descriptor.read_signal()? {
                 return Ok(Signal::try_from(info.ssi_signo as i32).ok());
             }
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 return Ok(None);
             }
-            wait_for(&[self.0.as_fd()], left)?;
+            wait_for(&[self.descriptor.as_fd()], left)?;
         }
     }
 
@@ -58,14 +63,14 @@ impl Signals {
     /// [`Interrupted`], or a timeout.
     pub fn readable(&mut self, fd: BorrowedFd<'_>, until: Instant) -> Result<()> {
         loop {
-            while let Some(info) = self.0.read_signal()? {
+            while let Some(info) = self.descriptor.read_signal()? {
                 check(Signal::try_from(info.ssi_signo as i32)?)?;
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 bail!("timed out");
             }
-            if wait_for(&[fd, self.0.as_fd()], Some(left))?[0] {
+            if wait_for(&[fd, self.descriptor.as_fd()], Some(left))?[0] {
                 return Ok(());
             }
         }
