@@ -1,1 +1,8 @@
+//! What it takes to hold ghosts on a host: the pin on which they sleep, the kernel programs that see their signals, and
+//! the table of what the kernel must offer.
+//!
+//! Both daemons may use it: nothing here assumes that only the master holds ghosts.
 
+pub mod pin;
+pub mod requirements;
+pub mod programs;

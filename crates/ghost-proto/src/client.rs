@@ -19,7 +19,7 @@ use crate::control::direction;
 use crate::launch::ProgramSpec;
 use crate::status::Usage;
 
-direction!(ToMasterEnvelope, ClientToMaster, "ClientToMaster", "1, 2, 3, 4, 5, 6, 7, 8");
+direction!(ToMasterEnvelope, ClientToMaster, "ClientToMaster", "1, 2, 3, 4, 5, 6, 7, 8, 9");
 direction!(ToClientEnvelope, MasterToClient, "MasterToClient", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11");
 
 /// What a command may say to ghostd.
@@ -44,6 +44,10 @@ pub enum ClientToMaster {
     Processes(ProcessesRequest),
     #[prost(message, tag = "8")]
     Admin(AdminRequest),
+    /// A rank's ghost is dead although ghostd has not yet said `Ended` or `StartFailed` for it (seen with
+    /// `waitid(WEXITED | WNOWAIT)`: it stays a zombie until then).
+    #[prost(message, tag = "9")]
+    GhostDied(GhostDied),
 }
 
 /// What ghostd may say to a command.
@@ -218,6 +222,15 @@ pub struct Refused {
     /// Position in the node list, in characters from 0, when the list is what is wrong.
     #[prost(uint32, optional, tag = "2")]
     pub position: Option<u32>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct GhostDied {
+    #[prost(uint32, tag = "1")]
+    pub rank: u32,
+    /// wait(2)'s status word of the ghost.
+    #[prost(sint32, tag = "2")]
+    pub status: i32,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

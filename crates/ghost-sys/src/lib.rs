@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "this crate is where the workspace keeps it")]
 
 pub mod bpf;
+pub mod descriptors;
 pub mod fdpass;
 pub mod ghost;
 pub mod mount;

@@ -1,0 +1,99 @@
+//! Which process a number means, and whose it is.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+/// What the kernel says of a living process, in this process's PID namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub pid: u32,
+    /// Its parent; 0 if that is outside this PID namespace.
+    pub ppid: u32,
+    /// Real user id.
+    pub uid: u32,
+}
+
+/// A descriptor of the process with this number (pidfd_open(2)).
+///
+/// # Errors
+/// ESRCH: no such process. EINVAL: the number is a thread's.
+pub fn open(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes two integers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = libc::c_int::try_from(fd).unwrap_or(-1);
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// `struct pidfd_info` in its first version, include/uapi/linux/pidfd.h (Linux 6.13).
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    pid: u32,
+    tgid: u32,
+    ppid: u32,
+    ruid: u32,
+    rgid: u32,
+    euid: u32,
+    egid: u32,
+    suid: u32,
+    sgid: u32,
+    fsuid: u32,
+    fsgid: u32,
+    exit_code: i32,
+}
+
+const PIDFD_INFO_PID: u64 = 1;
+const PIDFD_INFO_CREDS: u64 = 2;
+/// `_IOWR(0xFF, 11, struct pidfd_info)` with the 64 bytes of the first version (`PIDFD_INFO_SIZE_VER0`).
+const PIDFD_GET_INFO: libc::c_ulong = 0xC040_FF0B;
+
+/// Asks the kernel who a process is: one system call from Linux 6.13 on, `/proc` before.
+///
+/// # Errors
+/// ESRCH: it has been waited for.
+pub fn of(pidfd: &impl AsFd, pid: u32) -> io::Result<Identity> {
+    let mut info = PidfdInfo { mask: PIDFD_INFO_PID | PIDFD_INFO_CREDS, ..PidfdInfo::default() };
+    // SAFETY: the request number carries the size of the structure that the kernel fills (fs/pidfs.c pidfd_info).
+    let result = unsafe { libc::ioctl(pidfd.as_fd().as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
+    if result == 0 && info.mask & PIDFD_INFO_CREDS != 0 {
+        return Ok(Identity { pid: info.tgid, ppid: info.ppid, uid: info.ruid });
+    }
+    let error = io::Error::last_os_error();
+    if result == 0 || matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL)) {
+        from_proc(pid)
+    } else {
+        Err(error)
+    }
+}
+
+fn from_proc(pid: u32) -> io::Result<Identity> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let field = |name: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name))
+            .and_then(|rest| rest.split_ascii_whitespace().next())
+            .and_then(|word| word.parse().ok())
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/status has no {name}")))
+    };
+    Ok(Identity { pid, ppid: field("PPid:")?, uid: field("Uid:")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_self_is_the_child_of_the_parent() {
+        let pid = std::process::id();
+        let pidfd = open(pid).unwrap();
+        let identity = of(&pidfd, pid).unwrap();
+        assert_eq!(identity, Identity { pid, ppid: std::os::unix::process::parent_id(), uid: nix::unistd::getuid().as_raw() });
+        assert_eq!(from_proc(pid).unwrap(), identity);
+    }
+}
