@@ -20,8 +20,8 @@ const TESTS: [Need; 6] = [
     Need { program: "ps", package: "procps" },
     Need { program: "setsid", package: "util-linux" },
     Need { program: "timeout", package: "coreutils" },
-    Need { program: "python3", package: "python3-minimal" },
-    Need { program: "getent", package: "libc-bin" },
+    Need { program: "perl", package: "perl-base" },
+    Need { program: "bash", package: "bash" },
 ];
 
 pub fn for_cluster() -> Result<()> {
@@ -30,6 +30,28 @@ pub fn for_cluster() -> Result<()> {
 
 pub fn for_tests() -> Result<()> {
     provide(&TESTS)
+}
+
+/// rustfmt and clippy, which rustup's smallest profile leaves out.
+pub fn components() -> Result<()> {
+    let there = |subcommand: &str| {
+        crate::products::cargo(subcommand)
+            .arg("--version")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    };
+    if there("fmt") && there("clippy") {
+        return Ok(());
+    }
+    eprintln!("xtask: installing rustfmt and clippy");
+    let status = Command::new("rustup").args(["component", "add", "rustfmt", "clippy"]).status();
+    if status.is_ok_and(|status| status.success()) {
+        return Ok(());
+    }
+    bail!("rustfmt and clippy are missing: install them (`rustup component add rustfmt clippy`) and try again")
 }
 
 pub fn must_be_root(what: &str) -> Result<()> {

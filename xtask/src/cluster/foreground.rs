@@ -101,7 +101,7 @@ struct Watched {
 }
 
 impl Watched {
-    fn watch(&self, members: &[Member], signals: &mut Signals) -> Result<Ended> {
+    fn watch(&self, members: &mut [Member], signals: &mut Signals) -> Result<Ended> {
         let mut patience: Option<Instant> = None;
         loop {
             if let Some(ended) = self.look(members)? {
@@ -124,7 +124,7 @@ impl Watched {
     }
 
     /// Sees what has become of the children.
-    fn look(&self, members: &[Member]) -> Result<Option<Ended>> {
+    fn look(&self, members: &mut [Member]) -> Result<Option<Ended>> {
         loop {
             let status = match waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED)) {
                 Ok(status) => status,
@@ -136,14 +136,14 @@ impl Watched {
                 WaitStatus::Exited(pid, code) if pid == self.group => return Ok(Some(Ended::Exited(code))),
                 WaitStatus::Signaled(pid, signal, _) if pid == self.group => return Ok(Some(Ended::Signaled(signal))),
                 WaitStatus::Stopped(pid, signal) if pid == self.group => self.stopped(signal)?,
-                other => {
-                    let dead = members
-                        .iter()
-                        .find(|member| Some(member.description.init_pid as i32) == other.pid().map(Pid::as_raw));
-                    if let Some(member) = dead {
-                        eprintln!("xtask: {} is gone: {other:?}", member.name());
+                status @ (WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) => {
+                    let pid = pid.as_raw() as u32;
+                    if let Some(member) = members.iter_mut().find(|member| member.description.init_pid == pid) {
+                        eprintln!("xtask: {} is gone: {status:?}", member.name());
+                        member.was_reaped();
                     }
                 }
+                _ => {}
             }
         }
     }

@@ -25,6 +25,8 @@ const LOG_LINES: usize = 15;
 pub struct Member {
     pub description: description::Member,
     init: Child,
+    /// The init was reaped elsewhere; its PID may be somebody else's by now.
+    reaped: bool,
     /// The init ends when this is closed.
     _lifeline: UnixStream,
 }
@@ -73,7 +75,7 @@ impl Member {
             control,
             log,
         };
-        Ok(Self { description, init, _lifeline: lifeline })
+        Ok(Self { description, init, reaped: false, _lifeline: lifeline })
     }
 
     pub fn name(&self) -> &str {
@@ -130,25 +132,32 @@ impl Member {
         why.context(format!("{}: its log ends with\n  {last}\n{}", self.name(), self.name()))
     }
 
+    /// To be told by who waits for any child.
+    pub fn was_reaped(&mut self) {
+        self.reaped = true;
+    }
+
     /// Kills everything in it.
     pub fn kill(&mut self) -> Result<()> {
+        if self.reaped {
+            return Ok(());
+        }
         self.init.kill().with_context(|| format!("{}: killing it", self.name()))
     }
 
     /// Waits until everything in it is dead: PID 1 can be reaped only then.
     pub fn wait(&mut self, until: Instant) -> Result<()> {
-        loop {
+        while !self.reaped {
             match self.init.try_wait() {
+                Ok(Some(_)) => self.reaped = true,
                 Ok(None) if Instant::now() < until => std::thread::sleep(Duration::from_millis(1)),
                 Ok(None) => {
                     let left = super::cgroup::processes(&self.description.cgroup);
                     bail!("{}: does not end; still there: {left:?}", self.name());
                 }
-                // Reaped elsewhere.
-                Err(why) if why.raw_os_error() == Some(nix::libc::ECHILD) => return Ok(()),
-                Ok(Some(_)) => return Ok(()),
                 Err(why) => return Err(why).with_context(|| format!("{}: waiting for its end", self.name())),
             }
         }
+        Ok(())
     }
 }

@@ -36,7 +36,10 @@ impl State {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(TOP).with_context(|| TOP.to_owned())?;
         let everybody = lock(&Path::new(TOP).join("lock"), FlockArg::LockExclusive).context(TOP)?;
         for id in ids()? {
-            sweep(&id).with_context(|| format!("cleaning up after cluster {id}"))?;
+            // What cannot be removed keeps nobody from working.
+            if let Err(why) = sweep(&id) {
+                eprintln!("xtask: cleaning up after cluster {id}: {why:#}");
+            }
         }
         let id = random_id()?;
         let directory = directory(&id);
