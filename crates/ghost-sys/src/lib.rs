@@ -5,6 +5,7 @@ pub mod bpf;
 pub mod descriptors;
 pub mod fdpass;
 pub mod ghost;
+pub mod bpf_objects;
 pub mod mount;
 pub mod namespace;
 pub mod notify;
