@@ -1,1 +1,207 @@
-//! `bpstat`.
+//! `bpstat`: what the nodes are, and which process of this host's table runs on which of them.
+
+mod accounts;
+mod nodes;
+mod ps;
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use ghost_proto::client::{ClientToMaster, MasterToClient, NodeInfo, NodesRequest, ProcessInfo, ProcessesRequest};
+
+use crate::connection::{Connection, ConnectionError, instance};
+use accounts::Accounts;
+
+/// Show nodes of the cluster and what runs on them
+#[derive(Parser, Debug)]
+#[command(
+    name = "bpstat",
+    version,
+    disable_version_flag = true,
+    override_usage = "bpstat [OPTIONS] [NODES]\n       ps xf | bpstat -P",
+    after_help = "\
+Examples:
+  bpstat                 the nodes; those that are alike share a row
+  bpstat -l 0-3          one row for each of these, with its address
+  bpstat -t up           how many are up
+  ps xf | bpstat -P      ps, with a column for the node"
+)]
+struct Flags {
+    /// Nodes that are alike in one row (the default)
+    #[arg(short = 'c', long, group = "form")]
+    compact: bool,
+    /// One row for each node, with its address
+    #[arg(short = 'l', long, group = "form")]
+    long: bool,
+    /// Addresses only, one a line
+    #[arg(short = 'a', long, group = "form")]
+    address: bool,
+    /// Statuses only, one a line
+    #[arg(short = 's', long, group = "form")]
+    status: bool,
+    /// Numbers only, one a line
+    #[arg(short = 'n', long, group = "form")]
+    number: bool,
+    /// How many nodes there are
+    #[arg(short = 't', long, group = "form")]
+    total: bool,
+    /// Processes: number here, node, number there if it is another
+    #[arg(short = 'p', long, group = "form")]
+    processes: bool,
+    /// Put a column with the node before each line of ps's output
+    #[arg(short = 'P', long, group = "form")]
+    ps: bool,
+    /// Which cluster [default: $GHOSTPROC_INSTANCE]
+    #[arg(long, value_name = "NAME")]
+    instance: Option<String>,
+    /// Print version
+    #[arg(short = 'v', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
+    /// A node list such as 0,2-3 or up
+    #[arg(allow_negative_numbers = true)]
+    nodes: Option<String>,
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let flags = match Flags::try_parse() {
+        Ok(flags) => flags,
+        Err(error) => {
+            // Nobody left to tell if this fails.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    match run(&flags) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ghost_sys::quiet::die_by(nix::libc::SIGPIPE),
+        Err(error) => {
+            eprintln!("bpstat: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Our reader is gone: we end as other filters do.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let source = error.downcast_ref::<io::Error>();
+    source.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn run(flags: &Flags) -> anyhow::Result<()> {
+    let mut connection = Connection::open(&instance(flags.instance.as_deref())?, "bpstat")?;
+    if flags.ps {
+        return filter(&mut connection);
+    }
+    if flags.processes {
+        return print(&processes_table(processes(&mut connection)?));
+    }
+    let list = flags.nodes.clone().unwrap_or_default();
+    let nodes = nodes(&mut connection, &list)?;
+    let text = if flags.long {
+        nodes::long(&nodes, &mut Accounts::default())
+    } else if flags.address {
+        nodes::single(&nodes, |node| nodes::address(node).to_owned())
+    } else if flags.status {
+        nodes::single(&nodes, |node| node.status.clone())
+    } else if flags.number {
+        nodes::single(&nodes, |node| node.node.to_string())
+    } else if flags.total {
+        format!("{}\n", nodes.len())
+    } else {
+        nodes::compact(&nodes, &mut Accounts::default())
+    };
+    print(&text)
+}
+
+fn nodes(connection: &mut Connection, list: &str) -> anyhow::Result<Vec<NodeInfo>> {
+    match connection.request(ClientToMaster::Nodes(NodesRequest { nodes: list.to_owned() })) {
+        Ok(MasterToClient::Nodes(reply)) => Ok(reply.nodes),
+        Ok(_) => bail!("ghostd answered something else than was asked"),
+        Err(ConnectionError::Refused(refused)) => {
+            let caret = refused
+                .position
+                .map(|at| format!("\n  {list}\n  {:>width$}", "^", width = at.min(10_000) as usize + 1));
+            bail!("{}{}", refused.text, caret.unwrap_or_default())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn processes(connection: &mut Connection) -> anyhow::Result<Vec<ProcessInfo>> {
+    match connection.request(ClientToMaster::Processes(ProcessesRequest {}))? {
+        MasterToClient::Processes(reply) => Ok(reply.processes),
+        _ => bail!("ghostd answered something else than was asked"),
+    }
+}
+
+/// PIDs and their nodes; the process's own number there where it is another.
+fn processes_table(mut processes: Vec<ProcessInfo>) -> String {
+    processes.sort_by_key(|process| process.pid);
+    let rows = processes.iter().map(|process| {
+        let there = Some(process.node_pid).filter(|pid| *pid != 0 && *pid != process.pid);
+        vec![process.pid.to_string(), process.node.to_string(), there.map(|pid| pid.to_string()).unwrap_or_default()]
+    });
+    nodes::table(&["PID", "Node", "Node's PID"], rows)
+}
+
+/// Copies standard input with a column for the node. ghostd is asked when the first line is there: by then, who writes has
+/// seen the processes.
+fn filter(connection: &mut Connection) -> anyhow::Result<()> {
+    let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
+    let mut buffer = vec![0; 64 * 1024];
+    let mut filter = None;
+    let mut out = Vec::new();
+    loop {
+        let n = match input.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            result => result.context("cannot read standard input")?,
+        };
+        if filter.is_none() {
+            let ghosts = processes(connection)?;
+            let nodes: HashMap<u32, i32> = ghosts.iter().map(|process| (process.pid, process.node)).collect();
+            filter = Some(ps::Filter::new(nodes));
+        }
+        let Some(filter) = &mut filter else { return Ok(()) };
+        if n > 0 {
+            filter.feed(&buffer[..n], &mut out);
+        } else {
+            filter.finish(&mut out);
+        }
+        output.write_all(&out)?;
+        output.flush()?;
+        out.clear();
+        if n == 0 {
+            return Ok(());
+        }
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut output = io::stdout().lock();
+    output.write_all(text.as_bytes())?;
+    output.flush()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_table_shows_other_numbers_only() {
+        let process = |pid, node, node_pid| ProcessInfo { pid, node, node_pid, uid: 0 };
+        let text = processes_table(vec![process(300, 2, 7), process(20, 0, 20), process(21, 1, 0)]);
+        assert_eq!(text, "PID  Node  Node's PID\n20   0\n21   1\n300  2     7\n");
+    }
+
+    #[test]
+    fn one_form_at_a_time() {
+        assert!(Flags::try_parse_from(["bpstat", "-l", "-p"]).is_err());
+        assert!(Flags::try_parse_from(["bpstat", "-l", "0-3"]).is_ok());
+        assert_eq!(Flags::try_parse_from(["bpstat", "-1"]).expect("-1").nodes.as_deref(), Some("-1"));
+    }
+}

@@ -43,7 +43,7 @@ struct Typed {
     /// Show whole lines only
     #[arg(short = 'L', long)]
     lines: bool,
-    /// Prefix each line with the node's number (implies -L)
+    /// Prefix each line with its node (implies -L)
     #[arg(short = 'p', long)]
     prefix: bool,
     /// Show the output node by node, in order
