@@ -35,8 +35,8 @@ pub fn instance(option: Option<&str>) -> Result<Instance, BadInstance> {
 /// Why ghostd cannot be talked to.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
-    #[error("cannot reach ghostd at {}: {}; is ghostd running?", path.display(), plain(source))]
-    Unreachable { path: PathBuf, source: io::Error },
+    #[error("cannot reach ghostd at {}: {}; is ghostd running?", path.display(), plain(error))]
+    Unreachable { path: PathBuf, error: io::Error },
     #[error("lost the connection to ghostd: {}", plain(.0))]
     Lost(io::Error),
     #[error("ghostd closed the connection")]
@@ -81,7 +81,7 @@ impl Connection {
     /// [`ConnectionError::Unreachable`].
     pub fn open(instance: &Instance, program: &str) -> Result<Connection, ConnectionError> {
         let path = instance.ghostd_socket();
-        let socket = UnixStream::connect(&path).map_err(|source| ConnectionError::Unreachable { path, source })?;
+        let socket = UnixStream::connect(&path).map_err(|error| ConnectionError::Unreachable { path, error })?;
         let mut connection = Connection::over(socket);
         connection.queue(ClientToMaster::Hello(Hello {
             version: VERSION,
