@@ -2,6 +2,8 @@
 
 pub mod accounts;
 pub mod config;
+pub mod core;
+pub mod driver;
 pub mod files;
 pub mod init;
 pub mod membership;

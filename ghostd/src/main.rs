@@ -1,1 +1,67 @@
-fn main() {}
+//! ghostd: keeps the process space of a cluster on its master.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use ghost_proto::instance::{self, Instance};
+use ghostd::config::listen_address;
+use ghostd::files::Files;
+use ghostd::{driver, init};
+
+/// The master daemon of a ghostproc cluster
+///
+/// Without a command it runs in the foreground (under systemd: Type=notify). SIGINT and SIGTERM end all remote processes
+/// first.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Examples:\n  ghostd init --listen 192.168.1.1:2223\n  ghostd\n  GHOSTPROC_LOG=debug ghostd run"
+)]
+struct Flags {
+    /// Name of the cluster on this host, in every path
+    #[arg(long, env = instance::ENVIRONMENT, default_value = instance::DEFAULT)]
+    instance: Instance,
+    /// Configuration file [default: /etc/INSTANCE/ghostd.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a new cluster: its CA, the master's certificate, the configuration file
+    Init {
+        /// Address and port on which nodes are awaited
+        #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = listen_address)]
+        listen: Option<SocketAddr>,
+        /// Replace a cluster that is already there
+        #[arg(long)]
+        force: bool,
+    },
+    /// Run the daemon (the default)
+    Run,
+}
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    let mut files = Files::of(&flags.instance);
+    if let Some(config) = flags.config {
+        files.config = config;
+    }
+    let outcome = match flags.command {
+        Some(Command::Init { listen, force }) => {
+            init::run(&files, listen, force).map(|lines| lines.iter().for_each(|line| println!("{line}")))
+        }
+        Some(Command::Run) | None => driver::run(&flags.instance, &files),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ghostd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Commands: greeting, questions, and what happens when one goes.
+
+use ghost_proto::client::{self, Admin, ClientToMaster, MasterToClient};
+use ghost_proto::ids::{NodeNumber, ProcId, Stream};
+use ghost_proto::node::{self, MasterToNode};
+use ghost_proto::nodeset::{NodeSpec, NodeState};
+
+use super::types::{Client, NodeFacts, Remote, User, status_of};
+use super::{Action, ClientId, Core, Directory};
+
+impl Core {
+    pub(super) fn client_joined(&mut self, client: ClientId, user: User) {
+        self.clients.insert(client, Client { user, greeted: false, launch: None });
+    }
+
+    pub(super) fn client_said(&mut self, client: ClientId, message: ClientToMaster, directory: &dyn Directory) {
+        let Some(state) = self.clients.get_mut(&client) else { return };
+        if let ClientToMaster::Hello(_) = message {
+            state.greeted = true;
+            let hello = client::Hello {
+                version: ghost_proto::VERSION,
+                features: Vec::new(),
+                program: self.settings.program.clone(),
+            };
+            return self.tell_client(client, MasterToClient::Hello(hello));
+        }
+        if !state.greeted {
+            return self.refuse(client, "the first message must be a hello", None);
+        }
+        match message {
+            ClientToMaster::Hello(_) => {}
+            ClientToMaster::Launch(launch) => self.launch(client, launch, directory),
+            ClientToMaster::Ack(ack) => self.client_acked(client, &ack),
+            ClientToMaster::CloseStream(close) => self.client_closed_stream(client, &close),
+            ClientToMaster::NoGhost(no) => self.no_ghost(client, &no),
+            ClientToMaster::GhostDied(died) => self.ghost_died(client, &died),
+            ClientToMaster::Nodes(request) => self.list_nodes(client, &request, directory),
+            ClientToMaster::Processes(_) => self.list_processes(client),
+            ClientToMaster::Admin(request) => self.administer(client, request),
+        }
+    }
+
+    /// A command is gone. What it launched and has not ended is killed.
+    pub(super) fn client_gone(&mut self, client: ClientId) {
+        let Some(state) = self.clients.remove(&client) else { return };
+        let Some(id) = state.launch else { return };
+        let Some(launch) = self.launches.get_mut(&id) else { return };
+        launch.ended = true;
+        if let Some(file) = launch.file {
+            self.by_file.remove(&file);
+        }
+        let ranks: Vec<ProcId> = launch.ranks.iter().flatten().copied().collect();
+        let mut nodes = Vec::new();
+        for process in ranks {
+            let Some(state) = self.processes.get_mut(&process) else { continue };
+            if state.remote != Remote::Planned {
+                // Also where all have ended: output that nobody takes any more is dropped there.
+                if !nodes.contains(&state.node) {
+                    nodes.push(state.node);
+                }
+            } else {
+                // Its ghost, if there is one, reads a pin that nobody knows any more, and goes.
+                state.remote = Remote::Failed;
+                self.answer_ghost(process, ghost_sys::ghost::Answer::Exit(125));
+            }
+        }
+        for node in nodes {
+            self.tell_node(node, MasterToNode::EndLaunch(node::EndLaunch { launch: id.0 }));
+        }
+        self.clear_launch(id);
+    }
+
+    fn client_closed_stream(&mut self, client: ClientId, close: &client::CloseStream) {
+        let Some(id) = self.rank_of(client, close.rank) else { return };
+        if !matches!(Stream::from_fd(close.fd), Some(Stream::Stdout | Stream::Stderr)) {
+            return self.refuse(client, format!("descriptor {} is no output stream", close.fd), None);
+        }
+        let Some(process) = self.processes.get(&id) else { return };
+        if matches!(process.remote, Remote::Asked | Remote::Running { .. } | Remote::Ended(_)) {
+            let message = node::CloseStream { proc: id.0, fd: close.fd };
+            self.tell_node(process.node, MasterToNode::CloseStream(message));
+        }
+    }
+
+    /// The process of a client's rank, if that client launched it.
+    pub(super) fn rank_of(&self, client: ClientId, rank: u32) -> Option<ProcId> {
+        let launch = self.clients.get(&client)?.launch?;
+        *self.launches.get(&launch)?.ranks.get(rank as usize)?
+    }
+
+    fn administer(&mut self, client: ClientId, request: client::AdminRequest) {
+        let Some(state) = self.clients.get(&client) else { return };
+        if state.user.uid != 0 {
+            let uid = state.user.uid;
+            return self.refuse(client, format!("only root may do this (you are uid {uid})"), None);
+        }
+        match request.admin {
+            Some(admin) => self.act(Action::Admin { client, admin }),
+            None => self.refuse(client, "this ghostd does not know that request; it is older than the command", None),
+        }
+    }
+
+    fn list_nodes(&mut self, client: ClientId, request: &client::NodesRequest, directory: &dyn Directory) {
+        let mut facts = directory.nodes();
+        if !request.nodes.is_empty() {
+            match self.resolve(&request.nodes, &facts) {
+                Ok(wanted) => {
+                    if let Some(unknown) = wanted.iter().find(|n| !facts.iter().any(|f| f.number == **n)) {
+                        return self.refuse(client, format!("there is no node {unknown}"), None);
+                    }
+                    facts.retain(|f| wanted.contains(&f.number));
+                }
+                Err((text, position)) => return self.refuse(client, text, Some(position)),
+            }
+        }
+        let nodes = facts.into_iter().map(|facts| self.node_info(facts)).collect();
+        self.tell_client(client, MasterToClient::Nodes(client::NodesReply { nodes }));
+    }
+
+    fn node_info(&self, facts: NodeFacts) -> client::NodeInfo {
+        let node = self.nodes.get(&facts.number);
+        let connected = node.is_some_and(|n| n.link.is_some());
+        client::NodeInfo {
+            node: facts.number.0,
+            status: status_of(connected).name().to_owned(),
+            mode: facts.mode,
+            uid: facts.uid,
+            gid: facts.gid,
+            address: facts.address.or(node.map(|n| n.address)).map(|a| a.to_string()).unwrap_or_default(),
+            hostname: node.map_or(facts.hostname, |n| n.hostname.clone()),
+            reason: if connected { String::new() } else { facts.reason },
+        }
+    }
+
+    fn list_processes(&mut self, client: ClientId) {
+        let processes = self
+            .processes
+            .values()
+            .filter(|process| process.pid != 0 && !process.remote.is_over())
+            .map(|process| client::ProcessInfo {
+                pid: process.pid,
+                node: process.node.0,
+                node_pid: if let Remote::Running { pid, .. } = process.remote { pid } else { 0 },
+                uid: self.launches.get(&process.launch).map_or(u32::MAX, |l| l.user.uid),
+            })
+            .collect();
+        self.tell_client(client, MasterToClient::Processes(client::ProcessesReply { processes }));
+    }
+
+    /// A node list as numbers, or what is wrong with it and where.
+    pub(super) fn resolve(&self, list: &str, facts: &[NodeFacts]) -> Result<Vec<NodeNumber>, (String, u32)> {
+        let at = |position: usize| u32::try_from(position).unwrap_or(u32::MAX);
+        let spec = NodeSpec::parse(list).map_err(|e| (e.message.clone(), at(e.position)))?;
+        let existing: Vec<NodeState> = facts
+            .iter()
+            .map(|f| NodeState { number: f.number, status: status_of(self.is_connected(f.number)) })
+            .collect();
+        spec.resolve(&existing).map_err(|e| (e.to_string(), at(e.position())))
+    }
+
+    /// The driver has done (or not done) what [`Action::Admin`] asked.
+    pub fn admin_reply(outcome: Result<Vec<String>, String>) -> MasterToClient {
+        match outcome {
+            Ok(lines) => MasterToClient::Admin(client::AdminReply { lines }),
+            Err(text) => MasterToClient::Refused(client::Refused { text, position: None }),
+        }
+    }
+
+    /// What an administrator asked for, for the log.
+    pub fn admin_name(admin: &Admin) -> &'static str {
+        match admin {
+            Admin::Token(_) => "token",
+            Admin::AddNodes(_) => "nodes add",
+            Admin::RemoveNodes(_) => "nodes remove",
+            Admin::RevokeNodes(_) => "nodes revoke",
+            Admin::ReplaceNodes(_) => "nodes replace",
+        }
+    }
+}

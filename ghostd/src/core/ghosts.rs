@@ -1,0 +1,173 @@
+//! Ghosts: their reads, and how they end.
+
+use ghost_host::pin::ReadToken;
+use ghost_proto::client;
+use ghost_proto::ids::ProcId;
+use ghost_proto::node::Scope;
+use ghost_proto::status::WaitStatus;
+use ghost_sys::ghost::{Answer, RANK_SHIFT};
+
+use super::signals::Forward;
+use super::types::{Ghost, Remote};
+use super::{Action, ClientId, Core};
+
+impl Core {
+    /// A process sleeps on a pin file: a ghost that comes, or one that comes back, or somebody who has no business there.
+    pub(super) fn pin_read(&mut self, token: ReadToken, file: u64, pid: u32, offset: u64) {
+        let Some(launch) = self.by_file.get(&file) else { return self.act(Action::RefuseRead { token }) };
+        if let Some(&id) = self.by_pid.get(&pid)
+            && self.processes.get(&id).is_some_and(|p| p.launch == *launch)
+        {
+            return self.ghost_back(id, token);
+        }
+        let rank = offset >> RANK_SHIFT;
+        let Some(launch) = self.launches.get(launch) else { return self.act(Action::RefuseRead { token }) };
+        let id = usize::try_from(rank).ok().and_then(|rank| launch.ranks.get(rank).copied().flatten());
+        let (parent, uid) = (launch.user.pid, launch.user.uid);
+        let process = id.and_then(|id| self.processes.get_mut(&id).map(|p| (id, p)));
+        match process {
+            Some((id, process))
+                if matches!(process.ghost, Ghost::Awaited) && pid != 0 && offset % (1 << RANK_SHIFT) == 0 =>
+            {
+                if process.remote != Remote::Planned {
+                    // The rank was cancelled before its ghost came.
+                    process.ghost = Ghost::Gone;
+                    self.act(Action::AnswerGhost { token, answer: Answer::Exit(125) });
+                    return self.clear_process(id);
+                }
+                process.ghost = Ghost::Arriving;
+                process.pid = pid;
+                self.act(Action::Adopt { process: id, token, pid, parent, uid });
+            }
+            _ => self.act(Action::RefuseRead { token }),
+        }
+    }
+
+    /// The ghost has been told that it is watched: from now on it is the process's ghost.
+    pub(super) fn ghost_adopted(&mut self, id: ProcId, ok: bool) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        if !ok {
+            // Whoever it was, the real ghost may still come.
+            process.ghost = Ghost::Awaited;
+            process.pid = 0;
+            return;
+        }
+        // What it is to be told already waits for its next read.
+        if matches!(process.ghost, Ghost::Arriving) {
+            process.ghost = Ghost::Awake { next: None };
+        }
+        let pid = process.pid;
+        self.by_pid.insert(pid, id);
+        if self.processes.get(&id).is_some_and(|p| p.remote == Remote::Planned) {
+            self.spawn(id);
+            self.forward_forestalled(id);
+        }
+    }
+
+    fn ghost_back(&mut self, id: ProcId, token: ReadToken) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        match &mut process.ghost {
+            Ghost::Awake { next } => {
+                let next = next.take();
+                self.by_read.insert(token.unique(), id);
+                process.ghost = Ghost::Asleep(token);
+                let over = process.remote.is_over();
+                if let Some(answer) = next {
+                    self.answer_ghost(id, answer);
+                } else if !over {
+                    self.restless.remove(&id);
+                }
+                self.clear_process(id);
+            }
+            // One read at a time: a second one is not the ghost's code.
+            Ghost::Asleep(_) | Ghost::Arriving | Ghost::Awaited | Ghost::Gone => self.act(Action::RefuseRead { token }),
+        }
+    }
+
+    /// Something wants a sleeping ghost to wake. The signals that were sent before are known already.
+    pub(super) fn pin_interrupted(&mut self, unique: u64) {
+        let Some(&id) = self.by_read.get(&unique) else { return };
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        if process.killed {
+            // It goes when its process is dead, not before.
+            return;
+        }
+        if let Some(&last) = process.stops_asked.last() {
+            // It stops when its process has stopped.
+            process.interrupt_after = Some(last);
+            return;
+        }
+        self.interrupt_ghost(id);
+    }
+
+    pub(super) fn interrupt_ghost(&mut self, id: ProcId) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        process.interrupt_after = None;
+        if let Ghost::Asleep(_) = process.ghost
+            && let Ghost::Asleep(token) = std::mem::replace(&mut process.ghost, Ghost::Awake { next: None })
+        {
+            self.by_read.remove(&token.unique());
+            self.act(Action::InterruptGhost { token });
+        }
+    }
+
+    /// Awake and stopped although its process runs or is over: SIGCONT, and again at each tick until it reads.
+    pub(super) fn continue_ghost(&mut self, id: ProcId) {
+        let Some(process) = self.processes.get(&id) else { return };
+        if process.pid != 0 {
+            self.act(Action::ContinueGhost { process: id, pid: process.pid });
+        }
+    }
+
+    /// The kernel says that a ghost's or a launcher's task has ended.
+    pub(super) fn ghost_exited(&mut self, ghost: u64, launcher: bool) {
+        if launcher {
+            // The end of its connection says the same, also for what it has not made ghosts of.
+            return;
+        }
+        self.ghost_lost(ProcId(ghost));
+    }
+
+    /// The client says that a ghost is dead: one that died before it was watched, or whose end was not reported.
+    pub(super) fn ghost_died(&mut self, client: ClientId, message: &client::GhostDied) {
+        let Some(id) = self.rank_of(client, message.rank) else { return };
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        if matches!(process.ghost, Ghost::Awaited | Ghost::Arriving) && process.remote == Remote::Planned {
+            process.ghost = Ghost::Gone;
+            self.end_outputs(id);
+            let status = WaitStatus::from_raw(message.status).unwrap_or(WaitStatus::KILLED);
+            return self.ended(id, status, false, None);
+        }
+        self.ghost_lost(id);
+    }
+
+    /// A ghost is dead. If its process is not, the process follows.
+    fn ghost_lost(&mut self, id: ProcId) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        if let Ghost::Asleep(token) = &process.ghost {
+            self.by_read.remove(&token.unique());
+        }
+        process.ghost = Ghost::Gone;
+        self.restless.remove(&id);
+        if self.by_pid.get(&process.pid) == Some(&id) {
+            // The number is free as soon as its parent reaps it.
+            self.by_pid.remove(&process.pid);
+        }
+        if process.remote.is_live() {
+            self.forward(id, Forward::kill());
+        }
+        self.clear_process(id);
+    }
+
+    /// Signals whose records were lost: standard ones are sent once, as the kernel itself would merge them.
+    pub(super) fn ghost_state(&mut self, id: ProcId, signals: u64, exited: bool) {
+        for signal in 1..=64 {
+            if signals & (1 << (signal - 1)) != 0 {
+                self.forward(id, Forward::from_kernel(signal, Scope::Process));
+            }
+        }
+        if exited {
+            self.ghost_lost(id);
+        }
+    }
+}

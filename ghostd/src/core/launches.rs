@@ -1,0 +1,280 @@
+//! Launches: from the request to the last status.
+
+use ghost_proto::client::{self, MasterToClient, StartStage};
+use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
+use ghost_proto::launch::{Credentials, Stdio};
+use ghost_proto::node::{self, MasterToNode};
+use ghost_proto::status::{Usage, WaitStatus};
+use ghost_proto::stream::Receiver;
+use ghost_sys::ghost::Answer;
+
+use super::types::{Ghost, Launch, Output, Process, Remote, Stdin, User};
+use super::{Action, ClientId, Core, Directory};
+
+/// Stream bytes that one launch may have on their way, in all its streams together.
+const LAUNCH_BUDGET: usize = 16 * 1024 * 1024;
+const LARGEST_WINDOW: usize = 512 * 1024;
+const SMALLEST_WINDOW: usize = 16 * 1024;
+
+/// The window of each stream of a launch with this many ranks (three streams each).
+pub(super) fn window(ranks: usize) -> u32 {
+    let window = (LAUNCH_BUDGET / (ranks.max(1) * 3)).clamp(SMALLEST_WINDOW, LARGEST_WINDOW);
+    u32::try_from(window).unwrap_or(u32::MAX)
+}
+
+impl Core {
+    pub(super) fn launch(&mut self, client: ClientId, request: client::Launch, directory: &dyn Directory) {
+        let Some(state) = self.clients.get(&client) else { return };
+        let user = state.user.clone();
+        if state.launch.is_some() {
+            return self.refuse(client, "a connection can launch once", None);
+        }
+        if self.ending {
+            return self.refuse(client, "ghostd is ending; try again when it runs again", None);
+        }
+        let Some(program) = request.program else {
+            return self.refuse(client, "the launch names no program", None);
+        };
+        if let Err(reason) = program.check() {
+            return self.refuse(client, reason, None);
+        }
+        let facts = directory.nodes();
+        let numbers = match self.resolve(&request.nodes, &facts) {
+            Ok(numbers) => numbers,
+            Err((text, position)) => return self.refuse(client, text, Some(position)),
+        };
+        let id = LaunchId(self.fresh_id());
+        let plans: Vec<(NodeNumber, String)> =
+            numbers.into_iter().map(|node| (node, self.objection(node, &user, directory))).collect();
+        let launch = Launch {
+            client,
+            user,
+            program,
+            file: None,
+            ranks: vec![None; plans.len()],
+            window: window(plans.len()),
+            plans,
+            stdin: Stdin::default(),
+            ended: false,
+        };
+        self.launches.insert(id, launch);
+        if let Some(state) = self.clients.get_mut(&client) {
+            state.launch = Some(id);
+        }
+        self.act(Action::OpenPin { client, launch: id });
+    }
+
+    /// Why a user cannot start programs on a node now; empty if there is nothing.
+    fn objection(&self, node: NodeNumber, user: &User, directory: &dyn Directory) -> String {
+        if node == NodeNumber::MASTER {
+            return "the master runs no nodeagent; start the program directly".into();
+        }
+        let Some(facts) = directory.node(node) else { return "no such node".into() };
+        if !directory.may_use(node, user) {
+            return "Operation not permitted".into();
+        }
+        if !self.is_connected(node) {
+            return if facts.reason.is_empty() { "down".into() } else { format!("down ({})", facts.reason) };
+        }
+        String::new()
+    }
+
+    /// The launch has its pin file: the client may make the ghosts.
+    pub(super) fn pin_opened(&mut self, client: ClientId, file: u64) {
+        let Some(id) = self.clients.get(&client).and_then(|c| c.launch) else { return };
+        let Some(launch) = self.launches.get(&id) else { return };
+        let window = launch.window;
+        let streamed = [1, 2].map(|fd| launch.program.descriptor(fd) == Stdio::Stream);
+        let stdin_open = launch.program.descriptor(0) == Stdio::Stream;
+        let planned: Vec<(usize, NodeNumber)> = (launch.plans.iter().enumerate())
+            .filter(|(_, (_, reason))| reason.is_empty())
+            .map(|(rank, (node, _))| (rank, *node))
+            .collect();
+        for (rank, node) in planned {
+            let process = ProcId(self.fresh_id());
+            self.processes.insert(
+                process,
+                Process {
+                    launch: id,
+                    rank: rank as u32,
+                    node,
+                    ghost: Ghost::Awaited,
+                    remote: Remote::Planned,
+                    pid: 0,
+                    killed: false,
+                    ghost_stopped: false,
+                    interrupt_after: None,
+                    stops_asked: Default::default(),
+                    forestalled: 0,
+                    outputs: streamed.map(|open| Output { receiver: Receiver::new(window), eof: !open }),
+                    stdin_acked: 0,
+                    stdin_open,
+                },
+            );
+            if let Some(launch) = self.launches.get_mut(&id) {
+                launch.ranks[rank] = Some(process);
+            }
+        }
+        self.by_file.insert(file, id);
+        let Some(launch) = self.launches.get_mut(&id) else { return };
+        launch.file = Some(file);
+        let ranks = launch.plans.iter().map(|(node, reason)| client::RankPlan { node: node.0, reason: reason.clone() });
+        let message = client::Launched { launch: id.0, ranks: ranks.collect(), window };
+        self.act(Action::Launched { client, message: MasterToClient::Launched(message) });
+    }
+
+    /// The ghost sleeps and is watched: the process itself may be made.
+    pub(super) fn spawn(&mut self, id: ProcId) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        let Some(launch) = self.launches.get(&process.launch) else { return };
+        process.remote = Remote::Asked;
+        let (node, pid, rank) = (process.node, process.pid, process.rank);
+        let message = node::Spawn {
+            proc: id.0,
+            launch: process.launch.0,
+            rank,
+            ranks: launch.ranks.len() as u32,
+            pid,
+            credentials: Some(Credentials {
+                uid: launch.user.uid,
+                gid: launch.user.gid,
+                groups: launch.user.groups.clone(),
+            }),
+            program: Some(launch.program.clone()),
+            window: launch.window,
+        };
+        if self.is_connected(node) {
+            self.tell_node(node, MasterToNode::Spawn(message));
+            self.send_stdin_so_far(id);
+        } else {
+            self.start_failed(id, StartStage::Reach, 0, "down".into());
+        }
+    }
+
+    pub(super) fn started(&mut self, id: ProcId, message: &node::Started) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        if process.remote != Remote::Asked {
+            return;
+        }
+        process.remote = Remote::Running { pid: message.pid, stopped: false };
+        let (launch, rank) = (process.launch, process.rank);
+        let told = client::Started { rank, pid: message.pid, cwd_errno: message.cwd_errno };
+        self.tell_launcher(launch, MasterToClient::Started(told));
+    }
+
+    /// A process that never ran.
+    pub(super) fn start_failed(&mut self, id: ProcId, stage: StartStage, errno: u32, text: String) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        if process.remote.is_over() {
+            return;
+        }
+        process.remote = Remote::Failed;
+        let (launch, rank) = (process.launch, process.rank);
+        let told = client::StartFailed { rank, stage: stage as i32, errno, text };
+        self.tell_launcher(launch, MasterToClient::StartFailed(told));
+        let code = match (stage, errno as i32) {
+            (StartStage::Exec, nix::libc::ENOENT) => 127,
+            (StartStage::Exec, _) => 126,
+            _ => 125,
+        };
+        self.answer_ghost(id, Answer::Exit(code));
+        self.over(id);
+    }
+
+    /// A process is dead, or its node is lost.
+    pub(super) fn ended(&mut self, id: ProcId, status: WaitStatus, lost: bool, usage: Option<Usage>) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        if process.remote.is_over() {
+            return;
+        }
+        process.remote = Remote::Ended(status);
+        let (launch, rank) = (process.launch, process.rank);
+        if lost {
+            self.end_outputs(id);
+        }
+        let told = client::Ended { rank, status: status.to_raw(), lost, usage };
+        self.tell_launcher(launch, MasterToClient::Ended(told));
+        let answer = match status {
+            WaitStatus::Exited(code) => Answer::Exit(code),
+            WaitStatus::Signaled { signal, .. } => Answer::Die(signal),
+        };
+        self.answer_ghost(id, answer);
+        self.over(id);
+    }
+
+    /// After the end of a process: its ghost, if it is awake, must come for its last answer; others stop waiting for it.
+    fn over(&mut self, id: ProcId) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        process.stdin_open = false;
+        let launch = process.launch;
+        if matches!(process.ghost, Ghost::Awake { .. }) {
+            self.restless.insert(id);
+            self.continue_ghost(id);
+        }
+        self.acknowledge_stdin(launch);
+        self.clear_process(id);
+    }
+
+    /// Forgets a process of which nothing more is to come.
+    pub(super) fn clear_process(&mut self, id: ProcId) {
+        let Some(process) = self.processes.get(&id) else { return };
+        let streams_done = process.outputs.iter().all(Output::is_done);
+        let launch_ended = self.launches.get(&process.launch).is_none_or(|l| l.ended);
+        if !process.remote.is_over() || !process.ghost.is_settled() || !(streams_done || launch_ended) {
+            return;
+        }
+        let (pid, launch) = (process.pid, process.launch);
+        if self.by_pid.get(&pid) == Some(&id) {
+            self.by_pid.remove(&pid);
+        }
+        self.restless.remove(&id);
+        self.processes.remove(&id);
+        self.clear_launch(launch);
+    }
+
+    /// Forgets a launch whose client is gone and whose processes are forgotten.
+    pub(super) fn clear_launch(&mut self, id: LaunchId) {
+        let Some(launch) = self.launches.get(&id) else { return };
+        if !launch.ended {
+            return;
+        }
+        let ranks: Vec<ProcId> = launch.ranks.iter().flatten().copied().collect();
+        let mut left = false;
+        for process in ranks {
+            match self.processes.get(&process) {
+                Some(state) if !state.remote.is_over() || !state.ghost.is_settled() => left = true,
+                Some(state) => {
+                    let pid = state.pid;
+                    if self.by_pid.get(&pid) == Some(&process) {
+                        self.by_pid.remove(&pid);
+                    }
+                    self.restless.remove(&process);
+                    self.processes.remove(&process);
+                }
+                None => {}
+            }
+        }
+        if !left
+            && let Some(launch) = self.launches.remove(&id)
+            && let Some(file) = launch.file
+        {
+            self.by_file.remove(&file);
+        }
+    }
+
+    /// The client cannot make a ghost for a rank.
+    pub(super) fn no_ghost(&mut self, client: ClientId, message: &client::NoGhost) {
+        let Some(id) = self.rank_of(client, message.rank) else { return };
+        let Some(process) = self.processes.get(&id) else { return };
+        if matches!(process.ghost, Ghost::Awaited) && process.remote == Remote::Planned {
+            let text = "no process could be made on the master".to_owned();
+            self.start_failed(id, StartStage::Create, message.errno, text);
+        }
+    }
+
+    pub(super) fn tell_launcher(&mut self, launch: LaunchId, message: MasterToClient) {
+        if let Some(client) = self.launches.get(&launch).map(|l| l.client) {
+            self.tell_client(client, message);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The master's decisions: a pure state machine. Events in, actions out; no system call, no clock.
+//!
+//! A process in its life:
+//! ```text
+//!            Launch           ghost sleeps        node says Started      node says Ended / is lost
+//!  (nothing) ------> Planned ------------> Asked --------------> Running --------------------> Ended
+//!                       |                    |  StartFailed                                      ^
+//!                       +--------------------+---------------------------------------------------+
+//! ```
+//! and its ghost:
+//! ```text
+//!  Awaited --first read--> Asleep <--read--+--answer--> Awake        (stopped, or between two reads)
+//!     |                       |            +--------------'
+//!     |  GhostDied            | final answer
+//!     +-------> Gone <--------+
+//! ```
+//! Invariants:
+//! - A process is spawned only after its ghost sleeps and is watched; a ghost that dies takes its process with it (SIGKILL),
+//!   and nobody reaps it before the process is dead.
+//! - A killed ghost's read is answered only when its process is dead.
+//! - Every process ends in exactly one `Ended` or `StartFailed` towards the client.
+//! - What a node says counts only for processes that this table places on that node.
+
+mod clients;
+mod ghosts;
+mod launches;
+mod nodes;
+mod signals;
+mod streams;
+#[cfg(test)]
+mod tests;
+mod types;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use ghost_proto::client::{self, MasterToClient};
+use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
+use ghost_proto::node::MasterToNode;
+use ghost_sys::ghost::Answer;
+
+pub use types::{Action, ClientId, Directory, Event, Instant, LinkId, NodeFacts, Settings, User};
+use types::{Client, Launch, Node, Process};
+
+/// The state of the process space.
+pub struct Core {
+    settings: Settings,
+    now: Instant,
+    clients: HashMap<ClientId, Client>,
+    nodes: BTreeMap<NodeNumber, Node>,
+    launches: BTreeMap<LaunchId, Launch>,
+    processes: BTreeMap<ProcId, Process>,
+    /// Processes by the number of their ghost.
+    by_pid: HashMap<u32, ProcId>,
+    /// Processes by the pin read in which their ghost sleeps.
+    by_read: HashMap<u64, ProcId>,
+    /// Launches by the number of their pin file.
+    by_file: HashMap<u64, LaunchId>,
+    /// Ghosts that are awake and should not be: looked at again at each tick.
+    restless: BTreeSet<ProcId>,
+    next_id: u64,
+    next_epoch: u64,
+    ending: bool,
+    actions: Vec<Action>,
+}
+
+impl Core {
+    pub fn new(settings: Settings) -> Core {
+        Core {
+            next_epoch: settings.epoch,
+            settings,
+            now: Instant::ZERO,
+            clients: HashMap::new(),
+            nodes: BTreeMap::new(),
+            launches: BTreeMap::new(),
+            processes: BTreeMap::new(),
+            by_pid: HashMap::new(),
+            by_read: HashMap::new(),
+            by_file: HashMap::new(),
+            restless: BTreeSet::new(),
+            next_id: 0,
+            ending: false,
+            actions: Vec::new(),
+        }
+    }
+
+    /// Takes an event at a time; gives what is to be done, in this order. `directory` answers who may use which node.
+    pub fn handle(&mut self, event: Event, now: Instant, directory: &dyn Directory) -> Vec<Action> {
+        self.now = now;
+        match event {
+            Event::ClientJoined { client, user } => self.client_joined(client, user),
+            Event::ClientSaid { client, message } => self.client_said(client, message, directory),
+            Event::ClientData { client, data } => self.client_data(client, data),
+            Event::ClientGone { client } => self.client_gone(client),
+            Event::PinOpened { client, file } => self.pin_opened(client, file),
+            Event::NodeConnected { node, link, hello, address } => self.node_connected(node, link, hello, address),
+            Event::NodeSaid { node, link, message } => self.node_said(node, link, message),
+            Event::NodeData { node, link, data } => self.node_data(node, link, data),
+            Event::NodeDisconnected { node, link } => self.node_disconnected(node, link),
+            Event::NodeDismissed { node } => self.node_dismissed(node),
+            Event::PinRead { token, file, pid, offset } => self.pin_read(token, file, pid, offset),
+            Event::PinInterrupted { unique } => self.pin_interrupted(unique),
+            Event::Adopted { process, ok } => self.ghost_adopted(process, ok),
+            Event::Signal(record) => self.signal_seen(record),
+            Event::GhostExited { ghost, launcher } => self.ghost_exited(ghost, launcher),
+            Event::GhostState { process, signals, exited } => self.ghost_state(process, signals, exited),
+            Event::Tick => self.tick(),
+            Event::End => self.end(),
+        }
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Everything has ended and all ghosts have been told: the daemon may go.
+    pub fn is_over(&self) -> bool {
+        self.ending && self.processes.values().all(|p| p.ghost.is_settled())
+    }
+
+    /// Whether [`Event::Tick`] is wanted every 20 ms or so rather than every few hundred.
+    pub fn is_restless(&self) -> bool {
+        !self.restless.is_empty() || self.ending
+    }
+
+    /// Nodes that are up, and processes that live.
+    pub fn figures(&self) -> (usize, usize) {
+        (self.nodes.values().filter(|n| n.link.is_some()).count(), self.by_pid.len())
+    }
+
+    /// Ghosts whose pending signals have to be read after records were lost: process and PID.
+    pub fn watched_ghosts(&self) -> Vec<(ProcId, u32)> {
+        self.by_pid.iter().map(|(&pid, &process)| (process, pid)).collect()
+    }
+
+    /// Nodes that are connected now.
+    pub fn connected_nodes(&self) -> Vec<NodeNumber> {
+        self.nodes.iter().filter(|(_, n)| n.link.is_some()).map(|(&number, _)| number).collect()
+    }
+
+    fn fresh_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn act(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    fn tell_client(&mut self, client: ClientId, message: MasterToClient) {
+        if self.clients.contains_key(&client) {
+            self.act(Action::TellClient { client, message });
+        }
+    }
+
+    fn refuse(&mut self, client: ClientId, text: impl Into<String>, position: Option<u32>) {
+        self.tell_client(client, MasterToClient::Refused(client::Refused { text: text.into(), position }));
+        self.act(Action::CloseClient { client });
+    }
+
+    /// To the node of a process. While the link is down it is kept until the node comes back or is lost.
+    fn tell_node(&mut self, node: NodeNumber, message: MasterToNode) {
+        let Some(state) = self.nodes.get_mut(&node) else { return };
+        match state.link {
+            Some(link) => self.act(Action::TellNode { node, link, message }),
+            None => state.waiting.push(message),
+        }
+    }
+
+    /// Gives a ghost what it waits for, now or when it reads next.
+    fn answer_ghost(&mut self, id: ProcId, answer: Answer) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        if let Some(token) = process.ghost.wake(answer) {
+            self.by_read.remove(&token.unique());
+            self.act(Action::AnswerGhost { token, answer });
+        }
+    }
+}

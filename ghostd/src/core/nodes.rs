@@ -1,0 +1,258 @@
+//! Nodes: connections, leases, and the verdict that one is lost.
+//!
+//! The node kills its processes when it has not heard from the master for a lease; the master declares them dead a margin
+//! after that. So the master counts from the last lease that it *sent*, which the node may have received, and sends none
+//! while answers are overdue.
+
+use std::net::IpAddr;
+
+use ghost_proto::client::StartStage;
+use ghost_proto::ids::{NodeNumber, ProcId, Stream};
+use ghost_proto::node::{self, MasterToNode, NodeHello, NodeToMaster};
+use ghost_proto::status::WaitStatus;
+
+use super::types::{Node, Remote};
+use super::{Action, Core, LinkId};
+
+impl Core {
+    pub(super) fn is_connected(&self, node: NodeNumber) -> bool {
+        self.nodes.get(&node).is_some_and(|n| n.link.is_some())
+    }
+
+    pub(super) fn is_current(&self, node: NodeNumber, link: LinkId) -> bool {
+        self.nodes.get(&node).is_some_and(|n| n.link == Some(link))
+    }
+
+    pub(super) fn node_connected(&mut self, number: NodeNumber, link: LinkId, hello: NodeHello, address: IpAddr) {
+        let now = self.now;
+        let fresh_epoch = self.next_epoch;
+        let node = self.nodes.entry(number).or_insert_with(|| Node {
+            link: None,
+            address,
+            hostname: String::new(),
+            epoch: 0,
+            holder: 0,
+            lease_seq: 0,
+            last_lease_sent: now,
+            last_lease_acked: now,
+            waiting: Vec::new(),
+            signal_seq: 0,
+        });
+        let old_link = node.link.take();
+        let resumes = node.epoch != 0 && node.epoch == hello.epoch && node.holder == hello.holder;
+        let known_before = node.epoch != 0;
+        if !resumes {
+            node.epoch = fresh_epoch;
+            node.waiting.clear();
+            self.next_epoch = fresh_epoch.wrapping_add(1);
+        }
+        node.holder = hello.holder;
+        node.address = address;
+        node.hostname = hello.hostname;
+        let epoch = node.epoch;
+        if let Some(old) = old_link {
+            // The node has come anew before the old connection was seen to end.
+            self.act(Action::CloseNode { node: number, link: old });
+        }
+        if known_before && !resumes {
+            self.lose_processes(number);
+        }
+        let Some(node) = self.nodes.get_mut(&number) else { return };
+        node.link = Some(link);
+        node.last_lease_sent = now;
+        node.last_lease_acked = now;
+        let waiting = std::mem::take(&mut node.waiting);
+        let welcome = node::Welcome {
+            version: ghost_proto::VERSION,
+            features: Vec::new(),
+            epoch,
+            node: number.0,
+            lease_ms: u32::try_from(self.settings.lease.as_millis()).unwrap_or(u32::MAX),
+        };
+        self.tell_node(number, MasterToNode::Welcome(welcome));
+        if resumes {
+            self.reconcile(number, &hello.processes.iter().map(|p| ProcId(p.proc)).collect::<Vec<_>>());
+        }
+        for message in waiting {
+            self.tell_node(number, message);
+        }
+    }
+
+    /// The node has come back in time: what it no longer knows has been lost on the way, what it still runs goes on.
+    fn reconcile(&mut self, number: NodeNumber, held: &[ProcId]) {
+        let ours: Vec<(ProcId, Remote)> =
+            self.processes.iter().filter(|(_, p)| p.node == number).map(|(&id, p)| (id, p.remote)).collect();
+        for (id, remote) in ours {
+            match remote {
+                Remote::Asked | Remote::Running { .. } if !held.contains(&id) => {
+                    self.ended(id, WaitStatus::KILLED, true, None);
+                }
+                Remote::Asked | Remote::Running { .. } | Remote::Ended(_) => {
+                    // Acknowledgements may have been lost with the connection.
+                    for (fd, output) in [(1, 0), (2, 1)] {
+                        let Some(process) = self.processes.get(&id) else { break };
+                        let offset = process.outputs[output].receiver.consumed();
+                        self.tell_node(number, MasterToNode::Ack(node::Ack { proc: id.0, fd, offset }));
+                    }
+                    self.send_stdin_so_far(id);
+                }
+                Remote::Planned | Remote::Failed => {}
+            }
+        }
+    }
+
+    pub(super) fn node_said(&mut self, number: NodeNumber, link: LinkId, message: NodeToMaster) {
+        if !self.is_current(number, link) {
+            return;
+        }
+        match message {
+            // Only the first message is a hello; the driver has taken it.
+            NodeToMaster::Hello(_) => {}
+            NodeToMaster::LeaseAck(ack) => {
+                let now = self.now;
+                if let Some(node) = self.nodes.get_mut(&number)
+                    && ack.seq == node.lease_seq
+                {
+                    node.last_lease_acked = now;
+                }
+            }
+            NodeToMaster::Started(m) => self.if_there(number, m.proc, |core, id| core.started(id, &m)),
+            NodeToMaster::StartFailed(m) => self.if_there(number, m.proc, |core, id| {
+                let stage = StartStage::try_from(m.stage).unwrap_or(StartStage::Prepare);
+                core.end_outputs_silently(id);
+                core.start_failed(id, stage, m.errno, m.text.clone());
+            }),
+            NodeToMaster::Stopped(m) => self.if_there(number, m.proc, |core, id| core.stopped(id, m.signal)),
+            NodeToMaster::Continued(m) => self.if_there(number, m.proc, |core, id| core.continued(id)),
+            NodeToMaster::Ended(m) => {
+                if let Some(status) = WaitStatus::from_raw(m.status) {
+                    let usage = m.usage.clone();
+                    self.if_there(number, m.proc, |core, id| core.ended(id, status, false, usage));
+                }
+                self.tell_node(number, MasterToNode::Forget(node::Forget { proc: m.proc }));
+            }
+            NodeToMaster::Ack(m) => {
+                if m.fd == Stream::Stdin.fd() {
+                    self.if_there(number, m.proc, |core, id| core.node_acked(id, m.offset));
+                }
+            }
+            NodeToMaster::StdinGone(m) => self.if_there(number, m.proc, |core, id| core.stdin_gone(id)),
+            NodeToMaster::SignalDone(m) => self.if_there(number, m.proc, |core, id| core.signal_done(id, m.seq)),
+        }
+    }
+
+    /// What a node says counts for its own processes alone.
+    fn if_there(&mut self, node: NodeNumber, proc: u64, then: impl FnOnce(&mut Core, ProcId)) {
+        let id = ProcId(proc);
+        match self.processes.get(&id) {
+            Some(process) if process.node == node => then(self, id),
+            Some(process) => {
+                tracing::warn!(
+                    node = node.0,
+                    process = proc,
+                    of = process.node.0,
+                    "a node spoke for another node's process"
+                );
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn node_disconnected(&mut self, number: NodeNumber, link: LinkId) {
+        let Some(node) = self.nodes.get_mut(&number) else { return };
+        if node.link == Some(link) {
+            node.link = None;
+        }
+    }
+
+    pub(super) fn node_dismissed(&mut self, number: NodeNumber) {
+        let Some(node) = self.nodes.get_mut(&number) else { return };
+        if let Some(link) = node.link.take() {
+            self.act(Action::CloseNode { node: number, link });
+        }
+    }
+
+    pub(super) fn tick(&mut self) {
+        for number in self.nodes.keys().copied().collect::<Vec<_>>() {
+            self.tend_node(number);
+        }
+        for id in self.restless.iter().copied().collect::<Vec<_>>() {
+            self.continue_ghost(id);
+        }
+    }
+
+    fn tend_node(&mut self, number: NodeNumber) {
+        let (now, lease, margin) = (self.now, self.settings.lease, self.settings.margin);
+        let Some(node) = self.nodes.get_mut(&number) else { return };
+        match node.link {
+            Some(link) if now.saturating_sub(node.last_lease_acked) > lease => {
+                tracing::warn!(node = number.0, "no answer for the length of a lease: disconnected");
+                node.link = None;
+                self.act(Action::CloseNode { node: number, link });
+            }
+            Some(_) => {
+                let overdue = now.saturating_sub(node.last_lease_acked) > lease / 2;
+                if !overdue && now.saturating_sub(node.last_lease_sent) >= lease / 4 {
+                    node.last_lease_sent = now;
+                    node.lease_seq += 1;
+                    let seq = node.lease_seq;
+                    self.tell_node(number, MasterToNode::Lease(node::Lease { seq }));
+                }
+            }
+            None if node.epoch != 0 && now.saturating_sub(node.last_lease_sent) > lease + margin => {
+                // From now on nothing of that epoch is believed.
+                node.epoch = 0;
+                node.waiting.clear();
+                self.lose_processes(number);
+            }
+            None => {}
+        }
+    }
+
+    fn lose_processes(&mut self, number: NodeNumber) {
+        let lost: Vec<ProcId> = self.processes.iter().filter(|(_, p)| p.node == number).map(|(&id, _)| id).collect();
+        if !lost.is_empty() {
+            tracing::warn!(
+                node = number.0,
+                processes = lost.len(),
+                "the node is lost, its processes are declared dead"
+            );
+        }
+        for id in lost {
+            match self.processes.get(&id).map(|p| p.remote) {
+                Some(Remote::Asked | Remote::Running { .. }) => self.ended(id, WaitStatus::KILLED, true, None),
+                Some(Remote::Ended(_)) => {
+                    self.end_outputs(id);
+                    self.clear_process(id);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The space ends: every process is killed, the statuses come as always.
+    pub(super) fn end(&mut self) {
+        self.ending = true;
+        for node in self.connected_nodes() {
+            self.tell_node(node, MasterToNode::EndAll(node::EndAll {}));
+        }
+        let unreachable: Vec<ProcId> = self
+            .processes
+            .iter()
+            .filter(|(_, p)| p.remote == Remote::Planned || p.remote.is_live() && !self.is_connected(p.node))
+            .map(|(&id, _)| id)
+            .collect();
+        for id in unreachable {
+            self.ended(id, WaitStatus::KILLED, true, None);
+        }
+    }
+
+    /// A process that never ran has no output; its client knows that from `StartFailed`.
+    fn end_outputs_silently(&mut self, id: ProcId) {
+        if let Some(process) = self.processes.get_mut(&id) {
+            for output in &mut process.outputs {
+                output.eof = true;
+            }
+        }
+    }
+}

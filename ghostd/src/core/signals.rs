@@ -1,0 +1,182 @@
+//! Signals: from the ghost to the process, and stops and continues back to the ghost.
+
+use ghost_abi::{Scope as Aim, SignalFlags, SignalRecord};
+use ghost_proto::ids::ProcId;
+use ghost_proto::node::{self, MasterToNode, Scope};
+use ghost_sys::ghost::Answer;
+use nix::libc;
+
+use super::Core;
+use super::types::{Ghost, Remote};
+
+/// SI_KERNEL, include/uapi/asm-generic/siginfo.h.
+const SI_KERNEL: i32 = 0x80;
+
+/// A signal on its way to a process.
+pub(super) struct Forward {
+    signal: u32,
+    scope: Scope,
+    code: i32,
+    value: u64,
+    sender_pid: u32,
+    sender_uid: u32,
+    sender_euid: u32,
+    privileged: bool,
+}
+
+impl Forward {
+    /// What the kernel itself sends here.
+    pub(super) const fn from_kernel(signal: u32, scope: Scope) -> Forward {
+        Forward {
+            signal,
+            scope,
+            code: SI_KERNEL,
+            value: 0,
+            sender_pid: 0,
+            sender_uid: 0,
+            sender_euid: 0,
+            privileged: true,
+        }
+    }
+
+    pub(super) const fn kill() -> Forward {
+        Forward::from_kernel(libc::SIGKILL as u32, Scope::Process)
+    }
+
+    fn of(record: &SignalRecord, scope: Scope) -> Forward {
+        Forward {
+            signal: u32::from(record.sig),
+            scope,
+            code: record.si_code,
+            value: record.value,
+            sender_pid: u32::try_from(record.sender_pid).unwrap_or(0),
+            sender_uid: record.sender_uid,
+            sender_euid: record.sender_euid,
+            privileged: record.has(SignalFlags::KERNEL) || record.has(SignalFlags::PRIVILEGED),
+        }
+    }
+}
+
+const fn bit(signal: u16) -> u64 {
+    1 << (signal - 1)
+}
+
+impl Core {
+    pub(super) fn signal_seen(&mut self, record: SignalRecord) {
+        if !(1..=64).contains(&record.sig) {
+            return;
+        }
+        if record.has(SignalFlags::LAUNCHER) {
+            return self.launcher_signalled(&record);
+        }
+        let id = ProcId(record.ghost);
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        if record.has(SignalFlags::DELIVERED) && process.forestalled & bit(record.sig) != 0 {
+            // It was forwarded when the launcher's group got it, because this ghost was not watched yet.
+            process.forestalled &= !bit(record.sig);
+            return;
+        }
+        match i32::from(record.sig) {
+            libc::SIGKILL => process.killed = true,
+            libc::SIGSTOP => process.ghost_stopped = true,
+            libc::SIGCONT => process.ghost_stopped = false,
+            _ => {}
+        }
+        let scope = if record.scope() == Aim::Group { Scope::Group } else { Scope::Process };
+        self.forward(id, Forward::of(&record, scope));
+    }
+
+    /// A signal to the launcher itself. Sent to it alone it is meant for what it launched; of one for its group each
+    /// ghost has its own record, unless it is not watched yet.
+    fn launcher_signalled(&mut self, record: &SignalRecord) {
+        let Some(launch) = self.launches.get(&ghost_proto::ids::LaunchId(record.ghost)) else { return };
+        let ranks: Vec<ProcId> = launch.ranks.iter().flatten().copied().collect();
+        let alone = record.scope() == Aim::Process;
+        for id in ranks {
+            let Some(process) = self.processes.get_mut(&id) else { continue };
+            let unwatched = matches!(process.ghost, Ghost::Awaited | Ghost::Arriving);
+            if unwatched && process.remote == Remote::Planned {
+                process.forestalled |= bit(record.sig);
+            } else if alone {
+                self.forward(id, Forward::of(record, Scope::Group));
+            }
+        }
+    }
+
+    /// What came for the launcher's group before this ghost was watched.
+    pub(super) fn forward_forestalled(&mut self, id: ProcId) {
+        let Some(process) = self.processes.get(&id) else { return };
+        for signal in (1..=64).filter(|signal| process.forestalled & bit(*signal) != 0).collect::<Vec<u16>>() {
+            self.forward(id, Forward::from_kernel(u32::from(signal), Scope::Group));
+        }
+    }
+
+    pub(super) fn forward(&mut self, id: ProcId, signal: Forward) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        if !process.remote.is_live() {
+            return;
+        }
+        let number = process.node;
+        let Some(node) = self.nodes.get_mut(&number) else { return };
+        node.signal_seq += 1;
+        let seq = node.signal_seq;
+        let confirm = signal.signal == libc::SIGSTOP as u32;
+        if confirm {
+            process.stops_asked.insert(seq);
+        }
+        self.tell_node(
+            number,
+            MasterToNode::Signal(node::Signal {
+                proc: id.0,
+                seq,
+                signal: signal.signal,
+                scope: signal.scope as i32,
+                value: signal.value,
+                sender_pid: signal.sender_pid,
+                sender_uid: signal.sender_uid,
+                sender_euid: signal.sender_euid,
+                privileged: signal.privileged,
+                code: signal.code,
+                confirm,
+            }),
+        );
+    }
+
+    pub(super) fn signal_done(&mut self, id: ProcId, seq: u64) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        process.stops_asked.remove(&seq);
+        if process.interrupt_after.is_some() && process.stops_asked.is_empty() {
+            if process.killed {
+                process.interrupt_after = None;
+            } else {
+                self.interrupt_ghost(id);
+            }
+        }
+    }
+
+    /// A process has stopped. Its ghost stops by the same signal, unless SIGSTOP has stopped it already.
+    pub(super) fn stopped(&mut self, id: ProcId, signal: u32) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        let Remote::Running { stopped, .. } = &mut process.remote else { return };
+        *stopped = true;
+        self.restless.remove(&id);
+        if !process.ghost_stopped && !process.killed {
+            self.answer_ghost(id, Answer::Stop(u8::try_from(signal).unwrap_or(libc::SIGSTOP as u8)));
+        }
+    }
+
+    /// A process goes on. Its ghost, if it is stopped, does too.
+    pub(super) fn continued(&mut self, id: ProcId) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        let Remote::Running { stopped, .. } = &mut process.remote else { return };
+        *stopped = false;
+        process.ghost_stopped = false;
+        if let Ghost::Awake { next } = &mut process.ghost {
+            if matches!(next, Some(Answer::Stop(_))) {
+                *next = None;
+            }
+            self.restless.insert(id);
+            self.continue_ghost(id);
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! What the core knows, is told and wants done.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ghost_abi::SignalRecord;
+use ghost_host::pin::ReadToken;
+use ghost_proto::client::{Admin, ClientToMaster, MasterToClient};
+use ghost_proto::frame::Data;
+use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
+use ghost_proto::launch::ProgramSpec;
+use ghost_proto::node::{MasterToNode, NodeHello, NodeToMaster};
+use ghost_proto::node_state::NodeStatus;
+use ghost_proto::status::WaitStatus;
+use ghost_proto::stream::Receiver;
+use ghost_sys::ghost::Answer;
+
+/// Time since the daemon's start (CLOCK_BOOTTIME).
+pub type Instant = Duration;
+
+/// A connection of a command. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId(pub u64);
+
+/// A connection of a node. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// Figures that the core works with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// First epoch; each node that is lost gets the next.
+    pub epoch: u64,
+    pub lease: Duration,
+    /// What the master waits longer than the lease.
+    pub margin: Duration,
+    /// For hellos, as `ghostd 0.1.0`.
+    pub program: String,
+}
+
+/// Who is at the other end of a client's socket, as the kernel says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    pub pid: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub groups: Vec<u32>,
+}
+
+/// A node as the membership knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeFacts {
+    pub number: NodeNumber,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub address: Option<IpAddr>,
+    pub hostname: String,
+    /// Why it is not up, if it is not connected.
+    pub reason: String,
+}
+
+/// Which nodes there are and who may use them.
+pub trait Directory {
+    fn nodes(&self) -> Vec<NodeFacts>;
+    fn node(&self, number: NodeNumber) -> Option<NodeFacts>;
+    fn may_use(&self, number: NodeNumber, user: &User) -> bool;
+}
+
+/// All that can happen to the master.
+#[derive(Debug)]
+pub enum Event {
+    ClientJoined {
+        client: ClientId,
+        user: User,
+    },
+    ClientSaid {
+        client: ClientId,
+        message: ClientToMaster,
+    },
+    ClientData {
+        client: ClientId,
+        data: Data,
+    },
+    ClientGone {
+        client: ClientId,
+    },
+    /// Answer to [`Action::OpenPin`].
+    PinOpened {
+        client: ClientId,
+        file: u64,
+    },
+    /// A node whose certificate was accepted has said hello.
+    NodeConnected {
+        node: NodeNumber,
+        link: LinkId,
+        hello: NodeHello,
+        address: IpAddr,
+    },
+    NodeSaid {
+        node: NodeNumber,
+        link: LinkId,
+        message: NodeToMaster,
+    },
+    NodeData {
+        node: NodeNumber,
+        link: LinkId,
+        data: Data,
+    },
+    NodeDisconnected {
+        node: NodeNumber,
+        link: LinkId,
+    },
+    /// The node no longer belongs to the cluster.
+    NodeDismissed {
+        node: NodeNumber,
+    },
+    /// A process sleeps on a pin file; `pid` is the kernel's word, the offset its own.
+    PinRead {
+        token: ReadToken,
+        file: u64,
+        pid: u32,
+        offset: u64,
+    },
+    PinInterrupted {
+        unique: u64,
+    },
+    /// Answer to [`Action::Adopt`].
+    Adopted {
+        process: ProcId,
+        ok: bool,
+    },
+    Signal(SignalRecord),
+    GhostExited {
+        ghost: u64,
+        launcher: bool,
+    },
+    /// Records were lost: what the kernel kept for a ghost. Bit n-1 of `signals`: signal n was sent.
+    GhostState {
+        process: ProcId,
+        signals: u64,
+        exited: bool,
+    },
+    Tick,
+    /// The process space ends.
+    End,
+}
+
+/// What the driver is to do.
+#[derive(Debug, PartialEq)]
+pub enum Action {
+    TellClient {
+        client: ClientId,
+        message: MasterToClient,
+    },
+    SendClient {
+        client: ClientId,
+        data: Data,
+    },
+    /// Once everything told so far has gone out.
+    CloseClient {
+        client: ClientId,
+    },
+    TellNode {
+        node: NodeNumber,
+        link: LinkId,
+        message: MasterToNode,
+    },
+    SendNode {
+        node: NodeNumber,
+        link: LinkId,
+        data: Data,
+    },
+    CloseNode {
+        node: NodeNumber,
+        link: LinkId,
+    },
+    /// Open a pin file for the client's launch, keep it for [`Action::Launched`], and watch the client's own signals under
+    /// this launch.
+    OpenPin {
+        client: ClientId,
+        launch: LaunchId,
+    },
+    /// Tell the client, together with its pin file.
+    Launched {
+        client: ClientId,
+        message: MasterToClient,
+    },
+    /// Make sure that the sleeper is a child of `parent` and of user `uid`, watch it, and answer its read with
+    /// [`Answer::Armed`]; or refuse it. Report by [`Event::Adopted`].
+    Adopt {
+        process: ProcId,
+        token: ReadToken,
+        pid: u32,
+        parent: u32,
+        uid: u32,
+    },
+    AnswerGhost {
+        token: ReadToken,
+        answer: Answer,
+    },
+    /// EINTR: the ghost is to look at its signals.
+    InterruptGhost {
+        token: ReadToken,
+    },
+    /// EPERM: this process has no business here.
+    RefuseRead {
+        token: ReadToken,
+    },
+    /// SIGCONT, if that number is still this ghost.
+    ContinueGhost {
+        process: ProcId,
+        pid: u32,
+    },
+    /// Root asks for a change of the membership: done by the driver, which answers the client.
+    Admin {
+        client: ClientId,
+        admin: Admin,
+    },
+}
+
+#[derive(Debug)]
+pub(super) struct Client {
+    pub user: User,
+    pub greeted: bool,
+    pub launch: Option<LaunchId>,
+}
+
+#[derive(Debug)]
+pub(super) struct Node {
+    pub link: Option<LinkId>,
+    pub address: IpAddr,
+    pub hostname: String,
+    /// What the node must be of to be believed.
+    pub epoch: u64,
+    /// The holder's own random number.
+    pub holder: u64,
+    pub lease_seq: u64,
+    pub last_lease_sent: Instant,
+    pub last_lease_acked: Instant,
+    /// Messages for a node whose link is down.
+    pub waiting: Vec<MasterToNode>,
+    pub signal_seq: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Launch {
+    pub client: ClientId,
+    pub user: User,
+    pub program: ProgramSpec,
+    pub file: Option<u64>,
+    /// By rank; `None` for one that could not be planned.
+    pub ranks: Vec<Option<ProcId>>,
+    pub plans: Vec<(NodeNumber, String)>,
+    pub window: u32,
+    pub stdin: Stdin,
+    /// The client is gone: what still runs is being killed.
+    pub ended: bool,
+}
+
+/// The client's standard input: kept from the first byte that a live reader has not acknowledged.
+#[derive(Debug, Default)]
+pub(super) struct Stdin {
+    pub received: u64,
+    pub eof: bool,
+    pub pieces: VecDeque<(u64, Bytes)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Process {
+    pub launch: LaunchId,
+    pub rank: u32,
+    pub node: NodeNumber,
+    pub ghost: Ghost,
+    pub remote: Remote,
+    pub pid: u32,
+    /// SIGKILL has been sent to the ghost.
+    pub killed: bool,
+    /// The ghost has been stopped by SIGSTOP (not by us), and not continued since.
+    pub ghost_stopped: bool,
+    /// An interrupted read that is to end when the node has confirmed this signal.
+    pub interrupt_after: Option<u64>,
+    /// Confirmations of SIGSTOP that are still to come.
+    pub stops_asked: BTreeSet<u64>,
+    /// Group signals already forwarded in this ghost's place, before it was watched.
+    pub forestalled: u64,
+    pub outputs: [Output; 2],
+    pub stdin_acked: u64,
+    pub stdin_open: bool,
+}
+
+/// stdout or stderr on its way to the client.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub receiver: Receiver,
+    pub eof: bool,
+}
+
+impl Output {
+    /// All of it has reached the client and been acknowledged: the node need not keep any of it.
+    pub fn is_done(&self) -> bool {
+        self.eof && self.receiver.consumed() == self.receiver.received()
+    }
+}
+
+/// Where a ghost is.
+#[derive(Debug)]
+pub(super) enum Ghost {
+    /// The client has not made it yet.
+    Awaited,
+    /// It is being checked and watched.
+    Arriving,
+    Asleep(ReadToken),
+    /// Not in a read; `next` is for when it comes back.
+    Awake {
+        next: Option<Answer>,
+    },
+    /// It has its last answer, or is dead.
+    Gone,
+}
+
+impl Ghost {
+    /// Takes the read to be answered, if there is one; the answer is kept otherwise.
+    pub fn wake(&mut self, answer: Answer) -> Option<ReadToken> {
+        let after =
+            if matches!(answer, Answer::Exit(_) | Answer::Die(_)) { Ghost::Gone } else { Ghost::Awake { next: None } };
+        match std::mem::replace(self, after) {
+            Ghost::Asleep(token) => Some(token),
+            Ghost::Awake { .. } | Ghost::Arriving => {
+                *self = Ghost::Awake { next: Some(answer) };
+                None
+            }
+            Ghost::Awaited => {
+                *self = Ghost::Awaited;
+                None
+            }
+            Ghost::Gone => {
+                *self = Ghost::Gone;
+                None
+            }
+        }
+    }
+
+    /// Nothing more is to be said to it.
+    pub fn is_settled(&self) -> bool {
+        matches!(self, Ghost::Gone | Ghost::Awaited)
+    }
+}
+
+/// Where a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Remote {
+    /// Not asked for yet.
+    Planned,
+    Asked,
+    Running {
+        pid: u32,
+        stopped: bool,
+    },
+    Ended(WaitStatus),
+    /// It never ran.
+    Failed,
+}
+
+impl Remote {
+    /// It may be running there, as far as is known here.
+    pub const fn is_live(self) -> bool {
+        matches!(self, Remote::Asked | Remote::Running { .. })
+    }
+
+    /// Nothing more will come of it.
+    pub const fn is_over(self) -> bool {
+        matches!(self, Remote::Ended(_) | Remote::Failed)
+    }
+}
+
+/// The status under which a node is listed.
+pub(super) const fn status_of(connected: bool) -> NodeStatus {
+    if connected { NodeStatus::Up } else { NodeStatus::Down }
+}

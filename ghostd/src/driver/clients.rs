@@ -1,0 +1,188 @@
+//! Commands on the Unix socket.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use ghost_proto::Control;
+use ghost_proto::client::{ClientToMaster, MasterToClient, Refused};
+use ghost_proto::frame::{Data, Decoder, Frame, MAX_CONTROL};
+use ghost_sys::{fdpass, peer};
+use tokio::io::Interest;
+use tokio::net::{UnixListener, UnixStream};
+
+use super::outbox::{Outbox, Parcel};
+use super::{ClientPort, Shared};
+use crate::core::{ClientId, Event, User};
+
+/// Connections that one user other than root may hold.
+const MOST_PER_USER: usize = 2_000;
+const READ_AT_ONCE: usize = 256 * 1024;
+
+type PerUser = Rc<std::cell::RefCell<HashMap<u32, usize>>>;
+
+pub(super) async fn accept(listener: UnixListener, shared: Shared) {
+    let per_user = PerUser::default();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => begin(stream, &shared, &per_user),
+            Err(error) => {
+                // Out of descriptors or memory: wait for some to come free.
+                tracing::warn!("a command's connection was not taken: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn begin(stream: UnixStream, shared: &Shared, per_user: &PerUser) {
+    let peer = match peer::peer_of(&stream) {
+        Ok(peer) => peer,
+        Err(error) => {
+            tracing::debug!("a command left at once: {error}");
+            return;
+        }
+    };
+    let uid = peer.uid;
+    let count = { per_user.borrow().get(&uid).copied().unwrap_or(0) };
+    if uid != 0 && count >= MOST_PER_USER {
+        let text = format!("uid {uid} has {count} connections already, which is the most allowed");
+        let frame = MasterToClient::Refused(Refused { text, position: None }).to_frame();
+        let _ = stream.try_write(&frame);
+        return;
+    }
+    *per_user.borrow_mut().entry(uid).or_default() += 1;
+    let outbox = Rc::new(Outbox::default());
+    let client = {
+        let mut driver = shared.borrow_mut();
+        let client = ClientId(driver.connection_id());
+        driver.clients.insert(client, ClientPort { outbox: Rc::clone(&outbox), pidfd: peer.pidfd, pin: None });
+        let user = User { pid: peer.pid, uid, gid: peer.gid, groups: peer.groups };
+        driver.turn(Event::ClientJoined { client, user });
+        client
+    };
+    let stream = Rc::new(stream);
+    let gone = Rc::new(Cell::new(false));
+    let (shared, per_user) = (Rc::clone(shared), Rc::clone(per_user));
+    let writer_box = Rc::clone(&outbox);
+    let writer_stream = Rc::clone(&stream);
+    let writer = tokio::task::spawn_local(async move {
+        if let Err(error) = write(&writer_stream, &writer_box).await {
+            tracing::debug!("a command's connection broke: {error}");
+        }
+        writer_box.close();
+        // The reader sees the end of the connection.
+        let _ = nix::sys::socket::shutdown(
+            std::os::fd::AsRawFd::as_raw_fd(&*writer_stream),
+            nix::sys::socket::Shutdown::Both,
+        );
+    });
+    tokio::task::spawn_local(async move {
+        if let Err(text) = read(&stream, client, &outbox, &shared).await {
+            outbox.control(MasterToClient::Refused(Refused { text, position: None }).to_frame(), None);
+        }
+        gone.set(true);
+        outbox.close();
+        {
+            let mut driver = shared.borrow_mut();
+            driver.clients.remove(&client);
+            driver.turn(Event::ClientGone { client });
+        }
+        let mut users = per_user.borrow_mut();
+        if let Some(count) = users.get_mut(&uid) {
+            *count -= 1;
+            if *count == 0 {
+                users.remove(&uid);
+            }
+        }
+        drop(users);
+        let _ = tokio::time::timeout(Duration::from_secs(5), writer).await;
+    });
+}
+
+/// Until the end of the connection; the error is for the command.
+async fn read(stream: &UnixStream, client: ClientId, outbox: &Outbox, shared: &Shared) -> Result<(), String> {
+    let mut decoder = Decoder::new(MAX_CONTROL);
+    let mut input = BytesMut::new();
+    loop {
+        outbox.has_room().await;
+        if stream.readable().await.is_err() {
+            return Ok(());
+        }
+        input.reserve(READ_AT_ONCE / 4);
+        match stream.try_read_buf(&mut input) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(_) => return Ok(()),
+        }
+        loop {
+            let frame = match decoder.next(&mut input) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(error) => return Err(error.to_string()),
+            };
+            if outbox.is_closed() {
+                return Ok(());
+            }
+            let event = match frame {
+                Frame::Control(body) => match ClientToMaster::decode_body(body) {
+                    Ok(Some(message)) => Event::ClientSaid { client, message },
+                    Ok(None) => continue,
+                    Err(error) => return Err(format!("a message cannot be read: {error}")),
+                },
+                Frame::Data(data) => Event::ClientData { client, data },
+            };
+            shared.borrow_mut().turn(event);
+        }
+    }
+}
+
+async fn write(stream: &UnixStream, outbox: &Outbox) -> io::Result<()> {
+    while let Some(parcel) = outbox.next().await {
+        match parcel {
+            Parcel::Control(frame, descriptor) => write_control(stream, frame, descriptor).await?,
+            Parcel::Bulk(data) => write_bulk(stream, data).await?,
+        }
+    }
+    Ok(())
+}
+
+async fn write_control(stream: &UnixStream, mut frame: Bytes, mut descriptor: Option<OwnedFd>) -> io::Result<()> {
+    while !frame.is_empty() {
+        stream.writable().await?;
+        let sent = stream.try_io(Interest::WRITABLE, || {
+            fdpass::send(stream, &frame, descriptor.as_ref().map(std::os::fd::AsFd::as_fd))
+        });
+        match sent {
+            Ok(n) => {
+                frame.advance(n);
+                descriptor = None;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+async fn write_bulk(stream: &UnixStream, mut data: Data) -> io::Result<()> {
+    let mut head = BytesMut::new();
+    data.put_head(&mut head);
+    while !head.is_empty() || !data.bytes.is_empty() {
+        match stream.try_write_vectored(&[IoSlice::new(&head), IoSlice::new(&data.bytes)]) {
+            Ok(n) => {
+                let of_head = n.min(head.len());
+                head.advance(of_head);
+                data.bytes.advance(n - of_head);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.writable().await?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! Events from the kernel: reads and interrupts on the pin, records of the kernel programs.
+//!
+//! Before anything from the pin is handled the ring of records is drained: the record of a signal precedes the interrupt
+//! that it causes.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use ghost_abi::GhostState;
+use ghost_host::pin;
+use ghost_host::programs;
+use ghost_sys::identity;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+
+use super::{Driver, Shared};
+use crate::core::Event;
+
+/// Records or requests that are handled before others have their turn.
+const AT_ONCE: usize = 256;
+
+/// Begins to listen to the kernel. What comes out of the channel is the end of it.
+pub(super) fn watch(shared: &Shared) -> Result<mpsc::Receiver<anyhow::Error>> {
+    let (failed, receiver) = mpsc::channel(2);
+    let (pin_fd, ring_fd) = {
+        let driver = shared.borrow();
+        (driver.pin.as_fd().try_clone_to_owned()?, driver.programs.event_fd().try_clone_to_owned()?)
+    };
+    // Registered now, so that nothing between here and the tasks' first turn is missed.
+    let pin_fd = pollable(pin_fd).context("the pin cannot be polled")?;
+    let ring_fd = pollable(ring_fd).context("the ring buffer cannot be polled")?;
+    let (pin_failed, ring_failed) = (failed.clone(), failed);
+    let (pin_shared, ring_shared) = (Rc::clone(shared), Rc::clone(shared));
+    tokio::task::spawn_local(async move {
+        let error = watch_pin(pin_fd, &pin_shared).await;
+        let _ = pin_failed.send(error.context("the ghosts' file system has gone")).await;
+    });
+    tokio::task::spawn_local(async move {
+        let error = watch_ring(ring_fd, &ring_shared).await;
+        let _ = ring_failed.send(error.context("the kernel programs have gone")).await;
+    });
+    Ok(receiver)
+}
+
+#[expect(deprecated, reason = "its successor is unsafe for types whose descriptor may change; an OwnedFd's does not")]
+fn pollable(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(fd, Interest::READABLE)
+}
+
+async fn watch_pin(fd: AsyncFd<OwnedFd>, shared: &Shared) -> anyhow::Error {
+    loop {
+        let mut ready = match fd.readable().await {
+            Ok(ready) => ready,
+            Err(error) => return error.into(),
+        };
+        match shared.borrow_mut().serve_pin() {
+            Ok(true) => {}
+            Ok(false) => ready.clear_ready(),
+            Err(error) => return error.into(),
+        }
+        drop(ready);
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn watch_ring(fd: AsyncFd<OwnedFd>, shared: &Shared) -> anyhow::Error {
+    loop {
+        let mut ready = match fd.readable().await {
+            Ok(ready) => ready,
+            Err(error) => return error.into(),
+        };
+        // Cleared first: what comes from here on makes it ready again.
+        ready.clear_ready();
+        drop(ready);
+        while shared.borrow_mut().drain_ring(AT_ONCE) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Driver {
+    /// Whether there may be more.
+    fn serve_pin(&mut self) -> std::io::Result<bool> {
+        for _ in 0..AT_ONCE {
+            let event = self.pin.next_event()?;
+            while self.drain_ring(AT_ONCE) {}
+            match event {
+                Some(pin::Event::Read { token, file, pid, offset, .. }) => {
+                    self.turn(Event::PinRead { token, file, pid, offset });
+                }
+                Some(pin::Event::Interrupted { unique }) => self.turn(Event::PinInterrupted { unique }),
+                None => {
+                    self.hand_out_pins();
+                    self.settle();
+                    return Ok(false);
+                }
+            }
+        }
+        self.hand_out_pins();
+        self.settle();
+        Ok(true)
+    }
+
+    /// Whether there may be more.
+    fn drain_ring(&mut self, at_most: usize) -> bool {
+        for _ in 0..at_most {
+            match self.programs.next_event() {
+                Some(programs::Event::Signal(record)) => self.turn(Event::Signal(record)),
+                Some(programs::Event::Exit(record)) => {
+                    let launcher = record.flags & ghost_abi::GhostFlags::LAUNCHER != 0;
+                    self.turn(Event::GhostExited { ghost: record.ghost, launcher });
+                }
+                Some(programs::Event::Dropped) => self.read_dropped(),
+                None => return false,
+            }
+        }
+        true
+    }
+
+    /// Records were lost: what the kernel counted instead, ghost by ghost.
+    fn read_dropped(&mut self) {
+        let ghosts = self.core.watched_ghosts();
+        self.dropped.retain(|process, _| ghosts.iter().any(|(id, _)| id == process));
+        for (process, pid) in ghosts {
+            let Ok(pidfd) = identity::open(pid) else { continue };
+            let Ok(Some(state)) = self.programs.state(pidfd.as_fd()) else { continue };
+            if state.ghost != process.0 {
+                continue;
+            }
+            let earlier = self.dropped.get(&process).copied().unwrap_or(GhostState::new(process.0, false));
+            let signals = state.dropped_since(&earlier);
+            let queued = state.dropped_realtime_since(&earlier);
+            if queued > 0 {
+                tracing::warn!(pid, queued, "queued real-time signals to a flooded ghost were lost");
+            }
+            self.dropped.insert(process, state);
+            if signals != 0 || state.exited() {
+                self.turn(Event::GhostState { process, signals, exited: state.exited() });
+            }
+        }
+    }
+}

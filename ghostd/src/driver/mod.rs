@@ -1,0 +1,385 @@
+//! The edge: sockets, the pin, the kernel programs and the clock around the core. One thread; a turn takes an event
+//! through the core and carries out what it wants, without waiting for anything.
+
+mod clients;
+mod kernel;
+mod nodes;
+mod outbox;
+mod pin;
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail};
+use ghost_abi::GhostState;
+use ghost_host::pin::{Pin, PinFile};
+use ghost_host::programs::Programs;
+use ghost_host::requirements::{Role, missing};
+use ghost_proto::Control;
+use ghost_proto::client::Admin;
+use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
+use ghost_proto::instance::Instance;
+use ghost_trust::{Serial, tls};
+use nix::time::{ClockId, clock_gettime};
+use sd_notify::NotifyState;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::Config;
+use crate::core::{Action, ClientId, Core, Directory, Event, LinkId, NodeFacts, Settings, User};
+use crate::files::Files;
+use crate::membership::{Listed, Membership};
+use outbox::Outbox;
+
+/// How long the end of the process space may take before what is left is left to the nodes' leases.
+const LONGEST_END: Duration = Duration::from_secs(10);
+const SLOW_TICK: Duration = Duration::from_millis(250);
+const FAST_TICK: Duration = Duration::from_millis(10);
+
+pub(crate) type Shared = Rc<RefCell<Driver>>;
+
+struct ClientPort {
+    outbox: Rc<Outbox>,
+    pidfd: OwnedFd,
+    pin: Option<PinFile>,
+}
+
+struct NodePort {
+    outbox: Rc<Outbox>,
+    number: NodeNumber,
+    serial: Serial,
+}
+
+pub(crate) struct Driver {
+    core: Core,
+    membership: Membership,
+    pin: Pin,
+    programs: Programs,
+    clients: HashMap<ClientId, ClientPort>,
+    nodes: HashMap<LinkId, NodePort>,
+    events: VecDeque<Event>,
+    /// Launches that wait for the opener.
+    pins_wanted: VecDeque<(ClientId, LaunchId)>,
+    /// What the kernel had dropped of a ghost's signals when last looked.
+    dropped: HashMap<ProcId, GhostState>,
+    next_connection: u64,
+    started: Duration,
+}
+
+struct Members<'a>(&'a Membership);
+
+impl Directory for Members<'_> {
+    fn nodes(&self) -> Vec<NodeFacts> {
+        self.0.nodes().into_iter().map(facts).collect()
+    }
+
+    fn node(&self, number: NodeNumber) -> Option<NodeFacts> {
+        self.0.node(number).map(facts)
+    }
+
+    fn may_use(&self, number: NodeNumber, user: &User) -> bool {
+        self.0.may_use(number, user.uid, user.gid, &user.groups)
+    }
+}
+
+fn facts(listed: Listed) -> NodeFacts {
+    NodeFacts {
+        number: listed.number,
+        mode: listed.permissions.mode,
+        uid: listed.permissions.uid,
+        gid: listed.permissions.gid,
+        reason: listed.reason().to_owned(),
+        address: listed.address,
+        hostname: listed.hostname,
+    }
+}
+
+impl Driver {
+    fn connection_id(&mut self) -> u64 {
+        self.next_connection += 1;
+        self.next_connection
+    }
+
+    /// Takes an event, and all that follows from it, through the core.
+    fn turn(&mut self, event: Event) {
+        self.events.push_back(event);
+        self.settle();
+    }
+
+    /// Takes what waits through the core.
+    fn settle(&mut self) {
+        while let Some(event) = self.events.pop_front() {
+            let now = boot_time().saturating_sub(self.started);
+            for action in self.core.handle(event, now, &Members(&self.membership)) {
+                self.perform(action);
+            }
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::TellClient { client, message } => {
+                if let Some(port) = self.clients.get(&client) {
+                    port.outbox.control(message.to_frame(), None);
+                }
+            }
+            Action::SendClient { client, data } => {
+                if let Some(port) = self.clients.get(&client) {
+                    port.outbox.bulk(data);
+                }
+            }
+            Action::CloseClient { client } => {
+                if let Some(port) = self.clients.get(&client) {
+                    port.outbox.close();
+                }
+            }
+            Action::TellNode { link, message, .. } => {
+                if let Some(port) = self.nodes.get(&link) {
+                    port.outbox.control(message.to_frame(), None);
+                }
+            }
+            Action::SendNode { link, data, .. } => {
+                if let Some(port) = self.nodes.get(&link) {
+                    port.outbox.bulk(data);
+                }
+            }
+            Action::CloseNode { link, .. } => {
+                if let Some(port) = self.nodes.get(&link) {
+                    port.outbox.close();
+                }
+            }
+            Action::OpenPin { client, launch } => {
+                self.pins_wanted.push_back((client, launch));
+                self.hand_out_pins();
+            }
+            Action::Launched { client, message } => {
+                if let Some(port) = self.clients.get_mut(&client) {
+                    let descriptor = port.pin.take().map(|file| file.fd);
+                    port.outbox.control(message.to_frame(), descriptor);
+                }
+            }
+            Action::Adopt { process, token, pid, parent, uid } => self.adopt(process, token, pid, parent, uid),
+            Action::AnswerGhost { token, answer } => self.answer(token, answer),
+            Action::InterruptGhost { token } => self.refuse(token, libc_errno::EINTR),
+            Action::RefuseRead { token } => self.refuse(token, libc_errno::EPERM),
+            Action::ContinueGhost { process, pid } => self.continue_ghost(process, pid),
+            Action::Admin { client, admin } => self.administer(client, &admin),
+        }
+    }
+
+    fn administer(&mut self, client: ClientId, admin: &Admin) {
+        let outcome = self.membership.admin(admin, SystemTime::now());
+        match &outcome {
+            Ok(_) => tracing::info!(request = Core::admin_name(admin), "done for root"),
+            Err(error) => tracing::warn!(request = Core::admin_name(admin), "refused: {error}"),
+        }
+        if let Some(port) = self.clients.get(&client) {
+            port.outbox.control(Core::admin_reply(outcome).to_frame(), None);
+        }
+        // Some may not belong to the cluster any more.
+        let dismissed: Vec<(NodeNumber, String)> = self
+            .nodes
+            .values()
+            .filter_map(|port| {
+                let refusal = self.membership.check_peer(port.number, port.serial).err()?;
+                Some((port.number, refusal.to_string()))
+            })
+            .collect();
+        for (node, reason) in dismissed {
+            tracing::warn!(node = node.0, "disconnected: {reason}");
+            self.events.push_back(Event::NodeDismissed { node });
+        }
+    }
+}
+
+/// Numbers of errno(3) by name.
+mod libc_errno {
+    pub(super) use nix::libc::{EINTR, EPERM};
+}
+
+fn boot_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+}
+
+/// Runs the daemon until it is told to end.
+///
+/// # Errors
+/// It cannot start: what is missing, and the way out.
+pub fn run(instance: &Instance, files: &Files) -> Result<()> {
+    let config = Config::load(&files.config).map_err(|error| {
+        if files.config.exists() {
+            anyhow::Error::from(error)
+        } else {
+            anyhow::Error::from(error).context("run `ghostd init` first")
+        }
+    })?;
+    ghost_log::start(&config.log)?;
+    let lacking = missing(Role::Master);
+    if !lacking.is_empty() {
+        let lines: Vec<String> = lacking.iter().map(ToString::to_string).collect();
+        bail!("this host cannot be a master:\n  {}", lines.join("\n  "));
+    }
+    ghost_sys::inherit::raise_descriptor_limit();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio::task::LocalSet::new().block_on(&runtime, serve(instance, files, config))
+}
+
+async fn serve(instance: &Instance, files: &Files, config: Config) -> Result<()> {
+    let run_directory = instance.run();
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(&run_directory)
+        .with_context(|| format!("directory {}", run_directory.display()))?;
+    let _lock = lock(&run_directory.join("ghostd.lock"))?;
+    let membership = Membership::open(files, &config)?;
+    let server = tls::server_config(&files.load_master()?).context("the master's own certificate")?;
+    let programs = Programs::load().map_err(explain)?;
+    let pin = mount_pin(&run_directory.join("pin"))?;
+    let tcp = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {} (`listen` in {})", config.listen, files.config.display()))?;
+    let unix = bind_socket(&instance.ghostd_socket(), config.socket_mode)?;
+
+    let mut seed = [0u8; 8];
+    getrandom(&mut seed)?;
+    let settings = Settings {
+        // Never 0, which stands for "none".
+        epoch: u64::from_ne_bytes(seed) | 1,
+        lease: config.lease,
+        margin: config.margin,
+        program: concat!("ghostd ", env!("CARGO_PKG_VERSION")).to_owned(),
+    };
+    let shared: Shared = Rc::new(RefCell::new(Driver {
+        core: Core::new(settings),
+        membership,
+        pin,
+        programs,
+        clients: HashMap::new(),
+        nodes: HashMap::new(),
+        events: VecDeque::new(),
+        pins_wanted: VecDeque::new(),
+        dropped: HashMap::new(),
+        next_connection: 0,
+        started: boot_time(),
+    }));
+
+    let mut failed = kernel::watch(&shared)?;
+    tokio::task::spawn_local(clients::accept(unix, Rc::clone(&shared)));
+    tokio::task::spawn_local(nodes::accept(tcp, server.into(), Rc::clone(&shared)));
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    // Not being told by a service manager is no error.
+    let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status("ready")]);
+    tracing::info!(instance = instance.as_str(), listen = %config.listen, "ready");
+
+    let watchdog = sd_notify::watchdog_enabled().map(|period| period / 3);
+    let mut last_sign = boot_time();
+    let mut last_status = String::new();
+    let mut ending_since = None;
+    loop {
+        let restless = shared.borrow().core.is_restless();
+        tokio::select! {
+            _ = terminate.recv() => begin_end(&shared, &mut ending_since, "SIGTERM"),
+            _ = interrupt.recv() => begin_end(&shared, &mut ending_since, "SIGINT"),
+            error = failed.recv() => {
+                if let Some(error) = error {
+                    return Err(error);
+                }
+            }
+            () = tokio::time::sleep(if restless { FAST_TICK } else { SLOW_TICK.min(watchdog.unwrap_or(SLOW_TICK)) }) => {
+                shared.borrow_mut().turn(Event::Tick);
+            }
+        }
+        let now = boot_time();
+        if watchdog.is_some_and(|period| now.saturating_sub(last_sign) >= period) {
+            last_sign = now;
+            let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+        }
+        let (up, ghosts) = shared.borrow().core.figures();
+        let status = format!("{up} nodes up, {ghosts} ghosts");
+        if status != last_status {
+            let _ = sd_notify::notify(&[NotifyState::Status(&status)]);
+            last_status = status;
+        }
+        if let Some(since) = ending_since {
+            if shared.borrow().core.is_over() {
+                break;
+            }
+            if now.saturating_sub(since) > LONGEST_END {
+                tracing::warn!("not everything has ended in time; the nodes end the rest when their leases run out");
+                break;
+            }
+        }
+    }
+    let _ = fs::remove_file(instance.ghostd_socket());
+    // Let the last words to commands and nodes out.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    tracing::info!("ended");
+    Ok(())
+}
+
+fn begin_end(shared: &Shared, ending_since: &mut Option<Duration>, name: &str) {
+    if ending_since.is_none() {
+        *ending_since = Some(boot_time());
+        let _ = sd_notify::notify(&[NotifyState::Stopping]);
+        tracing::info!("{name}: ending all remote processes");
+        shared.borrow_mut().turn(Event::End);
+    }
+}
+
+/// One ghostd an instance.
+fn lock(path: &Path) -> Result<nix::fcntl::Flock<fs::File>> {
+    let file = fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .with_context(|| format!("lock file {}", path.display()))?;
+    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+        if errno == nix::errno::Errno::EWOULDBLOCK {
+            anyhow::anyhow!("another ghostd of this instance runs; end it first, or choose another --instance")
+        } else {
+            anyhow::Error::from(errno).context(format!("lock file {}", path.display()))
+        }
+    })
+}
+
+fn mount_pin(directory: &Path) -> Result<Pin> {
+    // A predecessor that was killed has left its mount.
+    while ghost_sys::fuse::unmount(directory).is_ok() {}
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .with_context(|| format!("directory {}", directory.display()))?;
+    Pin::mount(directory).with_context(|| format!("cannot mount the ghosts' file system on {}", directory.display()))
+}
+
+fn bind_socket(path: &Path, mode: u32) -> Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("socket {}", path.display()));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).with_context(|| format!("socket {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .with_context(|| format!("socket {}", path.display()))?;
+    Ok(listener)
+}
+
+fn getrandom(bytes: &mut [u8]) -> Result<()> {
+    use std::io::Read;
+    fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(bytes)).context("/dev/urandom")
+}
+
+fn explain(error: ghost_host::programs::LoadError) -> anyhow::Error {
+    anyhow::Error::from(error).context("the kernel programs cannot be loaded")
+}

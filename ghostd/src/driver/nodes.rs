@@ -1,0 +1,223 @@
+//! Nodes, and machines that want to become one, on the TLS port.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail};
+use bytes::BytesMut;
+use ghost_proto::Control;
+use ghost_proto::frame::{Decoder, Frame, MAX_CONTROL, MAX_CONTROL_STRANGER};
+use ghost_proto::ids::NodeNumber;
+use ghost_proto::join::JoinToMaster;
+use ghost_proto::node::NodeToMaster;
+use ghost_trust::tls::{self, Peer};
+use ghost_trust::{Distrust, Serial};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::outbox::{Outbox, Parcel};
+use super::{NodePort, Shared};
+use crate::core::{Event, LinkId};
+
+/// Connections that have not yet shown who they are.
+const MOST_STRANGERS: usize = 512;
+/// For the handshake and the first message.
+const PATIENCE: Duration = Duration::from_secs(10);
+const READ_AT_ONCE: usize = 256 * 1024;
+
+pub(super) async fn accept(listener: TcpListener, config: Arc<ServerConfig>, shared: Shared) {
+    let acceptor = TlsAcceptor::from(config);
+    let strangers = Arc::new(Semaphore::new(MOST_STRANGERS));
+    loop {
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!("a connection was not taken: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&strangers).try_acquire_owned() else {
+            tracing::warn!(%address, "too many connections that have not shown who they are: refused");
+            continue;
+        };
+        let (acceptor, shared) = (acceptor.clone(), Rc::clone(&shared));
+        tokio::task::spawn_local(async move {
+            let met = timeout(PATIENCE, meet(stream, address, &acceptor, &shared)).await;
+            drop(permit);
+            match met {
+                Ok(Ok(Some(session))) => session.run(&shared).await,
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => tracing::warn!(%address, "refused: {error:#}"),
+                Err(_) => tracing::warn!(%address, "refused: it did not say who it is within {} s", PATIENCE.as_secs()),
+            }
+        });
+    }
+}
+
+/// A node that has shown its certificate and said hello.
+struct Session {
+    link: LinkId,
+    number: NodeNumber,
+    stream: TlsStream<TcpStream>,
+    decoder: Decoder,
+    input: BytesMut,
+    outbox: Rc<Outbox>,
+}
+
+/// Finds out who it is. A stranger is heard about joining, and goes.
+async fn meet(
+    stream: TcpStream,
+    address: SocketAddr,
+    acceptor: &TlsAcceptor,
+    shared: &Shared,
+) -> Result<Option<Session>> {
+    stream.set_nodelay(true)?;
+    let mut stream = match acceptor.accept(stream).await {
+        Ok(stream) => stream,
+        Err(error) => match Distrust::of_io(&error) {
+            Some(distrust) => bail!("{distrust}"),
+            None => bail!("TLS handshake: {error}"),
+        },
+    };
+    let mut input = BytesMut::new();
+    match tls::peer_node(stream.get_ref().1.peer_certificates())? {
+        Peer::Stranger => {
+            let mut decoder = Decoder::new(MAX_CONTROL_STRANGER);
+            let Frame::Control(body) = next_frame(&mut stream, &mut decoder, &mut input).await? else {
+                bail!("a machine without a certificate sent bulk data");
+            };
+            let Some(JoinToMaster::Request(request)) = JoinToMaster::decode_body(body)? else {
+                bail!("a machine without a certificate wants something else than to join");
+            };
+            let answer = shared.borrow_mut().membership.handle_join(&request, address.ip(), SystemTime::now());
+            stream.write_all(&answer.to_frame()).await?;
+            stream.shutdown().await?;
+            Ok(None)
+        }
+        Peer::Node { number, serial } => {
+            let accepted = shared.borrow().membership.check_peer(number, serial);
+            accepted.with_context(|| format!("node {number}"))?;
+            let mut decoder = Decoder::new(MAX_CONTROL);
+            let Frame::Control(body) = next_frame(&mut stream, &mut decoder, &mut input).await? else {
+                bail!("node {number}: bulk data before the hello");
+            };
+            let Some(NodeToMaster::Hello(hello)) = NodeToMaster::decode_body(body)? else {
+                bail!("node {number}: the first message is no hello");
+            };
+            Ok(Some(welcome(shared, stream, (decoder, input), (number, serial), hello, address)))
+        }
+    }
+}
+
+fn welcome(
+    shared: &Shared,
+    stream: TlsStream<TcpStream>,
+    (decoder, input): (Decoder, BytesMut),
+    (number, serial): (NodeNumber, Serial),
+    hello: ghost_proto::node::NodeHello,
+    address: SocketAddr,
+) -> Session {
+    let mut driver = shared.borrow_mut();
+    let link = LinkId(driver.connection_id());
+    let outbox = Rc::new(Outbox::default());
+    driver.nodes.insert(link, NodePort { outbox: Rc::clone(&outbox), number, serial });
+    driver.membership.seen(number, address.ip());
+    tracing::info!(node = number.0, %address, hostname = hello.hostname, program = hello.program, "connected");
+    driver.turn(Event::NodeConnected { node: number, link, hello, address: address.ip() });
+    Session { link, number, stream, decoder, input, outbox }
+}
+
+async fn next_frame(
+    stream: &mut (impl AsyncRead + Unpin),
+    decoder: &mut Decoder,
+    input: &mut BytesMut,
+) -> Result<Frame> {
+    loop {
+        if let Some(frame) = decoder.next(input)? {
+            return Ok(frame);
+        }
+        if stream.read_buf(input).await? == 0 {
+            bail!("it closed the connection");
+        }
+    }
+}
+
+impl Session {
+    async fn run(self, shared: &Shared) {
+        let Session { link, number, stream, decoder, input, outbox } = self;
+        let (reader, writer) = tokio::io::split(stream);
+        let writer_box = Rc::clone(&outbox);
+        let mut writer = tokio::task::spawn_local(async move { write(writer, &writer_box).await });
+        let ended = tokio::select! {
+            ended = read(reader, decoder, input, number, link, shared) => ended,
+            written = &mut writer => match written {
+                Ok(Err(error)) => Err(error.into()),
+                _ => Ok(()),
+            },
+        };
+        writer.abort();
+        match ended {
+            Ok(()) => tracing::info!(node = number.0, "disconnected"),
+            Err(error) => tracing::warn!(node = number.0, "disconnected: {error:#}"),
+        }
+        outbox.close();
+        let mut driver = shared.borrow_mut();
+        driver.nodes.remove(&link);
+        driver.turn(Event::NodeDisconnected { node: number, link });
+    }
+}
+
+async fn read(
+    mut reader: ReadHalf<TlsStream<TcpStream>>,
+    mut decoder: Decoder,
+    mut input: BytesMut,
+    node: NodeNumber,
+    link: LinkId,
+    shared: &Shared,
+) -> Result<()> {
+    loop {
+        while let Some(frame) = decoder.next(&mut input)? {
+            let event = match frame {
+                Frame::Control(body) => match NodeToMaster::decode_body(body)? {
+                    Some(message) => Event::NodeSaid { node, link, message },
+                    None => continue,
+                },
+                Frame::Data(data) => Event::NodeData { node, link, data },
+            };
+            shared.borrow_mut().turn(event);
+        }
+        input.reserve(READ_AT_ONCE);
+        if reader.read_buf(&mut input).await? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+async fn write(mut writer: WriteHalf<TlsStream<TcpStream>>, outbox: &Outbox) -> std::io::Result<()> {
+    let mut head = BytesMut::new();
+    while let Some(parcel) = outbox.next().await {
+        let mut next = Some(parcel);
+        while let Some(parcel) = next {
+            match parcel {
+                Parcel::Control(frame, _) => writer.write_all(&frame).await?,
+                Parcel::Bulk(data) => {
+                    head.clear();
+                    data.put_head(&mut head);
+                    writer.write_all(&head).await?;
+                    writer.write_all(&data.bytes).await?;
+                }
+            }
+            next = outbox.try_next();
+        }
+        writer.flush().await?;
+    }
+    writer.shutdown().await
+}

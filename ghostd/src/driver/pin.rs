@@ -1,0 +1,78 @@
+//! The ghosts' side of the driver.
+
+use std::os::fd::AsFd;
+
+use ghost_host::pin::ReadToken;
+use ghost_proto::ids::ProcId;
+use ghost_sys::ghost::Answer;
+use ghost_sys::{identity, peer};
+use nix::libc;
+
+use super::Driver;
+use crate::core::Event;
+
+impl Driver {
+    /// The sleeper's read is not answered yet, so its number cannot go to another process meanwhile.
+    pub(super) fn adopt(&mut self, process: ProcId, token: ReadToken, pid: u32, parent: u32, uid: u32) {
+        let watched = identity::open(pid).and_then(|pidfd| {
+            let who = identity::of(&pidfd, pid)?;
+            if who.ppid != parent || who.uid != uid {
+                return Err(std::io::Error::from_raw_os_error(libc::EPERM));
+            }
+            self.programs.attach_ghost(pidfd.as_fd(), process.0, false)
+        });
+        let ok = match watched {
+            Ok(()) => {
+                self.answer(token, Answer::Armed);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(pid, parent, uid, "a process that is no ghost of this launch read its pin: {error}");
+                self.refuse(token, libc::EPERM);
+                false
+            }
+        };
+        self.events.push_back(Event::Adopted { process, ok });
+    }
+
+    pub(super) fn answer(&self, token: ReadToken, answer: Answer) {
+        if let Err(error) = self.pin.answer(token, &answer.encode()) {
+            // ENOENT: it was killed before its read was taken up.
+            tracing::debug!("a ghost was not there for its answer: {error}");
+        }
+    }
+
+    pub(super) fn refuse(&self, token: ReadToken, errno: i32) {
+        if let Err(error) = self.pin.refuse(token, errno) {
+            tracing::debug!("a ghost was not there for its answer: {error}");
+        }
+    }
+
+    pub(super) fn continue_ghost(&self, process: ProcId, pid: u32) {
+        let Ok(pidfd) = identity::open(pid) else { return };
+        let is_this_ghost = matches!(self.programs.state(pidfd.as_fd()), Ok(Some(state)) if state.ghost == process.0);
+        if is_this_ghost && let Err(error) = peer::signal(&pidfd, libc::SIGCONT) {
+            tracing::debug!(pid, "a ghost could not be continued: {error}");
+        }
+    }
+
+    /// Gives pin files to launches that wait for one.
+    pub(super) fn hand_out_pins(&mut self) {
+        while let Some(&(client, launch)) = self.pins_wanted.front() {
+            if !self.clients.contains_key(&client) {
+                self.pins_wanted.pop_front();
+                continue;
+            }
+            let Some(file) = self.pin.take_file() else { return };
+            self.pins_wanted.pop_front();
+            let Some(port) = self.clients.get_mut(&client) else { continue };
+            // ENOENT: the command is already gone; EEXIST: it has a launch on another connection, which is watched.
+            if let Err(error) = self.programs.attach_ghost(port.pidfd.as_fd(), launch.0, true) {
+                tracing::debug!("a launcher is not watched: {error}");
+            }
+            let number = file.number;
+            port.pin = Some(file);
+            self.events.push_back(Event::PinOpened { client, file: number });
+        }
+    }
+}
