@@ -1,7 +1,25 @@
-//! What a pipe holds.
+//! What a pipe holds, and reads without a needless copy.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+
+use bytes::BufMut;
+
+/// Reads up to `most` bytes (or what the buffer's spare piece holds, if that is less) behind what `buffer` holds already,
+/// without filling the place with zeros first. Gives how many; 0 means end of file.
+///
+/// # Errors
+/// Those of read(2).
+pub fn read_buf(fd: &impl AsFd, buffer: &mut impl BufMut, most: usize) -> io::Result<usize> {
+    let spare = buffer.chunk_mut();
+    let room = spare.len().min(most);
+    // SAFETY: the kernel writes at most `room` bytes into the spare piece, which has as many.
+    let n = unsafe { libc::read(fd.as_fd().as_raw_fd(), spare.as_mut_ptr().cast(), room) };
+    let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the kernel has just written these bytes.
+    unsafe { buffer.advance_mut(n) };
+    Ok(n)
+}
 
 /// Bytes that can be read now (FIONREAD).
 ///
@@ -19,6 +37,19 @@ pub fn readable_bytes(pipe: &impl AsFd) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_read_behind_those_that_are_there() {
+        let (reader, writer) = nix::unistd::pipe().expect("pipe");
+        nix::unistd::write(&writer, b"12345").expect("write");
+        drop(writer);
+        let mut buffer = bytes::BytesMut::with_capacity(64);
+        buffer.extend_from_slice(b"0");
+        assert_eq!(read_buf(&reader, &mut buffer, 3).expect("read"), 3);
+        assert_eq!(read_buf(&reader, &mut buffer, 64).expect("read"), 2);
+        assert_eq!(read_buf(&reader, &mut buffer, 64).expect("read"), 0);
+        assert_eq!(&buffer[..], b"012345");
+    }
 
     #[test]
     fn what_was_written_is_counted() {

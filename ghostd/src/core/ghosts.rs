@@ -27,7 +27,7 @@ impl Core {
         let process = id.and_then(|id| self.processes.get_mut(&id).map(|p| (id, p)));
         match process {
             Some((id, process))
-                if matches!(process.ghost, Ghost::Awaited) && pid != 0 && offset % (1 << RANK_SHIFT) == 0 =>
+                if matches!(process.ghost, Ghost::Awaited) && pid != 0 && offset.is_multiple_of(1 << RANK_SHIFT) =>
             {
                 if process.remote != Remote::Planned {
                     // The rank was cancelled before its ghost came.

@@ -1,6 +1,5 @@
 //! Commands on the Unix socket.
 
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
@@ -66,7 +65,6 @@ fn begin(stream: UnixStream, shared: &Shared, per_user: &PerUser) {
         client
     };
     let stream = Rc::new(stream);
-    let gone = Rc::new(Cell::new(false));
     let (shared, per_user) = (Rc::clone(shared), Rc::clone(per_user));
     let writer_box = Rc::clone(&outbox);
     let writer_stream = Rc::clone(&stream);
@@ -85,23 +83,25 @@ fn begin(stream: UnixStream, shared: &Shared, per_user: &PerUser) {
         if let Err(text) = read(&stream, client, &outbox, &shared).await {
             outbox.control(MasterToClient::Refused(Refused { text, position: None }).to_frame(), None);
         }
-        gone.set(true);
         outbox.close();
         {
             let mut driver = shared.borrow_mut();
             driver.clients.remove(&client);
             driver.turn(Event::ClientGone { client });
         }
-        let mut users = per_user.borrow_mut();
-        if let Some(count) = users.get_mut(&uid) {
-            *count -= 1;
-            if *count == 0 {
-                users.remove(&uid);
-            }
-        }
-        drop(users);
+        leave(&per_user, uid);
         let _ = tokio::time::timeout(Duration::from_secs(5), writer).await;
     });
+}
+
+fn leave(per_user: &PerUser, uid: u32) {
+    let mut users = per_user.borrow_mut();
+    if let Some(count) = users.get_mut(&uid) {
+        *count -= 1;
+        if *count == 0 {
+            users.remove(&uid);
+        }
+    }
 }
 
 /// Until the end of the connection; the error is for the command.
