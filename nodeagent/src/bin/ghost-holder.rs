@@ -2,6 +2,7 @@
 //! goes down. See [`nodeagent::holder`].
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -34,7 +35,10 @@ fn run(instance: &Instance) -> Result<()> {
     let limits = setup::become_init()?;
     let listener = listen(&instance.run(), &instance.holder_socket())?;
     let hostname = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let random = ghost_trust::random::bytes::<8>().context("no random number for the holder's name")?;
+    let mut random = [0; 8];
+    fs::File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut random))
+        .context("/dev/urandom gives no number for the holder's name")?;
     // 0 is nobody's.
     let core = Core::new(u64::from_ne_bytes(random) | 1, hostname, limits);
     Driver::new(core, listener, instance)?.run()

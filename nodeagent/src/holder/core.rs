@@ -1,0 +1,642 @@
+//! What the holder does about what happens: a function of its state, an event and the time. No system calls.
+//!
+//! A process, seen from here:
+//! ```text
+//! Spawn ── Starting ──┬── Running ──┬── Ended ── Forget
+//!                     │             │   Ended is sent at once, then what its pipes held, then each end of file
+//!                     ├── Failed ───┼── Forget
+//!                     └─────────────┴── lease over, or a Welcome of another epoch: forgotten, and killed
+//! ```
+//! Invariants:
+//! - Nothing of an epoch is told to a master that has another one; its processes get SIGKILL before anything of the new
+//!   epoch is looked at.
+//! - When the lease is over nothing is done but that: it is looked at before every event.
+//! - The signals for one process are sent in the order in which they came, after its program was executed. SIGKILL alone
+//!   goes at once: nothing that was to come before it matters any more.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use ghost_proto::client::StartStage;
+use ghost_proto::frame::Data;
+use ghost_proto::ids::{LaunchId, ProcId};
+use ghost_proto::launch::Stdio;
+use ghost_proto::node::{
+    Ack, Continued, Ended, HeldProcess, MasterToNode, NodeHello, NodeToMaster, Scope, Signal, SignalDone, Spawn,
+    StartFailed, Started, StdinGone, Stopped, Welcome,
+};
+use ghost_proto::status::Usage;
+
+use super::event::{Action, Creation, Event, Order};
+use super::input::Input;
+use super::output::Output;
+use super::program::{self, NodeLimits};
+
+/// A window, whatever is asked for.
+const WINDOWS: std::ops::RangeInclusive<u32> = 4096..=4 << 20;
+/// Signals that may wait for one process.
+const MOST_SIGNALS: usize = 65_536;
+/// Real-time signals that the kernel has no room for are tried again this often, and for how long.
+const SIGNAL_RETRY: Duration = Duration::from_millis(5);
+const SIGNAL_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the namespace's processes, killed, may take to be gone before something new is begun regardless: they cannot run
+/// any instruction of theirs, but one may sit in a system call that cannot be broken.
+const PURGE_PATIENCE: Duration = Duration::from_secs(1);
+const KILL: u8 = 9;
+
+#[derive(Debug)]
+enum Life {
+    Starting,
+    Running { directory_errno: u32 },
+    Failed { stage: StartStage, errno: u32, text: &'static str },
+    Ended { directory_errno: u32, status: i32, usage: Usage },
+}
+
+/// A signal that waits.
+#[derive(Debug)]
+struct Pending {
+    order: Order,
+    /// The connection and the number to confirm it under.
+    confirm: Option<(u64, u64)>,
+    give_up: Option<Duration>,
+}
+
+#[derive(Debug)]
+struct Process {
+    launch: LaunchId,
+    uid: u32,
+    /// 0: not made.
+    pid: u32,
+    life: Life,
+    stopped: Option<u8>,
+    signals: VecDeque<Pending>,
+    /// An [`Action::Signal`] is under way.
+    sending: bool,
+    /// Not before then.
+    retry: Option<Duration>,
+    input: Input,
+    input_gone: bool,
+    outputs: [Output; 2],
+}
+
+/// The time that is left without word from the master.
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    length: Duration,
+    over: Duration,
+}
+
+/// The holder's state.
+#[derive(Debug)]
+pub struct Core {
+    holder: u64,
+    hostname: String,
+    limits: NodeLimits,
+    /// 0: none.
+    epoch: u64,
+    lease: Option<Lease>,
+    /// Counts connections; whether there is one, and whether it was welcomed.
+    link: u64,
+    linked: bool,
+    welcomed: bool,
+    processes: BTreeMap<ProcId, Process>,
+    by_pid: HashMap<u32, ProcId>,
+    retries: BTreeSet<(Duration, ProcId)>,
+    /// Everything was killed; nothing new is begun until then, or until nothing is left.
+    purge: Option<Duration>,
+}
+
+impl Core {
+    /// `holder`: a random number; `limits`: what processes here may have.
+    pub fn new(holder: u64, hostname: String, limits: NodeLimits) -> Core {
+        Core {
+            holder,
+            hostname,
+            limits,
+            epoch: 0,
+            lease: None,
+            link: 0,
+            linked: false,
+            welcomed: false,
+            processes: BTreeMap::new(),
+            by_pid: HashMap::new(),
+            retries: BTreeSet::new(),
+            purge: None,
+        }
+    }
+
+    /// Whether frames of the master may be given to [`Core::handle`] now.
+    pub fn accepts(&self) -> bool {
+        self.linked && self.purge.is_none()
+    }
+
+    /// When [`Event::Tick`] is due.
+    pub fn deadline(&self) -> Option<Duration> {
+        let retry = self.retries.first().map(|(when, _)| *when);
+        [self.lease.map(|lease| lease.over), self.purge, retry].into_iter().flatten().min()
+    }
+
+    /// Living processes of a launch.
+    pub fn living(&self, launch: LaunchId) -> Vec<u32> {
+        let lives = |p: &&Process| p.launch == launch && p.pid != 0 && p.is_alive();
+        self.processes.values().filter(lives).map(|p| p.pid).collect()
+    }
+
+    /// Whether the holder knows a living process of this launch.
+    pub fn launch_lives(&self, launch: LaunchId) -> bool {
+        self.processes.values().any(|p| p.launch == launch && p.is_alive())
+    }
+
+    /// stdin of a process.
+    pub fn input(&self, proc: ProcId) -> Option<&Input> {
+        self.processes.get(&proc).map(|p| &p.input)
+    }
+
+    /// stdout (1) or stderr (2) of a process.
+    pub fn output(&self, proc: ProcId, fd: u8) -> Option<&Output> {
+        self.processes.get(&proc)?.outputs.get(usize::from(fd).checked_sub(1)?)
+    }
+
+    /// Takes an event; appends what is to be done about it. `now` is CLOCK_BOOTTIME.
+    pub fn handle(&mut self, event: Event, now: Duration, actions: &mut Vec<Action>) {
+        self.look_at_lease(now, actions);
+        match event {
+            Event::Linked => {
+                self.link += 1;
+                self.linked = true;
+                self.welcomed = false;
+                if self.purge.is_none() {
+                    actions.push(Action::Send(self.hello()));
+                }
+            }
+            Event::Unlinked => {
+                self.linked = false;
+                self.welcomed = false;
+            }
+            Event::Message(message) if self.accepts() => self.message(message, now, actions),
+            Event::Data(data) if self.accepts() => self.data(data, actions),
+            Event::Message(_) | Event::Data(_) => {}
+            Event::Created { proc, pid } => {
+                if let Some(process) = self.processes.get_mut(&proc) {
+                    process.pid = pid;
+                    self.by_pid.insert(pid, proc);
+                }
+            }
+            Event::Executed { proc, directory_errno } => self.executed(proc, directory_errno, actions),
+            Event::StartFailed { proc, stage, errno } => self.start_failed(proc, stage, errno, "", actions),
+            Event::Read { proc, fd, bytes } => {
+                let frame = self.output_mut(proc, fd).map(|output| output.read(bytes));
+                self.tell_data(frame, actions);
+            }
+            Event::OutputOver { proc, fd } => {
+                let frame = self.output_mut(proc, fd).and_then(Output::end);
+                self.tell_data(frame, actions);
+            }
+            Event::Written { proc, bytes } => self.written(proc, bytes, actions),
+            Event::InputGone { proc } => self.input_gone(proc, actions),
+            Event::Signaled { proc, errno } => self.signaled(proc, errno, now, actions),
+            Event::Reaped { pid, status, usage } => self.reaped(pid, status, usage, actions),
+            Event::Stopped { pid, signal } => self.stopped(pid, Some(signal), actions),
+            Event::Continued { pid } => self.stopped(pid, None, actions),
+            Event::NoChildren => {
+                if self.purge.is_some() {
+                    self.purged(actions);
+                }
+            }
+            Event::Tick => self.tick(now, actions),
+        }
+    }
+
+    fn tick(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        if self.purge.is_some_and(|over| over <= now) {
+            self.purged(actions);
+        }
+        while let Some(&(when, proc)) = self.retries.first()
+            && when <= now
+        {
+            self.retries.pop_first();
+            if let Some(process) = self.processes.get_mut(&proc) {
+                process.retry = None;
+                process.send_signals(proc, actions);
+            }
+        }
+    }
+
+    fn look_at_lease(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        if self.lease.is_some_and(|lease| lease.over <= now) {
+            self.purge_all(now, actions);
+            // A new beginning: the next master, or this one, sees that all is dead.
+            self.epoch = 0;
+            self.holder = scramble(self.holder);
+            if self.linked {
+                self.linked = false;
+                self.welcomed = false;
+                actions.push(Action::Disconnect("the lease is over".to_owned()));
+            }
+        }
+    }
+
+    /// Kills and forgets everything.
+    fn purge_all(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        actions.push(Action::KillEverything);
+        for (proc, _) in std::mem::take(&mut self.processes) {
+            actions.push(Action::Release { proc });
+        }
+        self.by_pid.clear();
+        self.retries.clear();
+        self.lease = None;
+        self.purge = Some(now + PURGE_PATIENCE);
+    }
+
+    fn purged(&mut self, actions: &mut Vec<Action>) {
+        self.purge = None;
+        if self.linked && !self.welcomed {
+            actions.push(Action::Send(self.hello()));
+        }
+    }
+
+    fn hello(&self) -> NodeToMaster {
+        let held = self.processes.iter().map(|(proc, process)| HeldProcess { proc: proc.0, pid: process.pid });
+        NodeToMaster::Hello(NodeHello {
+            version: ghost_proto::VERSION,
+            features: Vec::new(),
+            program: concat!("ghostproc ", env!("CARGO_PKG_VERSION")).to_owned(),
+            hostname: self.hostname.clone(),
+            epoch: self.epoch,
+            holder: self.holder,
+            processes: held.collect(),
+        })
+    }
+
+    fn message(&mut self, message: MasterToNode, now: Duration, actions: &mut Vec<Action>) {
+        if let MasterToNode::Welcome(welcome) = message {
+            self.welcome(&welcome, now, actions);
+            return;
+        }
+        if !self.welcomed {
+            self.refuse("the master sent something before its welcome".to_owned(), actions);
+            return;
+        }
+        match message {
+            MasterToNode::Welcome(_) => {}
+            MasterToNode::Lease(lease) => {
+                if let Some(own) = &mut self.lease {
+                    own.over = now + own.length;
+                }
+                actions.push(Action::AckLease { seq: lease.seq });
+            }
+            MasterToNode::Spawn(spawn) => self.spawn(spawn, actions),
+            MasterToNode::Signal(signal) => self.signal(&signal, actions),
+            MasterToNode::Ack(ack) => {
+                let (proc, fd) = (ProcId(ack.proc), u8::try_from(ack.fd).unwrap_or(u8::MAX));
+                match self.output_mut(proc, fd).map(|output| output.ack(ack.offset)) {
+                    Some(Ok(())) => actions.push(Action::ServeOutput { proc, fd }),
+                    Some(Err(why)) => self.refuse(format!("{proc:?}, descriptor {fd}: {why}"), actions),
+                    None => {}
+                }
+            }
+            MasterToNode::CloseStream(close) => {
+                let (proc, fd) = (ProcId(close.proc), u8::try_from(close.fd).unwrap_or(u8::MAX));
+                if let Some(output) = self.output_mut(proc, fd) {
+                    output.close();
+                    actions.push(Action::ServeOutput { proc, fd });
+                }
+            }
+            MasterToNode::EndLaunch(end) => actions.push(Action::EndLaunch { launch: LaunchId(end.launch) }),
+            MasterToNode::Forget(forget) => self.forget(ProcId(forget.proc), actions),
+            MasterToNode::EndAll(_) => actions.push(Action::KillEverything),
+        }
+    }
+
+    fn refuse(&mut self, why: String, actions: &mut Vec<Action>) {
+        self.linked = false;
+        self.welcomed = false;
+        actions.push(Action::Disconnect(why));
+    }
+
+    fn welcome(&mut self, welcome: &Welcome, now: Duration, actions: &mut Vec<Action>) {
+        if self.epoch != 0 && self.epoch != welcome.epoch {
+            self.purge_all(now, actions);
+        }
+        self.epoch = welcome.epoch;
+        let length = Duration::from_millis(u64::from(welcome.lease_ms.clamp(1_000, 40_000)));
+        self.lease = Some(Lease { length, over: now + length });
+        self.welcomed = true;
+        self.repeat(actions);
+    }
+
+    /// What the master may have missed.
+    fn repeat(&mut self, actions: &mut Vec<Action>) {
+        for (&proc, process) in &self.processes {
+            let mut say = |message| actions.push(Action::Send(message));
+            match &process.life {
+                Life::Starting => {}
+                Life::Running { directory_errno } | Life::Ended { directory_errno, .. } => {
+                    say(process.started(proc, *directory_errno));
+                }
+                Life::Failed { stage, errno, text } => say(failed(proc, *stage, *errno, text)),
+            }
+            if let Some(signal) = process.stopped {
+                say(NodeToMaster::Stopped(Stopped { proc: proc.0, signal: u32::from(signal) }));
+            }
+            if process.input_gone {
+                say(NodeToMaster::StdinGone(StdinGone { proc: proc.0 }));
+            } else if process.input.consumed() > 0 {
+                say(NodeToMaster::Ack(Ack { proc: proc.0, fd: 0, offset: process.input.consumed() }));
+            }
+            if let Life::Ended { status, usage, .. } = &process.life {
+                say(ended(proc, *status, usage));
+            }
+            for output in &process.outputs {
+                actions.extend(output.resend().into_iter().map(Action::SendData));
+            }
+        }
+    }
+
+    fn spawn(&mut self, spawn: Spawn, actions: &mut Vec<Action>) {
+        let proc = ProcId(spawn.proc);
+        if self.processes.contains_key(&proc) {
+            // Sent again after a reconnect: what became of it was told after the welcome.
+            return;
+        }
+        let credentials = spawn.credentials.unwrap_or_default();
+        let spec = spawn.program.unwrap_or_default();
+        let window = spawn.window.clamp(*WINDOWS.start(), *WINDOWS.end());
+        let streams = [0, 1, 2].map(|fd| spec.descriptor(fd) == Stdio::Stream);
+        let [stdin, stdout, stderr] = streams.map(|stream| stream.then_some(window));
+        let process = Process {
+            launch: LaunchId(spawn.launch),
+            uid: credentials.uid,
+            pid: 0,
+            life: Life::Starting,
+            stopped: None,
+            signals: VecDeque::new(),
+            sending: false,
+            retry: None,
+            input: Input::new(stdin),
+            input_gone: false,
+            outputs: [Output::new(proc.0, 1, stdout), Output::new(proc.0, 2, stderr)],
+        };
+        self.processes.insert(proc, process);
+        match program::program(&spec, &credentials, spawn.rank, &self.limits) {
+            Ok(program) => {
+                let launch = LaunchId(spawn.launch);
+                actions.push(Action::Create(Box::new(Creation { proc, launch, pid: spawn.pid, program, streams })));
+            }
+            Err(text) => self.start_failed(proc, StartStage::Prepare, 0, text, actions),
+        }
+    }
+
+    fn executed(&mut self, proc: ProcId, directory_errno: u32, actions: &mut Vec<Action>) {
+        let Some(process) = self.processes.get_mut(&proc) else {
+            return;
+        };
+        if matches!(process.life, Life::Starting) {
+            process.life = Life::Running { directory_errno };
+            if self.welcomed {
+                actions.push(Action::Send(process.started(proc, directory_errno)));
+            }
+            process.send_signals(proc, actions);
+        }
+    }
+
+    fn start_failed(
+        &mut self,
+        proc: ProcId,
+        stage: StartStage,
+        errno: u32,
+        text: &'static str,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(process) = self.processes.get_mut(&proc) else {
+            return;
+        };
+        process.life = Life::Failed { stage, errno, text };
+        process.close_streams();
+        let signals = process.take_signals();
+        self.tell(failed(proc, stage, errno, text), actions);
+        self.confirm_all(proc, signals, libc::ESRCH, actions);
+        actions.push(Action::Release { proc });
+    }
+
+    fn data(&mut self, data: Data, actions: &mut Vec<Action>) {
+        if !self.welcomed || data.fd != 0 {
+            self.refuse("the master sent bytes that nobody is to get".to_owned(), actions);
+            return;
+        }
+        let proc = ProcId(data.id);
+        if let Some(process) = self.processes.get_mut(&proc) {
+            match process.input.receive(data) {
+                Ok(()) => actions.push(Action::FeedInput { proc }),
+                Err(why) => self.refuse(format!("stdin of {proc:?}: {why}"), actions),
+            }
+        }
+    }
+
+    fn written(&mut self, proc: ProcId, bytes: usize, actions: &mut Vec<Action>) {
+        let due = self.processes.get_mut(&proc).and_then(|process| process.input.written(bytes));
+        if let Some(offset) = due {
+            self.tell(NodeToMaster::Ack(Ack { proc: proc.0, fd: 0, offset }), actions);
+        }
+    }
+
+    fn input_gone(&mut self, proc: ProcId, actions: &mut Vec<Action>) {
+        let Some(process) = self.processes.get_mut(&proc) else {
+            return;
+        };
+        if process.input.is_open() {
+            process.input.close();
+            process.input_gone = true;
+            self.tell(NodeToMaster::StdinGone(StdinGone { proc: proc.0 }), actions);
+        }
+    }
+
+    fn signal(&mut self, signal: &Signal, actions: &mut Vec<Action>) {
+        let proc = ProcId(signal.proc);
+        let confirm = signal.confirm.then_some((self.link, signal.seq));
+        let number = u8::try_from(signal.signal).ok().filter(|n| (1..=64).contains(n));
+        let refused = match (self.processes.get(&proc), number) {
+            (_, None) => Some(libc::EINVAL),
+            (Some(process), _) if !process.is_alive() => Some(libc::ESRCH),
+            (Some(process), _) if process.signals.len() >= MOST_SIGNALS => Some(libc::EAGAIN),
+            (Some(_), _) => None,
+            (None, _) => Some(libc::ESRCH),
+        };
+        let (Some(process), Some(number), None) = (self.processes.get_mut(&proc), number, refused) else {
+            self.confirm(proc, confirm, refused.unwrap_or(libc::ESRCH), actions);
+            return;
+        };
+        let starting = matches!(process.life, Life::Starting);
+        let own = signal.sender_uid == process.uid || signal.sender_euid == process.uid;
+        let mut order = Order {
+            signal: number,
+            scope: Scope::try_from(signal.scope).unwrap_or(Scope::Process),
+            code: signal.code,
+            value: signal.value,
+            sender_pid: signal.sender_pid,
+            sender_uid: signal.sender_uid,
+            sender_euid: signal.sender_euid,
+            privileged: signal.privileged,
+        };
+        if number == KILL && starting && process.pid != 0 && (own || signal.privileged) {
+            // It has the holder's own rights until it has the user's, so the rule cannot be asked of the kernel; and it
+            // leads no group that could have members.
+            order.privileged = true;
+            order.scope = Scope::Process;
+            let before = process.take_signals();
+            process.signals.push_back(Pending { order, confirm, give_up: None });
+            process.sending = true;
+            actions.push(Action::Signal { proc, pid: process.pid, order });
+            self.confirm_all(proc, before, 0, actions);
+            return;
+        }
+        process.signals.push_back(Pending { order, confirm, give_up: None });
+        process.send_signals(proc, actions);
+    }
+
+    fn signaled(&mut self, proc: ProcId, errno: i32, now: Duration, actions: &mut Vec<Action>) {
+        let Some(process) = self.processes.get_mut(&proc) else {
+            return;
+        };
+        process.sending = false;
+        let Some(first) = process.signals.front_mut() else {
+            return;
+        };
+        if errno == libc::EAGAIN {
+            let give_up = *first.give_up.get_or_insert(now + SIGNAL_PATIENCE);
+            if now < give_up {
+                let when = now + SIGNAL_RETRY;
+                process.retry = Some(when);
+                self.retries.insert((when, proc));
+                return;
+            }
+        }
+        let confirm = process.signals.pop_front().and_then(|pending| pending.confirm);
+        process.send_signals(proc, actions);
+        self.confirm(proc, confirm, errno, actions);
+    }
+
+    fn reaped(&mut self, pid: u32, status: i32, usage: Usage, actions: &mut Vec<Action>) {
+        let Some(proc) = self.by_pid.remove(&pid) else {
+            return;
+        };
+        let Some(process) = self.processes.get_mut(&proc) else {
+            return;
+        };
+        let directory_errno = match process.life {
+            Life::Running { directory_errno } => directory_errno,
+            Life::Starting => 0,
+            Life::Failed { .. } | Life::Ended { .. } => return,
+        };
+        process.stopped = None;
+        process.input.close();
+        let signals = process.take_signals();
+        let message = ended(proc, status, &usage);
+        process.life = Life::Ended { directory_errno, status, usage };
+        self.tell(message, actions);
+        self.confirm_all(proc, signals, libc::ESRCH, actions);
+        actions.push(Action::Drain { proc });
+    }
+
+    fn stopped(&mut self, pid: u32, signal: Option<u8>, actions: &mut Vec<Action>) {
+        let Some(&proc) = self.by_pid.get(&pid) else {
+            return;
+        };
+        let Some(process) = self.processes.get_mut(&proc) else {
+            return;
+        };
+        process.stopped = signal;
+        let message = match signal {
+            Some(signal) => NodeToMaster::Stopped(Stopped { proc: proc.0, signal: u32::from(signal) }),
+            None => NodeToMaster::Continued(Continued { proc: proc.0 }),
+        };
+        self.tell(message, actions);
+    }
+
+    fn forget(&mut self, proc: ProcId, actions: &mut Vec<Action>) {
+        let over = |process: &Process| !process.is_alive();
+        if self.processes.get(&proc).is_some_and(over) {
+            self.processes.remove(&proc);
+            actions.push(Action::Release { proc });
+        }
+    }
+
+    fn output_mut(&mut self, proc: ProcId, fd: u8) -> Option<&mut Output> {
+        self.processes.get_mut(&proc)?.outputs.get_mut(usize::from(fd).checked_sub(1)?)
+    }
+
+    fn tell(&self, message: NodeToMaster, actions: &mut Vec<Action>) {
+        if self.welcomed {
+            actions.push(Action::Send(message));
+        }
+    }
+
+    fn tell_data(&self, data: Option<Data>, actions: &mut Vec<Action>) {
+        if self.welcomed {
+            actions.extend(data.map(Action::SendData));
+        }
+    }
+
+    fn confirm(&self, proc: ProcId, confirm: Option<(u64, u64)>, errno: i32, actions: &mut Vec<Action>) {
+        if let Some((link, seq)) = confirm
+            && link == self.link
+        {
+            let done = SignalDone { proc: proc.0, seq, errno: errno.unsigned_abs() };
+            self.tell(NodeToMaster::SignalDone(done), actions);
+        }
+    }
+
+    fn confirm_all(&self, proc: ProcId, signals: VecDeque<Pending>, errno: i32, actions: &mut Vec<Action>) {
+        for pending in signals {
+            self.confirm(proc, pending.confirm, errno, actions);
+        }
+    }
+}
+
+impl Process {
+    fn is_alive(&self) -> bool {
+        matches!(self.life, Life::Starting | Life::Running { .. })
+    }
+
+    fn started(&self, proc: ProcId, directory_errno: u32) -> NodeToMaster {
+        NodeToMaster::Started(Started { proc: proc.0, pid: self.pid, cwd_errno: directory_errno })
+    }
+
+    fn send_signals(&mut self, proc: ProcId, actions: &mut Vec<Action>) {
+        if let (Life::Running { .. }, false, None, Some(first)) =
+            (&self.life, self.sending, self.retry, self.signals.front())
+        {
+            self.sending = true;
+            actions.push(Action::Signal { proc, pid: self.pid, order: first.order });
+        }
+    }
+
+    fn take_signals(&mut self) -> VecDeque<Pending> {
+        self.sending = false;
+        std::mem::take(&mut self.signals)
+    }
+
+    fn close_streams(&mut self) {
+        self.input.close();
+        self.outputs.iter_mut().for_each(Output::close);
+    }
+}
+
+fn failed(proc: ProcId, stage: StartStage, errno: u32, text: &str) -> NodeToMaster {
+    NodeToMaster::StartFailed(StartFailed { proc: proc.0, stage: stage.into(), errno, text: text.to_owned() })
+}
+
+fn ended(proc: ProcId, status: i32, usage: &Usage) -> NodeToMaster {
+    NodeToMaster::Ended(Ended { proc: proc.0, status, usage: Some(usage.clone()) })
+}
+
+/// Another number, unlike the first (the finalizer of splitmix64).
+fn scramble(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests;

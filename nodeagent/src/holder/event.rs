@@ -1,0 +1,144 @@
+//! Everything that can happen to the holder, and everything it can do.
+
+use bytes::Bytes;
+use ghost_proto::client::StartStage;
+use ghost_proto::frame::Data;
+use ghost_proto::ids::{LaunchId, ProcId};
+use ghost_proto::node::{MasterToNode, NodeToMaster, Scope};
+use ghost_proto::status::Usage;
+use ghost_sys::spawn::Program;
+
+/// What wakes the holder.
+#[derive(Debug)]
+pub enum Event {
+    /// A new connection of the agent, in place of any other.
+    Linked,
+    Unlinked,
+    Message(MasterToNode),
+    Data(Data),
+    /// [`Action::Create`] made a process.
+    Created {
+        proc: ProcId,
+        pid: u32,
+    },
+    /// It executes its program now.
+    Executed {
+        proc: ProcId,
+        directory_errno: u32,
+    },
+    StartFailed {
+        proc: ProcId,
+        stage: StartStage,
+        errno: u32,
+    },
+    /// Bytes came out of an output's pipe.
+    Read {
+        proc: ProcId,
+        fd: u8,
+        bytes: Bytes,
+    },
+    /// Nothing more will be read from it: all writers are gone, or what a dead process had written is read.
+    OutputOver {
+        proc: ProcId,
+        fd: u8,
+    },
+    /// The pipe of stdin has taken this many bytes.
+    Written {
+        proc: ProcId,
+        bytes: usize,
+    },
+    /// The pipe of stdin has no reader.
+    InputGone {
+        proc: ProcId,
+    },
+    /// [`Action::Signal`] was carried out; `errno` is 0, or why not. EAGAIN: to be tried again.
+    Signaled {
+        proc: ProcId,
+        errno: i32,
+    },
+    Reaped {
+        pid: u32,
+        status: i32,
+        usage: Usage,
+    },
+    Stopped {
+        pid: u32,
+        signal: u8,
+    },
+    Continued {
+        pid: u32,
+    },
+    /// The namespace is empty.
+    NoChildren,
+    /// Time has passed.
+    Tick,
+}
+
+/// What is to be done, in order.
+#[derive(Debug)]
+pub enum Action {
+    Send(NodeToMaster),
+    SendData(Data),
+    /// Answer a lease with this node's load.
+    AckLease {
+        seq: u64,
+    },
+    /// Close the connection; the reason is for the log.
+    Disconnect(String),
+    Create(Box<Creation>),
+    /// Answered by [`Event::Signaled`].
+    Signal {
+        proc: ProcId,
+        pid: u32,
+        order: Order,
+    },
+    /// stdin has bytes to be written ([`super::core::Core::input`]), or is to be closed.
+    FeedInput {
+        proc: ProcId,
+    },
+    /// There is room again for an output, or its reader has gone.
+    ServeOutput {
+        proc: ProcId,
+        fd: u8,
+    },
+    /// The process is dead: read what its pipes hold now, then [`Event::OutputOver`]; close its stdin.
+    Drain {
+        proc: ProcId,
+    },
+    /// It is forgotten: close all that is open of it.
+    Release {
+        proc: ProcId,
+    },
+    /// SIGKILL for the launch's processes ([`super::core::Core::living`]) and their descendants.
+    EndLaunch {
+        launch: LaunchId,
+    },
+    /// SIGKILL for everything in the namespace.
+    KillEverything,
+}
+
+/// A process to be made.
+#[derive(Debug)]
+pub struct Creation {
+    pub proc: ProcId,
+    pub launch: LaunchId,
+    /// 0: any.
+    pub pid: u32,
+    pub program: Program,
+    /// Which of the descriptors 0, 1, 2 are streams.
+    pub streams: [bool; 3],
+}
+
+/// A signal to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    pub signal: u8,
+    pub scope: Scope,
+    pub code: i32,
+    pub value: u64,
+    pub sender_pid: u32,
+    pub sender_uid: u32,
+    pub sender_euid: u32,
+    /// The sender's rights are not to be looked at.
+    pub privileged: bool,
+}

@@ -1,0 +1,136 @@
+//! The descriptors of one process: its own, and the pipes of its standard streams.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use bytes::Bytes;
+use ghost_proto::frame::MAX_DATA;
+use ghost_proto::ids::ProcId;
+use ghost_sys::pipe;
+use ghost_sys::spawn::Starting;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::unistd::{Gid, Uid, fchown};
+
+use super::input::Input;
+
+/// What pipes are made to hold if the node allows it; more means fewer wake-ups.
+const PIPE: i32 = 256 * 1024;
+/// A piece of output of at least this size is passed on in the memory it was read into, a smaller one is copied out of it.
+const WORTH_PASSING: usize = MAX_DATA / 2;
+
+/// A pipe's end that is kept here, and whether epoll watches it.
+#[derive(Debug)]
+pub struct Pipe {
+    pub fd: OwnedFd,
+    pub watched: bool,
+    /// Of an output whose process is dead: bytes that are still to be read.
+    pub left: Option<usize>,
+}
+
+/// All that is open of one process.
+#[derive(Debug)]
+pub struct Handles {
+    pub proc: ProcId,
+    pub pidfd: OwnedFd,
+    /// Until its program was executed, or could not be.
+    pub starting: Option<Starting>,
+    pub stdin: Option<Pipe>,
+    pub outputs: [Option<Pipe>; 2],
+    /// The master has forgotten it; only the start is still to be seen through.
+    pub released: bool,
+}
+
+/// Pipes for a new process: the ends kept here, and its own.
+#[derive(Debug)]
+pub struct Pipes {
+    pub kept: [Option<Pipe>; 3],
+    pub given: [Option<OwnedFd>; 3],
+}
+
+impl Pipes {
+    /// One for each stream. They belong to the user, who may open them anew by /dev/stdin, /dev/stdout or /proc/self/fd.
+    ///
+    /// # Errors
+    /// EMFILE, ENFILE.
+    pub fn new(streams: [bool; 3], uid: u32, gid: u32) -> io::Result<Pipes> {
+        let mut pipes = Pipes { kept: [None, None, None], given: [None, None, None] };
+        let ends = streams.into_iter().zip(pipes.kept.iter_mut().zip(&mut pipes.given)).enumerate();
+        for (fd, (stream, (kept, given))) in ends {
+            if !stream {
+                continue;
+            }
+            let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+            // Both ends are one inode.
+            fchown(&reader, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+            let _ = fcntl(&reader, FcntlArg::F_SETPIPE_SZ(PIPE));
+            let (ours, theirs) = if fd == 0 { (writer, reader) } else { (reader, writer) };
+            // Each end is an open file of its own: the process's stays as programs expect it.
+            fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+            *kept = Some(Pipe { fd: ours, watched: false, left: None });
+            *given = Some(theirs);
+        }
+        Ok(pipes)
+    }
+
+    /// What becomes descriptor `fd`.
+    pub fn child_end<'a>(&'a self, fd: usize, null: BorrowedFd<'a>) -> BorrowedFd<'a> {
+        self.given.get(fd).and_then(Option::as_ref).map_or(null, AsFd::as_fd)
+    }
+}
+
+/// What reading an output gave.
+#[derive(Debug)]
+pub enum Read {
+    Bytes(Bytes),
+    Nothing,
+    /// All writers are gone, or all that a dead process had written was read.
+    Over,
+}
+
+impl Pipe {
+    /// Reads up to `room` bytes, in memory that is taken from `scratch` and renewed there.
+    pub fn read(&mut self, room: usize, scratch: &mut Vec<u8>) -> Read {
+        let most = room.min(MAX_DATA).min(self.left.unwrap_or(usize::MAX));
+        if most == 0 {
+            return if self.left == Some(0) { Read::Over } else { Read::Nothing };
+        }
+        scratch.clear();
+        scratch.reserve(MAX_DATA);
+        match pipe::read_buf(&self.fd, scratch, most) {
+            Ok(0) => Read::Over,
+            Ok(n) => {
+                if let Some(left) = &mut self.left {
+                    *left -= n;
+                }
+                Read::Bytes(if n >= WORTH_PASSING {
+                    Bytes::from(std::mem::take(scratch))
+                } else {
+                    Bytes::copy_from_slice(scratch)
+                })
+            }
+            Err(why) if why.kind() == io::ErrorKind::WouldBlock || why.kind() == io::ErrorKind::Interrupted => {
+                // A dead process's bytes may have been read by another reader of its pipe.
+                if self.left.is_some() { Read::Over } else { Read::Nothing }
+            }
+            Err(_) => Read::Over,
+        }
+    }
+
+    /// From now on only what is in the pipe counts.
+    pub fn limit_to_present(&mut self) {
+        self.left = Some(pipe::readable_bytes(&self.fd).unwrap_or(0));
+    }
+
+    /// Writes what waits for stdin. `Ok(0)`: no room.
+    ///
+    /// # Errors
+    /// Nobody reads.
+    pub fn write(&self, input: &Input) -> io::Result<usize> {
+        let pieces: Vec<IoSlice<'_>> = input.pieces().iter().take(64).map(|bytes| IoSlice::new(bytes)).collect();
+        match nix::sys::uio::writev(&self.fd, &pieces) {
+            Ok(n) => Ok(n),
+            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => Ok(0),
+            Err(why) => Err(why.into()),
+        }
+    }
+}
