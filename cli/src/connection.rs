@@ -15,8 +15,9 @@ use ghost_proto::frame::{Data, Decoder, Frame, FrameError, MAX_CONTROL};
 use ghost_proto::instance::{self, BadInstance, Instance};
 use ghost_proto::{Control, VERSION};
 
-/// Bytes read from the socket at a time.
-const READ: usize = 512 * 1024;
+/// Bytes read from the socket at a time: little at first, since room costs page faults, more once it is filled.
+const READ_FIRST: usize = 8 * 1024;
+const READ_MOST: usize = 512 * 1024;
 
 /// The instance that was asked for: by option, else by `GHOSTPROC_INSTANCE`, else the default.
 ///
@@ -72,6 +73,7 @@ pub struct Connection {
     input: BytesMut,
     output: BytesMut,
     descriptors: VecDeque<OwnedFd>,
+    read_size: usize,
 }
 
 impl Connection {
@@ -98,6 +100,7 @@ impl Connection {
             input: BytesMut::new(),
             output: BytesMut::new(),
             descriptors: VecDeque::new(),
+            read_size: READ_FIRST,
         }
     }
 
@@ -166,10 +169,14 @@ impl Connection {
     /// [`ConnectionError::Closed`] at the end of file, [`ConnectionError::Lost`].
     pub fn fill(&mut self) -> Result<(), ConnectionError> {
         let old = self.input.len();
-        self.input.resize(old + READ, 0);
+        self.input.resize(old + self.read_size, 0);
         let mut arrived = Vec::new();
         let result = ghost_sys::fdpass::receive(&self.socket, &mut self.input[old..], &mut arrived);
-        self.input.truncate(old + result.as_ref().map_or(0, |n| *n));
+        let n = result.as_ref().map_or(0, |n| *n);
+        self.input.truncate(old + n);
+        if n == self.read_size {
+            self.read_size = (self.read_size * 2).min(READ_MOST);
+        }
         self.descriptors.extend(arrived);
         match result {
             Ok(0) => Err(ConnectionError::Closed),

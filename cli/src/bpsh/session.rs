@@ -229,8 +229,8 @@ impl Session {
         }
     }
 
-    /// Makes a ghost for every rank that can start. What signals ask for meanwhile is done as if nothing had been started:
-    /// not all ghosts are there yet to hear them.
+    /// Makes a ghost for every rank that can start. A signal that comes meanwhile is seen by ghostd, who passes it on to the
+    /// ranks whose ghosts were not there yet to hear it.
     fn clone_ghosts(&mut self, launched: &Launched) -> Result<(), Failure> {
         let name = program::name(&self.program);
         let pin = self.connection.take_descriptor();
@@ -248,7 +248,6 @@ impl Session {
                 self.not_started(rank as usize, &format!("cannot make a ghost here: {}", describe(errno)), NOT_RUN);
             }
         }
-        react_alone(&mut self.quiet);
         Ok(())
     }
 
@@ -518,7 +517,9 @@ impl Session {
     fn read_input(&mut self) {
         while self.input_wanted() && (self.source_ready || self.source.always_ready()) && self.source.allowed() {
             let room = self.broadcast.room().unwrap_or(0).min(MAX_DATA);
-            self.buffer.resize(MAX_DATA, 0);
+            if self.buffer.is_empty() {
+                self.buffer = vec![0; MAX_DATA];
+            }
             match self.source.read(&mut self.buffer[..room], self.source_ready) {
                 Read::Bytes(n) => {
                     let offset = self.broadcast.send(n);
