@@ -186,6 +186,8 @@ struct Session {
     flock: Flock,
     output: Output<Standard>,
     broken: Vec<Broken>,
+    /// Output could not be written, for another reason than that nobody reads it.
+    output_lost: bool,
     broadcast: Broadcast,
     source: Source,
     source_ready: bool,
@@ -220,6 +222,7 @@ impl Session {
             flock: Flock::default(),
             output: Output::new(request.style, &nodes, stdout, stderr),
             broken: Vec::new(),
+            output_lost: false,
             broadcast: Broadcast::new(readers, launched.window),
             source: Source::new(),
             source_ready: false,
@@ -269,7 +272,10 @@ impl Session {
             self.sleep(all_out, deadline)?;
         }
         let outcomes: Vec<Outcome> = self.ranks.iter().filter_map(|rank| rank.outcome).collect();
-        Ok(verdict(&outcomes))
+        Ok(match verdict(&outcomes) {
+            Verdict::Exit(0) if self.output_lost => Verdict::Exit(1),
+            verdict => verdict,
+        })
     }
 
     /// Waits until something is to be done, and does what signals ask for.
@@ -497,8 +503,10 @@ impl Session {
 
     /// An output's reader is gone: the programs' writers get EPIPE, and it is for them to end.
     fn close(&mut self, channel: Channel, error: &io::Error) {
-        if error.kind() != io::ErrorKind::BrokenPipe && channel == 0 {
-            self.output.message(&format!("bpsh: standard output: {}", crate::connection::plain(error)));
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            self.output_lost = true;
+            // To a standard error that is itself what broke, it goes nowhere.
+            self.output.message(&format!("bpsh: cannot write output: {}", crate::connection::plain(error)));
         }
         for rank in 0..self.ranks.len() {
             if !std::mem::replace(&mut self.ranks[rank].done[channel], true) {
