@@ -185,7 +185,6 @@ struct Session {
     running: usize,
     flock: Flock,
     output: Output<Standard>,
-    broken: Vec<Broken>,
     /// Output could not be written, for another reason than that nobody reads it.
     output_lost: bool,
     broadcast: Broadcast,
@@ -221,7 +220,6 @@ impl Session {
             running: ranks.len(),
             flock: Flock::default(),
             output: Output::new(request.style, &nodes, stdout, stderr),
-            broken: Vec::new(),
             output_lost: false,
             broadcast: Broadcast::new(readers, launched.window),
             source: Source::new(),
@@ -483,22 +481,31 @@ impl Session {
 
     /// Writes what goes; acknowledges what went.
     fn write_output(&mut self) {
-        let mut broken = std::mem::take(&mut self.broken);
-        for Credit { rank, channel, bytes } in self.output.write(&mut broken) {
-            let Some(state) = self.ranks.get_mut(rank) else { continue };
-            let receiver = &mut state.receivers[channel];
-            receiver.consume(bytes);
-            if !state.done[channel]
-                && let Some(offset) = receiver.ack_due(false)
-            {
-                let (rank, fd) = (u32::try_from(rank).unwrap_or(u32::MAX), channel as u32 + 1);
-                self.connection.queue(ClientToMaster::Ack(Ack { rank, fd, offset }));
+        loop {
+            let mut broken = Vec::new();
+            for credit in self.output.write(&mut broken) {
+                self.acknowledge(credit);
+            }
+            if broken.is_empty() {
+                return;
+            }
+            // May have something to say, which is to be written as well.
+            for Broken { channel, error } in broken {
+                self.close(channel, &error);
             }
         }
-        for Broken { channel, error } in broken.drain(..) {
-            self.close(channel, &error);
+    }
+
+    fn acknowledge(&mut self, Credit { rank, channel, bytes }: Credit) {
+        let Some(state) = self.ranks.get_mut(rank) else { return };
+        let receiver = &mut state.receivers[channel];
+        receiver.consume(bytes);
+        if !state.done[channel]
+            && let Some(offset) = receiver.ack_due(false)
+        {
+            let (rank, fd) = (u32::try_from(rank).unwrap_or(u32::MAX), channel as u32 + 1);
+            self.connection.queue(ClientToMaster::Ack(Ack { rank, fd, offset }));
         }
-        self.broken = broken;
     }
 
     /// An output's reader is gone: the programs' writers get EPIPE, and it is for them to end.
