@@ -1,0 +1,47 @@
+//! The benchmarks: every figure beside that of local execution or of a peer, measured in the same run, on the master of a test
+//! cluster. Absolute times depend on the machine; the ratios are what is to be compared.
+
+mod commands;
+mod ghosts;
+mod launches;
+mod measure;
+mod signals;
+mod ssh;
+mod throughput;
+
+use std::process::ExitCode;
+
+use measure::Table;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match arguments.first().map(String::as_str) {
+        Some("stamp") => signals::stamp(),
+        Some("ghosts") => ghosts::launcher(),
+        Some(other) => Err(anyhow::anyhow!("unknown argument {other}")),
+        None => run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let mut table = Table::default();
+    let ssh = ssh::Server::start();
+    if let Err(why) = &ssh {
+        eprintln!("bench: without ssh: {why:#}");
+    }
+    let ssh = ssh.ok();
+    commands::measure(&mut table, ssh.as_ref())?;
+    signals::measure(&mut table)?;
+    launches::measure(&mut table)?;
+    ghosts::measure(&mut table)?;
+    throughput::measure(&mut table, ssh.as_ref())?;
+    print!("{table}");
+    Ok(())
+}
