@@ -3,4 +3,5 @@
 pub mod holder;
 pub mod identity;
 pub mod join;
+pub mod link;
 pub mod master_address;

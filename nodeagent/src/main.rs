@@ -1,1 +1,55 @@
-fn main() {}
+//! nodeagent: makes a machine a node, and connects it to its master.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use ghost_proto::instance::{self, Instance};
+use nodeagent::identity::Store;
+use nodeagent::join::{self, JoinArgs};
+use nodeagent::link::service;
+
+/// The node daemon of a ghostproc cluster
+///
+/// Without a command it runs in the foreground (under systemd: Type=notify, KillMode=process). SIGTERM leaves the cluster's
+/// processes running, for the next nodeagent to take over; SIGINT ends them.
+#[derive(Debug, Parser)]
+#[command(version, after_help = "Examples:\n  nodeagent join head < token\n  nodeagent\n  GHOSTPROC_LOG=debug nodeagent run")]
+struct Flags {
+    /// Name of the cluster on this host, in every path
+    #[arg(long, env = instance::ENVIRONMENT, default_value = instance::DEFAULT)]
+    instance: Instance,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Join(JoinArgs),
+    /// Run the daemon (the default)
+    Run,
+}
+
+fn main() -> ExitCode {
+    match run(Flags::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("nodeagent: {why:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(flags: Flags) -> Result<()> {
+    let store = Store::of(&flags.instance);
+    match flags.command {
+        Some(Command::Join(arguments)) => {
+            println!("{}", join::run(&store, &arguments)?);
+            Ok(())
+        }
+        Some(Command::Run) | None => {
+            ghost_log::start("info").context("logging")?;
+            service::run(&flags.instance, &store)
+        }
+    }
+}

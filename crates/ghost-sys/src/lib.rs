@@ -20,3 +20,4 @@ pub mod pidfd;
 pub mod pipe;
 pub mod reaper;
 pub mod spawn;
+pub mod tcp;

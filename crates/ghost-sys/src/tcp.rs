@@ -1,0 +1,35 @@
+//! What the kernel keeps for a TCP connection before it is sent.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Bytes that wait in front of a control message at most, on top of what the network has in flight.
+pub const UNSENT: u32 = 128 * 1024;
+
+/// Limits what a socket takes beyond what TCP could send (tcp(7), TCP_NOTSENT_LOWAT): more waits in the program, where
+/// something urgent can overtake it.
+///
+/// # Errors
+/// ENOPROTOOPT: not a TCP socket.
+pub fn limit_unsent(socket: &impl AsFd, bytes: u32) -> io::Result<()> {
+    let fd = socket.as_fd().as_raw_fd();
+    let size = size_of::<u32>() as libc::socklen_t;
+    // SAFETY: the kernel reads the four bytes of `bytes`.
+    let result =
+        unsafe { libc::setsockopt(fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, (&raw const bytes).cast(), size) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tcp_socket_takes_it_and_another_does_not() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let stream = std::net::TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
+        limit_unsent(&stream, UNSENT).expect("set");
+        let (one, _two) = std::os::unix::net::UnixStream::pair().expect("pair");
+        limit_unsent(&one, UNSENT).expect_err("not TCP");
+    }
+}

@@ -1,0 +1,17 @@
+//! The way between the master and the holder.
+//!
+//! ```text
+//! ghostd ── TLS 1.3 ── [session] ── Unix socket ── holder
+//!                       up:   frames, control before bulk
+//!                       down: bytes as they come
+//! ```
+//! Invariants:
+//! - Each session with the master has a connection of its own to the holder, so that the holder's hello is the first frame
+//!   that the master gets, and its welcome the first that the holder gets.
+//! - Nothing is kept here that is not lost without harm: what is under way is sent again by the two ends.
+
+pub mod holder_process;
+pub mod service;
+pub mod session;
+mod socket;
+mod splitter;

@@ -1,0 +1,120 @@
+//! nodeagent as a service: reconnects for ever, tells the service manager how it is.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use ghost_proto::instance::Instance;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tracing::{debug, info, warn};
+
+use super::holder_process::HolderProcess;
+use super::session::{self, Progress};
+use crate::identity::Store;
+
+/// First and longest pause before the next attempt.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// Works until SIGTERM, which leaves the holder and its processes, or SIGINT, which ends them.
+///
+/// # Errors
+/// This machine is no node, or the holder cannot be started.
+pub fn run(instance: &Instance, store: &Store) -> Result<()> {
+    let identity = store.load()?;
+    let mut holder = HolderProcess::new(instance);
+    // Before any thread is there, and before it is said that all is well.
+    drop(holder.connect()?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+        tell(NotifyState::Ready);
+        let number = identity.tls.number();
+        info!(node = number.0, master = %identity.master, "nodeagent works");
+        let sessions = async {
+            let mut pauses = Pauses::new();
+            let mut last = String::new();
+            loop {
+                tell(NotifyState::Status(&format!("node {number}: connecting to {}", identity.master)));
+                let (progress, why) = session::run(&identity, &mut holder, || {
+                    info!(node = number.0, master = %identity.master, "connected");
+                    tell(NotifyState::Status(&format!("node {number}: connected to {}", identity.master)));
+                })
+                .await;
+                if progress == Progress::Welcomed {
+                    pauses = Pauses::new();
+                    last.clear();
+                }
+                let text = format!("{why:#}");
+                tell(NotifyState::Status(&format!("node {number}: not connected to {}: {text}", identity.master)));
+                if text == last {
+                    debug!("{text}");
+                } else {
+                    warn!(master = %identity.master, "not connected: {text}");
+                    last = text;
+                }
+                sleep(pauses.next()).await;
+            }
+        };
+        let watchdog = async {
+            let Some(period) = sd_notify::watchdog_enabled() else {
+                return std::future::pending().await;
+            };
+            let mut ticks = interval(period / 2);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                tell(NotifyState::Watchdog);
+            }
+        };
+        let end_holder = tokio::select! {
+            () = sessions => false,
+            () = watchdog => false,
+            _ = terminate.recv() => false,
+            _ = interrupt.recv() => true,
+        };
+        tell(NotifyState::Stopping);
+        if end_holder {
+            info!("ending the processes of this node");
+            holder.end()?;
+        }
+        Ok(())
+    })
+}
+
+/// Pauses that double, each shortened by chance so that the nodes of a cluster do not come all at once.
+#[derive(Debug)]
+struct Pauses(Duration);
+
+impl Pauses {
+    fn new() -> Pauses {
+        Pauses(PAUSES.0)
+    }
+
+    fn next(&mut self) -> Duration {
+        let pause = self.0;
+        self.0 = (pause * 2).min(PAUSES.1);
+        // Half of it is certain.
+        let chance = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
+        pause / 2 + pause.mul_f64(f64::from(chance % 1000) / 2000.0)
+    }
+}
+
+/// Tells the service manager (sd_notify(3)). One that does not listen is its own affair.
+fn tell(state: NotifyState<'_>) {
+    let _ = sd_notify::notify(&[state]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_limit() {
+        let mut pauses = Pauses::new();
+        let taken: Vec<Duration> = (0..20).map(|_| pauses.next()).collect();
+        assert!(taken.iter().all(|pause| *pause >= PAUSES.0 / 2 && *pause <= PAUSES.1));
+        assert!(taken[19] >= PAUSES.1 / 2);
+    }
+}
