@@ -16,13 +16,13 @@ use super::signals::Signals;
 use super::state::State;
 use super::{ClusterArgs, Timing, cgroup};
 use crate::init::{ServiceSpec, Spec};
-use crate::products;
+use crate::{control, products};
 
 /// Longest time that any one step may take, on a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Passed on to the daemons: how much they say in their log.
-const LOG_VARIABLES: [&str; 2] = ["RUST_LOG", "RUST_BACKTRACE"];
+const LOG_VARIABLES: [&str; 2] = ["GHOSTPROC_LOG", "RUST_BACKTRACE"];
 
 /// A real installation's files on this host are none of the cluster's business.
 const HIDDEN: [&str; 2] = ["/etc/ghostproc", "/var/lib/ghostproc"];
@@ -146,7 +146,28 @@ fn form(master: &Member, nodes: &[Member], signals: &mut Signals, timing: &mut T
     timing.step("token and join");
     all(nodes, "start", signals)?;
     timing.step("nodeagents");
-    Ok(())
+    // A nodeagent is ready when it works, whether its master is there or not; the command wants them connected.
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let statuses = finish(master, master.tool(&["bpstat", "-s"], None)?, "bpstat -s", signals)?;
+        let up = statuses.lines().filter(|status| status.trim() == "up").count();
+        if up == nodes.len() {
+            timing.step("nodes up");
+            return Ok(());
+        }
+        if Instant::now() > until {
+            let down =
+                nodes.iter().find(|node| ask_for_status(node).is_none_or(|status| !status.contains("connected")));
+            let why = anyhow::anyhow!("only {up} of {uses} nodes are up after {} s", PATIENCE.as_secs());
+            return Err(down.unwrap_or(master).blame(why));
+        }
+        signals.pause(Duration::from_millis(5))?;
+    }
+}
+
+/// What a daemon last said of itself.
+fn ask_for_status(member: &Member) -> Option<String> {
+    control::ask(&member.description.control, "status").ok().map(|reply| reply.status)
 }
 
 /// Waits for a program's end and returns what it printed.

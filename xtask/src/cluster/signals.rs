@@ -76,6 +76,14 @@ impl Signals {
         }
     }
 
+    /// Waits.
+    ///
+    /// # Errors
+    /// [`Interrupted`].
+    pub fn pause(&mut self, time: Duration) -> Result<()> {
+        self.next(Some(time))?.map_or(Ok(()), check)
+    }
+
     /// Waits for a child, which is killed when that takes too long.
     ///
     /// # Errors
