@@ -1,1 +1,2 @@
-
+pub mod random;
+pub mod terminal;
