@@ -46,9 +46,6 @@ impl Core {
         let Some(id) = state.launch else { return };
         let Some(launch) = self.launches.get_mut(&id) else { return };
         launch.ended = true;
-        if let Some(file) = launch.file {
-            self.by_file.remove(&file);
-        }
         let ranks: Vec<ProcId> = launch.ranks.iter().flatten().copied().collect();
         let mut nodes = Vec::new();
         for process in ranks {
@@ -59,7 +56,7 @@ impl Core {
                     nodes.push(state.node);
                 }
             } else {
-                // Its ghost, if there is one, reads a pin that nobody knows any more, and goes.
+                // Its ghost, if there is one, is told to go.
                 state.remote = Remote::Failed;
                 self.answer_ghost(process, ghost_sys::ghost::Answer::Exit(125));
             }
@@ -75,10 +72,26 @@ impl Core {
         if !matches!(Stream::from_fd(close.fd), Some(Stream::Stdout | Stream::Stderr)) {
             return self.refuse(client, format!("descriptor {} is no output stream", close.fd), None);
         }
-        let Some(process) = self.processes.get(&id) else { return };
-        if matches!(process.remote, Remote::Asked | Remote::Running { .. } | Remote::Ended(_)) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        let Some(output) = (close.fd as usize).checked_sub(1).and_then(|i| process.outputs.get_mut(i)) else { return };
+        if std::mem::replace(&mut output.closed, true) {
+            return;
+        }
+        if process.held {
             let message = node::CloseStream { proc: id.0, fd: close.fd };
-            self.tell_node(process.node, MasterToNode::CloseStream(message));
+            let node = process.node;
+            self.tell_node(node, MasterToNode::CloseStream(message));
+        }
+        self.clear_process(id);
+    }
+
+    /// Outputs that nobody reads, to a node that does not know it yet.
+    pub(super) fn tell_closed_outputs(&mut self, id: ProcId) {
+        for (fd, output) in [(1, 0), (2, 1)] {
+            let Some(process) = self.processes.get(&id) else { return };
+            if process.outputs[output].closed {
+                self.tell_node(process.node, MasterToNode::CloseStream(node::CloseStream { proc: id.0, fd }));
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use ghost_proto::ids::ProcId;
 use ghost_proto::node::Scope;
 use ghost_proto::status::WaitStatus;
 use ghost_sys::ghost::{Answer, RANK_SHIFT};
+use nix::libc;
 
 use super::signals::Forward;
 use super::types::{Ghost, Remote};
@@ -92,9 +93,9 @@ impl Core {
             // It goes when its process is dead, not before.
             return;
         }
-        if let Some(&last) = process.stops_asked.last() {
+        if process.signals.holds_stop() {
             // It stops when its process has stopped.
-            process.interrupt_after = Some(last);
+            process.interrupt_wanted = true;
             return;
         }
         self.interrupt_ghost(id);
@@ -102,7 +103,7 @@ impl Core {
 
     pub(super) fn interrupt_ghost(&mut self, id: ProcId) {
         let Some(process) = self.processes.get_mut(&id) else { return };
-        process.interrupt_after = None;
+        process.interrupt_wanted = false;
         if let Ghost::Asleep(_) = process.ghost
             && let Ghost::Asleep(token) = std::mem::replace(&mut process.ghost, Ghost::Awake { next: None })
         {
@@ -138,16 +139,23 @@ impl Core {
             let status = WaitStatus::from_raw(message.status).unwrap_or(WaitStatus::KILLED);
             return self.ended(id, status, false, None);
         }
+        if matches!(process.ghost, Ghost::Asleep(_)) {
+            // Who sleeps here is not dead (a stranger's read was taken for the ghost's, or the client is wrong): it goes
+            // when the process is dead.
+            return self.forward(id, Forward::kill());
+        }
         self.ghost_lost(id);
     }
 
     /// A ghost is dead. If its process is not, the process follows.
     fn ghost_lost(&mut self, id: ProcId) {
         let Some(process) = self.processes.get_mut(&id) else { return };
-        if let Ghost::Asleep(token) = &process.ghost {
+        if let Ghost::Asleep(token) = std::mem::replace(&mut process.ghost, Ghost::Gone) {
+            // Not the ghost's own code, if another thread of it is left to sleep here: no read is ever forgotten.
             self.by_read.remove(&token.unique());
+            self.act(Action::AnswerGhost { token, answer: Answer::Die(libc::SIGKILL as u8) });
         }
-        process.ghost = Ghost::Gone;
+        let Some(process) = self.processes.get_mut(&id) else { return };
         self.restless.remove(&id);
         if self.by_pid.get(&process.pid) == Some(&id) {
             // The number is free as soon as its parent reaps it.
@@ -161,9 +169,12 @@ impl Core {
 
     /// Signals whose records were lost: standard ones are sent once, as the kernel itself would merge them.
     pub(super) fn ghost_state(&mut self, id: ProcId, signals: u64, exited: bool) {
-        for signal in 1..=64 {
+        // SIGCONT last: of a stop and a continue whose order is lost, the one is believed that leaves nothing hanging.
+        let cont = libc::SIGCONT as u16;
+        for signal in (1..=64).filter(|&signal| signal != cont).chain([cont]) {
             if signals & (1 << (signal - 1)) != 0 {
-                self.forward(id, Forward::from_kernel(signal, Scope::Process));
+                self.ghost_signalled(id, signal);
+                self.forward(id, Forward::from_kernel(u32::from(signal), Scope::Process));
             }
         }
         if exited {

@@ -55,6 +55,7 @@ impl Core {
             window: window(plans.len()),
             plans,
             stdin: Stdin::default(),
+            launcher_stopped: false,
             ended: false,
         };
         self.launches.insert(id, launch);
@@ -103,10 +104,11 @@ impl Core {
                     pid: 0,
                     killed: false,
                     ghost_stopped: false,
-                    interrupt_after: None,
-                    stops_asked: Default::default(),
+                    interrupt_wanted: false,
+                    signals: Default::default(),
+                    held: false,
                     forestalled: 0,
-                    outputs: streamed.map(|open| Output { receiver: Receiver::new(window), eof: !open }),
+                    outputs: streamed.map(|open| Output { receiver: Receiver::new(window), eof: !open, closed: false }),
                     stdin_acked: 0,
                     stdin_open,
                 },
@@ -126,8 +128,18 @@ impl Core {
     /// The ghost sleeps and is watched: the process itself may be made.
     pub(super) fn spawn(&mut self, id: ProcId) {
         let Some(process) = self.processes.get_mut(&id) else { return };
-        let Some(launch) = self.launches.get(&process.launch) else { return };
+        if !self.nodes.get(&process.node).is_some_and(|n| n.link.is_some()) {
+            return self.start_failed(id, StartStage::Reach, 0, "down".into());
+        }
         process.remote = Remote::Asked;
+        process.held = true;
+        self.ask_for(id);
+    }
+
+    /// Tells the node all of a process that it has never heard of.
+    pub(super) fn ask_for(&mut self, id: ProcId) {
+        let Some(process) = self.processes.get(&id) else { return };
+        let Some(launch) = self.launches.get(&process.launch) else { return };
         let (node, pid, rank) = (process.node, process.pid, process.rank);
         let message = node::Spawn {
             proc: id.0,
@@ -143,12 +155,9 @@ impl Core {
             program: Some(launch.program.clone()),
             window: launch.window,
         };
-        if self.is_connected(node) {
-            self.tell_node(node, MasterToNode::Spawn(message));
-            self.send_stdin_so_far(id);
-        } else {
-            self.start_failed(id, StartStage::Reach, 0, "down".into());
-        }
+        self.tell_node(node, MasterToNode::Spawn(message));
+        self.tell_closed_outputs(id);
+        self.send_stdin_so_far(id);
     }
 
     pub(super) fn started(&mut self, id: ProcId, message: &node::Started) {
@@ -206,6 +215,7 @@ impl Core {
     fn over(&mut self, id: ProcId) {
         let Some(process) = self.processes.get_mut(&id) else { return };
         process.stdin_open = false;
+        process.signals.clear();
         let launch = process.launch;
         if matches!(process.ghost, Ghost::Awake { .. }) {
             self.restless.insert(id);
@@ -215,21 +225,35 @@ impl Core {
         self.clear_process(id);
     }
 
-    /// Forgets a process of which nothing more is to come.
+    /// Forgets a process of which nothing more is to come, and its launch if it was the last.
     pub(super) fn clear_process(&mut self, id: ProcId) {
-        let Some(process) = self.processes.get(&id) else { return };
+        let Some(launch) = self.processes.get(&id).map(|p| p.launch) else { return };
+        if self.forget_process(id) {
+            self.clear_launch(launch);
+        }
+    }
+
+    /// Lets the node forget a process when all that it has of it is here or wanted by nobody; forgets it here when its ghost
+    /// needs nothing more, either. `true`: it is not in the table any more.
+    fn forget_process(&mut self, id: ProcId) -> bool {
+        let Some(process) = self.processes.get_mut(&id) else { return true };
         let streams_done = process.outputs.iter().all(Output::is_done);
         let launch_ended = self.launches.get(&process.launch).is_none_or(|l| l.ended);
-        if !process.remote.is_over() || !process.ghost.is_settled() || !(streams_done || launch_ended) {
-            return;
+        if !process.remote.is_over() || !(streams_done || launch_ended) {
+            return false;
         }
-        let (pid, launch) = (process.pid, process.launch);
-        if self.by_pid.get(&pid) == Some(&id) {
-            self.by_pid.remove(&pid);
+        let (node, pid, settled) = (process.node, process.pid, process.ghost.is_settled());
+        if std::mem::take(&mut process.held) {
+            self.tell_node(node, MasterToNode::Forget(node::Forget { proc: id.0 }));
         }
-        self.restless.remove(&id);
-        self.processes.remove(&id);
-        self.clear_launch(launch);
+        if settled {
+            if self.by_pid.get(&pid) == Some(&id) {
+                self.by_pid.remove(&pid);
+            }
+            self.restless.remove(&id);
+            self.processes.remove(&id);
+        }
+        settled
     }
 
     /// Forgets a launch whose client is gone and whose processes are forgotten.
@@ -238,21 +262,9 @@ impl Core {
         if !launch.ended {
             return;
         }
-        let ranks: Vec<ProcId> = launch.ranks.iter().flatten().copied().collect();
         let mut left = false;
-        for process in ranks {
-            match self.processes.get(&process) {
-                Some(state) if !state.remote.is_over() || !state.ghost.is_settled() => left = true,
-                Some(state) => {
-                    let pid = state.pid;
-                    if self.by_pid.get(&pid) == Some(&process) {
-                        self.by_pid.remove(&pid);
-                    }
-                    self.restless.remove(&process);
-                    self.processes.remove(&process);
-                }
-                None => {}
-            }
+        for process in launch.ranks.iter().flatten().copied().collect::<Vec<ProcId>>() {
+            left |= !self.forget_process(process);
         }
         if !left
             && let Some(launch) = self.launches.remove(&id)

@@ -25,6 +25,7 @@ mod clients;
 mod ghosts;
 mod launches;
 mod nodes;
+mod signal_queue;
 mod signals;
 mod streams;
 #[cfg(test)]
@@ -129,6 +130,19 @@ impl Core {
         self.by_pid.iter().map(|(&pid, &process)| (process, pid)).collect()
     }
 
+    /// Entries of all tables that hold something only while a command, a launch or a ghost is there.
+    #[cfg(test)]
+    fn table_entries(&self) -> usize {
+        self.clients.len()
+            + self.launches.len()
+            + self.processes.len()
+            + self.by_pid.len()
+            + self.by_read.len()
+            + self.by_file.len()
+            + self.restless.len()
+            + self.actions.len()
+    }
+
     /// Nodes that are connected now.
     pub fn connected_nodes(&self) -> Vec<NodeNumber> {
         self.nodes.iter().filter(|(_, n)| n.link.is_some()).map(|(&number, _)| number).collect()
@@ -154,12 +168,11 @@ impl Core {
         self.act(Action::CloseClient { client });
     }
 
-    /// To the node of a process. While the link is down it is kept until the node comes back or is lost.
+    /// To a node that is connected. Nothing is kept for one that is not, or lost on the way to one that goes: all that it
+    /// must know follows from these tables when it is back.
     fn tell_node(&mut self, node: NodeNumber, message: MasterToNode) {
-        let Some(state) = self.nodes.get_mut(&node) else { return };
-        match state.link {
-            Some(link) => self.act(Action::TellNode { node, link, message }),
-            None => state.waiting.push(message),
+        if let Some(link) = self.nodes.get(&node).and_then(|n| n.link) {
+            self.act(Action::TellNode { node, link, message });
         }
     }
 
@@ -167,6 +180,7 @@ impl Core {
     fn answer_ghost(&mut self, id: ProcId, answer: Answer) {
         let Some(process) = self.processes.get_mut(&id) else { return };
         if let Some(token) = process.ghost.wake(answer) {
+            process.interrupt_wanted = false;
             self.by_read.remove(&token.unique());
             self.act(Action::AnswerGhost { token, answer });
         }

@@ -4,6 +4,7 @@
 //! after that. So the master counts from the last lease that it *sent*, which the node may have received, and sends none
 //! while answers are overdue.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ghost_proto::client::StartStage;
@@ -35,7 +36,6 @@ impl Core {
             lease_seq: 0,
             last_lease_sent: now,
             last_lease_acked: now,
-            waiting: Vec::new(),
             signal_seq: 0,
         });
         let old_link = node.link.take();
@@ -43,7 +43,6 @@ impl Core {
         let known_before = node.epoch != 0;
         if !resumes {
             node.epoch = fresh_epoch;
-            node.waiting.clear();
             self.next_epoch = fresh_epoch.wrapping_add(1);
         }
         node.holder = hello.holder;
@@ -61,7 +60,6 @@ impl Core {
         node.link = Some(link);
         node.last_lease_sent = now;
         node.last_lease_acked = now;
-        let waiting = std::mem::take(&mut node.waiting);
         let welcome = node::Welcome {
             version: ghost_proto::VERSION,
             features: Vec::new(),
@@ -73,32 +71,57 @@ impl Core {
         if resumes {
             self.reconcile(number, &hello.processes.iter().map(|p| ProcId(p.proc)).collect::<Vec<_>>());
         }
-        for message in waiting {
-            self.tell_node(number, message);
+        if self.ending {
+            self.tell_node(number, MasterToNode::EndAll(node::EndAll {}));
         }
     }
 
     /// The node has come back in time: what it no longer knows has been lost on the way, what it still runs goes on.
     fn reconcile(&mut self, number: NodeNumber, held: &[ProcId]) {
+        let held: BTreeSet<ProcId> = held.iter().copied().collect();
         let ours: Vec<(ProcId, Remote)> =
-            self.processes.iter().filter(|(_, p)| p.node == number).map(|(&id, p)| (id, p.remote)).collect();
+            self.processes.iter().filter(|(_, p)| p.node == number && p.held).map(|(&id, p)| (id, p.remote)).collect();
+        let mut ended_launches = BTreeSet::new();
         for (id, remote) in ours {
+            let is_held = held.contains(&id);
             match remote {
-                Remote::Asked | Remote::Running { .. } if !held.contains(&id) => {
+                // The request was lost with the connection.
+                Remote::Asked if !is_held => self.ask_for(id),
+                Remote::Running { .. } if !is_held => {
                     self.ended(id, WaitStatus::KILLED, true, None);
+                    continue;
                 }
-                Remote::Asked | Remote::Running { .. } | Remote::Ended(_) => {
-                    // Acknowledgements may have been lost with the connection.
-                    for (fd, output) in [(1, 0), (2, 1)] {
-                        let Some(process) = self.processes.get(&id) else { break };
-                        let offset = process.outputs[output].receiver.consumed();
-                        self.tell_node(number, MasterToNode::Ack(node::Ack { proc: id.0, fd, offset }));
-                    }
-                    self.send_stdin_so_far(id);
+                Remote::Ended(_) if !is_held => {
+                    self.end_outputs(id);
+                    self.clear_process(id);
+                    continue;
                 }
-                Remote::Planned | Remote::Failed => {}
+                _ => self.remind(number, id),
+            }
+            let Some(process) = self.processes.get(&id) else { continue };
+            if remote.is_live() && self.launches.get(&process.launch).is_none_or(|l| l.ended) {
+                ended_launches.insert(process.launch);
+            }
+            for signal in process.signals.iter().cloned().collect::<Vec<_>>() {
+                self.tell_node(number, MasterToNode::Signal(signal));
             }
         }
+        for launch in ended_launches {
+            self.tell_node(number, MasterToNode::EndLaunch(node::EndLaunch { launch: launch.0 }));
+        }
+    }
+
+    /// What was perhaps lost with the connection about a process's streams.
+    fn remind(&mut self, number: NodeNumber, id: ProcId) {
+        for (fd, output) in [(1, 0), (2, 1)] {
+            let Some(process) = self.processes.get(&id) else { return };
+            let offset = process.outputs[output].receiver.consumed();
+            if offset > 0 {
+                self.tell_node(number, MasterToNode::Ack(node::Ack { proc: id.0, fd, offset }));
+            }
+        }
+        self.tell_closed_outputs(id);
+        self.send_stdin_so_far(id);
     }
 
     pub(super) fn node_said(&mut self, number: NodeNumber, link: LinkId, message: NodeToMaster) {
@@ -117,19 +140,28 @@ impl Core {
                 }
             }
             NodeToMaster::Started(m) => self.if_there(number, m.proc, |core, id| core.started(id, &m)),
-            NodeToMaster::StartFailed(m) => self.if_there(number, m.proc, |core, id| {
-                let stage = StartStage::try_from(m.stage).unwrap_or(StartStage::Prepare);
-                core.end_outputs_silently(id);
-                core.start_failed(id, stage, m.errno, m.text.clone());
-            }),
+            NodeToMaster::StartFailed(m) => {
+                self.if_there(number, m.proc, |core, id| {
+                    if core.processes.get(&id).is_some_and(|p| p.remote == Remote::Asked) {
+                        let stage = StartStage::try_from(m.stage).unwrap_or(StartStage::Prepare);
+                        core.end_outputs_silently(id);
+                        core.start_failed(id, stage, m.errno, m.text.clone());
+                    }
+                });
+                self.let_forget(number, m.proc);
+            }
             NodeToMaster::Stopped(m) => self.if_there(number, m.proc, |core, id| core.stopped(id, m.signal)),
             NodeToMaster::Continued(m) => self.if_there(number, m.proc, |core, id| core.continued(id)),
             NodeToMaster::Ended(m) => {
                 if let Some(status) = WaitStatus::from_raw(m.status) {
                     let usage = m.usage.clone();
-                    self.if_there(number, m.proc, |core, id| core.ended(id, status, false, usage));
+                    self.if_there(number, m.proc, |core, id| {
+                        if core.processes.get(&id).is_some_and(|p| p.remote.is_live()) {
+                            core.ended(id, status, false, usage);
+                        }
+                    });
                 }
-                self.tell_node(number, MasterToNode::Forget(node::Forget { proc: m.proc }));
+                self.let_forget(number, m.proc);
             }
             NodeToMaster::Ack(m) => {
                 if m.fd == Stream::Stdin.fd() {
@@ -138,6 +170,13 @@ impl Core {
             }
             NodeToMaster::StdinGone(m) => self.if_there(number, m.proc, |core, id| core.stdin_gone(id)),
             NodeToMaster::SignalDone(m) => self.if_there(number, m.proc, |core, id| core.signal_done(id, m.seq)),
+        }
+    }
+
+    /// The node holds the end of a process that is forgotten here, or was to be forgotten there: it missed that.
+    fn let_forget(&mut self, number: NodeNumber, proc: u64) {
+        if !self.processes.get(&ProcId(proc)).is_some_and(|p| p.node == number && p.held) {
+            self.tell_node(number, MasterToNode::Forget(node::Forget { proc }));
         }
     }
 
@@ -202,7 +241,6 @@ impl Core {
             None if node.epoch != 0 && now.saturating_sub(node.last_lease_sent) > lease + margin => {
                 // From now on nothing of that epoch is believed.
                 node.epoch = 0;
-                node.waiting.clear();
                 self.lose_processes(number);
             }
             None => {}
@@ -219,6 +257,9 @@ impl Core {
             );
         }
         for id in lost {
+            if let Some(process) = self.processes.get_mut(&id) {
+                process.held = false;
+            }
             match self.processes.get(&id).map(|p| p.remote) {
                 Some(Remote::Asked | Remote::Running { .. }) => self.ended(id, WaitStatus::KILLED, true, None),
                 Some(Remote::Ended(_)) => {

@@ -76,20 +76,36 @@ impl Core {
             process.forestalled &= !bit(record.sig);
             return;
         }
-        match i32::from(record.sig) {
+        self.ghost_signalled(id, record.sig);
+        let scope = if record.scope() == Aim::Group { Scope::Group } else { Scope::Process };
+        self.forward(id, Forward::of(&record, scope));
+    }
+
+    /// What a signal has done to the ghost itself.
+    pub(super) fn ghost_signalled(&mut self, id: ProcId, signal: u16) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        match i32::from(signal) {
             libc::SIGKILL => process.killed = true,
             libc::SIGSTOP => process.ghost_stopped = true,
             libc::SIGCONT => process.ghost_stopped = false,
             _ => {}
         }
-        let scope = if record.scope() == Aim::Group { Scope::Group } else { Scope::Process };
-        self.forward(id, Forward::of(&record, scope));
     }
 
     /// A signal to the launcher itself. Sent to it alone it is meant for what it launched; of one for its group each
     /// ghost has its own record, unless it is not watched yet.
     fn launcher_signalled(&mut self, record: &SignalRecord) {
-        let Some(launch) = self.launches.get(&ghost_proto::ids::LaunchId(record.ghost)) else { return };
+        let Some(launch) = self.launches.get_mut(&ghost_proto::ids::LaunchId(record.ghost)) else { return };
+        match i32::from(record.sig) {
+            // Of its own stop its processes know nothing, as a stopped parent's children.
+            libc::SIGSTOP => {
+                launch.launcher_stopped = true;
+                return;
+            }
+            libc::SIGKILL => return,
+            libc::SIGCONT => launch.launcher_stopped = false,
+            _ => {}
+        }
         let ranks: Vec<ProcId> = launch.ranks.iter().flatten().copied().collect();
         let alone = record.scope() == Aim::Process;
         for id in ranks {
@@ -119,38 +135,36 @@ impl Core {
         let number = process.node;
         let Some(node) = self.nodes.get_mut(&number) else { return };
         node.signal_seq += 1;
-        let seq = node.signal_seq;
-        let confirm = signal.signal == libc::SIGSTOP as u32;
-        if confirm {
-            process.stops_asked.insert(seq);
+        let message = node::Signal {
+            proc: id.0,
+            seq: node.signal_seq,
+            signal: signal.signal,
+            scope: signal.scope as i32,
+            value: signal.value,
+            sender_pid: signal.sender_pid,
+            sender_uid: signal.sender_uid,
+            sender_euid: signal.sender_euid,
+            privileged: signal.privileged,
+            code: signal.code,
+            confirm: true,
+        };
+        if process.signals.push(message.clone(), node.link.is_some()) {
+            self.tell_node(number, MasterToNode::Signal(message));
         }
-        self.tell_node(
-            number,
-            MasterToNode::Signal(node::Signal {
-                proc: id.0,
-                seq,
-                signal: signal.signal,
-                scope: signal.scope as i32,
-                value: signal.value,
-                sender_pid: signal.sender_pid,
-                sender_uid: signal.sender_uid,
-                sender_euid: signal.sender_euid,
-                privileged: signal.privileged,
-                code: signal.code,
-                confirm,
-            }),
-        );
+        self.settle_interrupt(id);
     }
 
     pub(super) fn signal_done(&mut self, id: ProcId, seq: u64) {
         let Some(process) = self.processes.get_mut(&id) else { return };
-        process.stops_asked.remove(&seq);
-        if process.interrupt_after.is_some() && process.stops_asked.is_empty() {
-            if process.killed {
-                process.interrupt_after = None;
-            } else {
-                self.interrupt_ghost(id);
-            }
+        process.signals.confirm(seq);
+        self.settle_interrupt(id);
+    }
+
+    /// Ends an interrupted read when no stop is on its way any more. A killed ghost's does not end before its process.
+    fn settle_interrupt(&mut self, id: ProcId) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        if process.interrupt_wanted && !process.killed && !process.signals.holds_stop() {
+            self.interrupt_ghost(id);
         }
     }
 
@@ -171,6 +185,14 @@ impl Core {
         let Remote::Running { stopped, .. } = &mut process.remote else { return };
         *stopped = false;
         process.ghost_stopped = false;
+        if let Some(launch) = self.launches.get(&process.launch)
+            && !launch.launcher_stopped
+            && !launch.ended
+        {
+            // It may have stopped with the last of its ghosts.
+            let client = launch.client;
+            self.actions.push(super::Action::ContinueLauncher { client });
+        }
         if let Ghost::Awake { next } = &mut process.ghost {
             if matches!(next, Some(Answer::Stop(_))) {
                 *next = None;

@@ -1,14 +1,17 @@
 //! Streams: stdin from the client to all its ranks, stdout and stderr back.
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use ghost_proto::client::{self, MasterToClient};
 use ghost_proto::frame::{ALL_RANKS, Data};
 use ghost_proto::ids::{LaunchId, NodeNumber, ProcId, Stream};
 use ghost_proto::launch::Stdio;
 use ghost_proto::node::{self, MasterToNode};
 
-use super::types::Remote;
+use super::types::Stdin;
 use super::{Action, ClientId, Core, LinkId};
+
+/// Pieces of input up to this size are joined, in bytes.
+const SMALL: usize = 4096;
 
 impl Core {
     /// Standard input of a launch. It is kept until every live reader has it, so that a rank that starts later, or whose
@@ -20,7 +23,8 @@ impl Core {
         let floor = self.stdin_floor(id);
         let Some(launch) = self.launches.get_mut(&id) else { return };
         let end = data.offset.saturating_add(data.bytes.len() as u64);
-        let fits = data.id == ALL_RANKS
+        let fits = launch.file.is_some()
+            && data.id == ALL_RANKS
             && u32::from(data.fd) == Stream::Stdin.fd()
             && launch.program.descriptor(0) == Stdio::Stream
             && data.offset == launch.stdin.received
@@ -34,7 +38,7 @@ impl Core {
         if floor.is_none() {
             return;
         }
-        launch.stdin.pieces.push_back((data.offset, data.bytes.clone()));
+        launch.stdin.keep(data.offset, &data.bytes);
         let ranks: Vec<ProcId> = launch.ranks.iter().flatten().copied().collect();
         for process in ranks {
             self.send_stdin(process, data.offset, data.bytes.clone(), data.eof);
@@ -66,12 +70,11 @@ impl Core {
         let (eof, received) = (launch.stdin.eof, launch.stdin.received);
         let pieces: Vec<(u64, Bytes)> = launch.stdin.pieces.iter().cloned().collect();
         for (offset, bytes) in pieces {
-            let end = offset + bytes.len() as u64;
-            if end > acked || bytes.is_empty() {
-                self.send_stdin(id, offset, bytes, eof && end == received);
+            if offset + bytes.len() as u64 > acked {
+                self.send_stdin(id, offset, bytes, false);
             }
         }
-        if eof && acked == received && launch_is_drained(self, id) {
+        if eof {
             self.send_stdin(id, received, Bytes::new(), true);
         }
     }
@@ -115,9 +118,9 @@ impl Core {
             return;
         }
         let id = ProcId(data.id);
-        let Some(process) = self.processes.get_mut(&id) else { return };
+        let Some(process) = self.processes.get_mut(&id).filter(|p| p.node == node) else { return };
         let Some(output) = usize::from(data.fd).checked_sub(1).and_then(|i| process.outputs.get_mut(i)) else { return };
-        if process.node != node || output.eof {
+        if output.eof || output.closed {
             return;
         }
         match output.receiver.receive(data.offset, data.bytes.len()) {
@@ -185,9 +188,21 @@ impl Core {
     }
 }
 
-/// All input has been acknowledged and dropped, only the end of file may still be missing.
-fn launch_is_drained(core: &Core, id: ProcId) -> bool {
-    let launch = core.processes.get(&id).and_then(|p| core.launches.get(&p.launch));
-    launch.is_some_and(|l| l.stdin.pieces.iter().all(|(_, bytes)| !bytes.is_empty()))
-        && core.processes.get(&id).is_some_and(|p| !matches!(p.remote, Remote::Planned))
+impl Stdin {
+    /// Keeps what was received. Small pieces are put together: each would keep the block alive in which it arrived.
+    fn keep(&mut self, offset: u64, bytes: &Bytes) {
+        if bytes.is_empty() {
+            return;
+        }
+        match self.pieces.back_mut() {
+            Some((_, last)) if last.len() + bytes.len() <= SMALL => {
+                let mut joined = BytesMut::with_capacity(last.len() + bytes.len());
+                joined.extend_from_slice(last);
+                joined.extend_from_slice(bytes);
+                *last = joined.freeze();
+            }
+            _ if bytes.len() <= SMALL => self.pieces.push_back((offset, Bytes::copy_from_slice(bytes))),
+            _ => self.pieces.push_back((offset, bytes.clone())),
+        }
+    }
 }

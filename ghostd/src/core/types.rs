@@ -1,6 +1,6 @@
 //! What the core knows, is told and wants done.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use ghost_proto::node_state::NodeStatus;
 use ghost_proto::status::WaitStatus;
 use ghost_proto::stream::Receiver;
 use ghost_sys::ghost::Answer;
+
+use super::signal_queue::SignalQueue;
 
 /// Time since the daemon's start (CLOCK_BOOTTIME).
 pub type Instant = Duration;
@@ -214,6 +216,8 @@ pub enum Action {
         process: ProcId,
         pid: u32,
     },
+    /// SIGCONT to the launcher: it stopped because all its ghosts had.
+    ContinueLauncher { client: ClientId },
     /// Root asks for a change of the membership: done by the driver, which answers the client.
     Admin {
         client: ClientId,
@@ -240,8 +244,7 @@ pub(super) struct Node {
     pub lease_seq: u64,
     pub last_lease_sent: Instant,
     pub last_lease_acked: Instant,
-    /// Messages for a node whose link is down.
-    pub waiting: Vec<MasterToNode>,
+    /// Counts the signals to this node, over all its connections.
     pub signal_seq: u64,
 }
 
@@ -256,6 +259,8 @@ pub(super) struct Launch {
     pub plans: Vec<(NodeNumber, String)>,
     pub window: u32,
     pub stdin: Stdin,
+    /// Somebody has stopped the launcher itself by SIGSTOP.
+    pub launcher_stopped: bool,
     /// The client is gone: what still runs is being killed.
     pub ended: bool,
 }
@@ -280,10 +285,11 @@ pub(super) struct Process {
     pub killed: bool,
     /// The ghost has been stopped by SIGSTOP (not by us), and not continued since.
     pub ghost_stopped: bool,
-    /// An interrupted read that is to end when the node has confirmed this signal.
-    pub interrupt_after: Option<u64>,
-    /// Confirmations of SIGSTOP that are still to come.
-    pub stops_asked: BTreeSet<u64>,
+    /// Its read was interrupted, and is to end when the node has confirmed the SIGSTOP that is on its way.
+    pub interrupt_wanted: bool,
+    pub signals: SignalQueue,
+    /// The node holds the process until it is told to forget it.
+    pub held: bool,
     /// Group signals already forwarded in this ghost's place, before it was watched.
     pub forestalled: u64,
     pub outputs: [Output; 2],
@@ -296,12 +302,14 @@ pub(super) struct Process {
 pub(super) struct Output {
     pub receiver: Receiver,
     pub eof: bool,
+    /// The client's reader is gone: nothing of it is passed on.
+    pub closed: bool,
 }
 
 impl Output {
     /// All of it has reached the client and been acknowledged: the node need not keep any of it.
     pub fn is_done(&self) -> bool {
-        self.eof && self.receiver.consumed() == self.receiver.received()
+        self.closed || self.eof && self.receiver.consumed() == self.receiver.received()
     }
 }
 

@@ -169,6 +169,13 @@ impl Driver {
             Action::InterruptGhost { token } => self.refuse(token, libc_errno::EINTR),
             Action::RefuseRead { token } => self.refuse(token, libc_errno::EPERM),
             Action::ContinueGhost { process, pid } => self.continue_ghost(process, pid),
+            Action::ContinueLauncher { client } => {
+                if let Some(port) = self.clients.get(&client)
+                    && let Err(error) = ghost_sys::peer::signal(&port.pidfd, nix::libc::SIGCONT)
+                {
+                    tracing::debug!("a launcher could not be continued: {error}");
+                }
+            }
             Action::Admin { client, admin } => self.administer(client, &admin),
         }
     }
