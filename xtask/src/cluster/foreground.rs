@@ -136,14 +136,14 @@ impl Watched {
                 WaitStatus::Exited(pid, code) if pid == self.group => return Ok(Some(Ended::Exited(code))),
                 WaitStatus::Signaled(pid, signal, _) if pid == self.group => return Ok(Some(Ended::Signaled(signal))),
                 WaitStatus::Stopped(pid, signal) if pid == self.group => self.stopped(signal)?,
-                status @ (WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) => {
-                    let pid = pid.as_raw() as u32;
-                    if let Some(member) = members.iter_mut().find(|member| member.description.init_pid == pid) {
-                        eprintln!("xtask: {} is gone: {status:?}", member.name());
-                        member.was_reaped();
+                status => {
+                    for member in members.iter_mut().filter(|member| !member.is_gone()) {
+                        member.note(status);
+                        if member.is_gone() {
+                            eprintln!("xtask: {} is gone: {status:?}", member.name());
+                        }
                     }
                 }
-                _ => {}
             }
         }
     }

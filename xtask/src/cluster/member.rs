@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use ghost_sys::namespace::{Place, spawn};
 use nix::sched::CloneFlags;
+use nix::sys::wait::WaitStatus;
 
 use super::description;
 use super::signals::Signals;
@@ -132,9 +133,14 @@ impl Member {
         why.context(format!("{}: its log ends with\n  {last}\n{}", self.name(), self.name()))
     }
 
-    /// To be told by who waits for any child.
-    pub fn was_reaped(&mut self) {
-        self.reaped = true;
+    /// To be told what wait(2) said of any child.
+    pub fn note(&mut self, status: WaitStatus) {
+        self.reaped |= matches!(status, WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)
+            if pid.as_raw() as u32 == self.description.init_pid);
+    }
+
+    pub fn is_gone(&self) -> bool {
+        self.reaped
     }
 
     /// Kills everything in it.
@@ -145,19 +151,9 @@ impl Member {
         self.init.kill().with_context(|| format!("{}: killing it", self.name()))
     }
 
-    /// Waits until everything in it is dead: PID 1 can be reaped only then.
-    pub fn wait(&mut self, until: Instant) -> Result<()> {
-        while !self.reaped {
-            match self.init.try_wait() {
-                Ok(Some(_)) => self.reaped = true,
-                Ok(None) if Instant::now() < until => std::thread::sleep(Duration::from_millis(1)),
-                Ok(None) => {
-                    let left = super::cgroup::processes(&self.description.cgroup);
-                    bail!("{}: does not end; still there: {left:?}", self.name());
-                }
-                Err(why) => return Err(why).with_context(|| format!("{}: waiting for its end", self.name())),
-            }
-        }
-        Ok(())
+    /// What is still in it, unless its PID 1 has been reaped: that is possible only when everything in it is dead
+    /// (kernel/pid_namespace.c, zap_pid_ns_processes()).
+    pub fn remaining(&self) -> Option<Vec<String>> {
+        (!self.reaped).then(|| super::cgroup::processes(&self.description.cgroup))
     }
 }

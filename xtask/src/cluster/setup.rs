@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::description::{Description, Role};
 use super::foreground::{self, Ended};
@@ -98,8 +99,17 @@ impl Cluster {
             member.kill()?;
         }
         let until = Instant::now() + PATIENCE;
-        for member in &mut self.members {
-            member.wait(until)?;
+        while let Some((name, left)) =
+            self.members.iter().find_map(|member| Some((member.name().to_owned(), member.remaining()?)))
+        {
+            // Any child, not only the inits: what the command has left behind is ours by now, and as long as it is a
+            // zombie of a member's PID namespace, that member's init does not end.
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) if Instant::now() < until => std::thread::sleep(Duration::from_millis(1)),
+                Ok(WaitStatus::StillAlive) => bail!("{name}: does not end; still there: {left:?}"),
+                Ok(status) => self.members.iter_mut().for_each(|member| member.note(status)),
+                Err(why) => return Err(why).with_context(|| format!("waiting for the end of {name}")),
+            }
         }
         self.members.clear();
         match self.state.take() {

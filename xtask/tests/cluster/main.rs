@@ -1,5 +1,6 @@
 //! The test cluster itself: that it comes up, behaves as a place to run commands in, and leaves nothing behind,
-//! whatever happens to it. The daemons are stand-ins here, which only say that they are ready.
+//! whatever happens to it. In most tests the daemons are stand-ins that only say that they are ready; what the product does
+//! in a cluster is for the acceptance tests.
 
 mod traces;
 
@@ -10,6 +11,7 @@ use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use ghost_sys::bpf_objects::{self, Kind};
+use ghost_sys::namespace::{Place, spawn};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 use traces::Traces;
@@ -69,10 +71,14 @@ struct Standing {
 
 impl Standing {
     fn start(options: &[&str]) -> Self {
-        let mut all = vec!["--outside"];
+        let mut all = vec!["cluster", "--daemon", STAND_IN];
         all.extend(options);
-        let script = "echo $GHOSTPROC_CLUSTER; read line";
-        let mut command = cluster(&all, &["sh", "-c", script]);
+        Self::start_as(&all)
+    }
+
+    fn start_as(options: &[&str]) -> Self {
+        let mut command = xtask(options);
+        command.args(["--outside", "--", "sh", "-c", "echo $GHOSTPROC_CLUSTER; read line"]);
         let mut runner = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("xtask");
         let stdin = runner.stdin.take();
         let mut line = String::new();
@@ -229,6 +235,46 @@ fn nothing_is_left_after_the_end_a_signal_or_a_dead_member() {
 }
 
 #[test]
+fn the_products_kernel_programs_mounts_and_ghosts_go_with_the_cluster() {
+    if !root() {
+        return;
+    }
+    for signal in [None, Some(Signal::SIGTERM), Some(Signal::SIGKILL)] {
+        let mut standing = Standing::start_as(&["cluster", "-n", "2"]);
+        let kinds: Vec<Kind> = standing.traces.bpf.iter().map(|(kind, _)| *kind).collect();
+        assert!(
+            kinds.contains(&Kind::Program) && kinds.contains(&Kind::Map),
+            "ghostd has no kernel programs: {kinds:?}"
+        );
+        // Two ghosts that wait, and what they stand for.
+        let init = standing.member(0, "init_pid");
+        let place = Place::inside(init.parse().expect("pid")).expect("place");
+        let place = place.cgroup(&Path::new(&standing.member(0, "cgroup")).join("user.slice")).expect("cgroup");
+        let mut bpsh = Command::new("/opt/ghostproc/bin/bpsh");
+        bpsh.args(["0-1", "sh", "-c", "echo here; sleep 1000"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut bpsh = spawn(bpsh, place).expect("bpsh");
+        let mut lines = BufReader::new(bpsh.stdout.take().expect("piped")).lines();
+        for _ in 0..2 {
+            assert_eq!(lines.next().expect("a line").expect("read"), "here");
+        }
+        let state = standing.description.parent().expect("state directory");
+        standing.traces =
+            Traces::of(Path::new(&field(&standing.description, &["cgroup"])), state, standing.runner.id());
+        if let Some(signal) = signal {
+            standing.signal(signal);
+        }
+        // A member's init waits for every process of its namespace, so also for ours to be reaped.
+        let reaper = std::thread::spawn(move || bpsh.wait().expect("wait"));
+        let (_, traces) = standing.end();
+        reaper.join().expect("reaper");
+        if signal == Some(Signal::SIGKILL) {
+            assert!(run(&["-n", "0"], &["true"]).status.success());
+        }
+        assert_nothing_remains(&traces);
+    }
+}
+
+#[test]
 fn a_killed_runner_takes_everything_with_it_but_what_the_next_start_sweeps_up() {
     if !root() {
         return;
@@ -323,6 +369,21 @@ fn a_daemon_that_does_not_start_is_an_error_with_its_log() {
     let message = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
     assert!(message.contains("the reason") && message.contains("exited with status 3"), "{message}");
+}
+
+#[test]
+fn what_a_command_outside_leaves_in_a_member_does_not_hold_it_up() {
+    if !root() {
+        return;
+    }
+    let script = r#"init=$(grep -o '"init_pid": *[0-9]*' $GHOSTPROC_CLUSTER | grep -o '[0-9]*$' | tail -n 1)
+        nsenter --all --target $init sleep 1000 >/dev/null 2>&1 & sleep 0.2; echo $init"#;
+    let began = Instant::now();
+    let output = run(&["-n", "1", "--outside"], &["sh", "-c", script]);
+    assert!(output.status.success());
+    assert!(began.elapsed() < PATIENCE);
+    let init = text(&output.stdout);
+    assert!(!Path::new("/proc").join(init.trim()).exists(), "{init} still lives");
 }
 
 #[test]
