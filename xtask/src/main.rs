@@ -2,13 +2,16 @@
 //!
 //! One file per subcommand.
 
+mod bench;
 mod cluster;
 mod control;
 mod ebpf;
 mod init;
 mod machine;
 mod products;
+mod results;
 mod service_exec;
+mod soak;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -30,6 +33,10 @@ enum Task {
     Ebpf(ebpf::EbpfArgs),
     /// Format, lints, unit tests, then the acceptance tests in a cluster
     Test(test::TestArgs),
+    /// Measure, beside local execution and ssh; the table is kept in results/bench.md
+    Bench(bench::BenchArgs),
+    /// The long forms of the tests; the figures are kept in results/soak.md
+    Soak(soak::SoakArgs),
     /// PID 1 of a cluster member
     #[command(hide = true)]
     ClusterInit(init::InitArgs),
@@ -44,6 +51,8 @@ fn main() -> std::process::ExitCode {
         Task::ClusterCtl(args) => control::run(args),
         Task::Ebpf(args) => ebpf::run(args),
         Task::Test(args) => test::run(args),
+        Task::Bench(args) => bench::run(args),
+        Task::Soak(args) => soak::run(args),
         Task::ClusterInit(args) => init::run(args),
         Task::ServiceExec(args) => service_exec::run(args),
     };
