@@ -12,7 +12,7 @@
 //!   epoch is looked at.
 //! - When the lease is over nothing is done but that: it is looked at before every event.
 //! - The signals for one process are sent in the order in which they came, after its program was executed. SIGKILL alone
-//!   goes at once: nothing that was to come before it matters any more.
+//!   goes before all others: they do not matter any more.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -215,7 +215,9 @@ impl Core {
             && when <= now
         {
             self.retries.pop_first();
-            if let Some(process) = self.processes.get_mut(&proc) {
+            if let Some(process) = self.processes.get_mut(&proc)
+                && process.retry == Some(when)
+            {
                 process.retry = None;
                 process.send_signals(proc, actions);
             }
@@ -483,11 +485,15 @@ impl Core {
             // leads no group that could have members.
             order.privileged = true;
             order.scope = Scope::Process;
-            let before = process.take_signals();
-            process.signals.push_back(Pending { order, confirm, give_up: None });
+            process.signals.push_front(Pending { order, confirm, give_up: None });
             process.sending = true;
             actions.push(Action::Signal { proc, pid: process.pid, order });
-            self.confirm_all(proc, before, 0, actions);
+            return;
+        }
+        if number == KILL && !starting {
+            process.signals.push_front(Pending { order, confirm, give_up: None });
+            process.retry = None;
+            process.send_signals(proc, actions);
             return;
         }
         process.signals.push_back(Pending { order, confirm, give_up: None });

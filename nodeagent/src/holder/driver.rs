@@ -286,7 +286,7 @@ impl Driver {
                 // ESRCH: there is nothing.
                 let _ = ghost_sys::pidfd::kill(-1, libc::SIGKILL);
                 self.untidy = true;
-                if matches!(reaper::next(), Ok(Wait::NoChildren)) {
+                if reaper::childless() {
                     return Some(Event::NoChildren);
                 }
             }

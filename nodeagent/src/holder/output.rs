@@ -129,7 +129,7 @@ mod tests {
         fn a_receiver_gets_every_byte(window in 1u32..9000, steps in prop::collection::vec((1usize..6000, 0u64..9000, any::<bool>()), 1..60)) {
             let mut output = Output::new(9, 1, Some(window));
             let (mut source, mut got) = (Vec::new(), Vec::new());
-            let mut take = |frame: Data, got: &mut Vec<u8>| {
+            let take = |frame: Data, got: &mut Vec<u8>| {
                 assert!(frame.offset as usize <= got.len(), "a gap");
                 let old = (got.len() - frame.offset as usize).min(frame.bytes.len());
                 got.extend_from_slice(&frame.bytes[old..]);

@@ -1,1 +1,427 @@
-//! Unit tests.
+//! The core in virtual time: no kernel, every order of events.
+
+use super::*;
+use bytes::Bytes;
+use ghost_proto::launch::{Credentials, ProgramSpec};
+use ghost_proto::node::{EndLaunch, Forget, Lease};
+use proptest::prelude::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A core with its clock; what it wants done is collected.
+struct Bench {
+    core: Core,
+    now: Duration,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let limits = [(u64::MAX, u64::MAX); program::LIMITS];
+        Bench { core: Core::new(77, "n3".to_owned(), limits), now: 100 * SECOND }
+    }
+
+    /// Connected and welcomed for this epoch with a lease of 15 s.
+    fn welcomed(epoch: u64) -> Bench {
+        let mut bench = Bench::new();
+        bench.link(epoch);
+        bench
+    }
+
+    fn link(&mut self, epoch: u64) -> Vec<Action> {
+        self.event(Event::Linked);
+        self.welcome(epoch)
+    }
+
+    fn welcome(&mut self, epoch: u64) -> Vec<Action> {
+        let lease_ms = 15_000;
+        self.message(MasterToNode::Welcome(Welcome { version: 1, features: vec![], epoch, node: 3, lease_ms }))
+    }
+
+    fn event(&mut self, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.core.handle(event, self.now, &mut actions);
+        actions
+    }
+
+    fn message(&mut self, message: MasterToNode) -> Vec<Action> {
+        self.event(Event::Message(message))
+    }
+
+    fn spawn(&mut self, proc: u64, launch: u64) -> Vec<Action> {
+        let program = ProgramSpec { argv: vec![Bytes::from_static(b"x")], stdio: vec![1, 1, 1], ..Default::default() };
+        let credentials = Some(Credentials { uid: 4321, gid: 4321, groups: vec![] });
+        let program = Some(program);
+        self.message(MasterToNode::Spawn(Spawn {
+            proc,
+            launch,
+            credentials,
+            program,
+            window: 8192,
+            ..Default::default()
+        }))
+    }
+
+    /// A process that executes its program, with a PID of 1000 and its number.
+    fn running(&mut self, proc: u64, launch: u64) {
+        self.spawn(proc, launch);
+        self.event(Event::Created { proc: ProcId(proc), pid: 1000 + proc as u32 });
+        let said = sent(&self.event(Event::Executed { proc: ProcId(proc), directory_errno: 0 }));
+        assert!(matches!(said.as_slice(), [NodeToMaster::Started(_)]));
+    }
+
+    fn signal(&mut self, proc: u64, signal: u32, seq: u64) -> Vec<Action> {
+        self.message(MasterToNode::Signal(Signal {
+            proc,
+            seq,
+            signal,
+            sender_uid: 4321,
+            sender_euid: 4321,
+            confirm: true,
+            ..Default::default()
+        }))
+    }
+
+    fn reaped(&mut self, proc: u64, status: i32) -> Vec<Action> {
+        self.event(Event::Reaped { pid: 1000 + proc as u32, status, usage: Usage::default() })
+    }
+}
+
+fn sent(actions: &[Action]) -> Vec<NodeToMaster> {
+    let message = |action: &Action| match action {
+        Action::Send(message) => Some(message.clone()),
+        _ => None,
+    };
+    actions.iter().filter_map(message).collect()
+}
+
+fn signals(actions: &[Action]) -> Vec<u8> {
+    let signal = |action: &Action| match action {
+        Action::Signal { order, .. } => Some(order.signal),
+        _ => None,
+    };
+    actions.iter().filter_map(signal).collect()
+}
+
+fn done(actions: &[Action]) -> Vec<(u64, u32)> {
+    let done = |message: NodeToMaster| match message {
+        NodeToMaster::SignalDone(done) => Some((done.seq, done.errno)),
+        _ => None,
+    };
+    sent(actions).into_iter().filter_map(done).collect()
+}
+
+fn has(actions: &[Action], wanted: impl Fn(&Action) -> bool) -> bool {
+    actions.iter().any(wanted)
+}
+
+fn kills_all(actions: &[Action]) -> bool {
+    matches!(actions.first(), Some(Action::KillEverything))
+}
+
+#[test]
+fn the_lease_is_looked_at_before_anything_else() {
+    let mut bench = Bench::welcomed(5);
+    bench.running(1, 1);
+    bench.now += 14 * SECOND;
+    let renewed = bench.message(MasterToNode::Lease(Lease { seq: 9 }));
+    assert!(has(&renewed, |action| matches!(action, Action::AckLease { seq: 9 })));
+    bench.now += 15 * SECOND - Duration::from_nanos(1);
+    assert!(bench.event(Event::Tick).is_empty());
+    assert_eq!(bench.core.deadline(), Some(bench.now + Duration::from_nanos(1)));
+
+    // It was stopped, and finds a renewal in the socket that is older than the stop.
+    bench.now += 100 * SECOND;
+    let late = bench.message(MasterToNode::Lease(Lease { seq: 10 }));
+    assert!(kills_all(&late), "{late:?}");
+    assert!(has(&late, |action| matches!(action, Action::Disconnect(_))));
+    assert!(!has(&late, |action| matches!(action, Action::AckLease { .. })), "nothing else is done");
+
+    // What it then says of itself is that of another holder, which knows nothing.
+    bench.event(Event::NoChildren);
+    let NodeToMaster::Hello(hello) = sent(&bench.event(Event::Linked)).remove(0) else { panic!("no hello") };
+    assert_eq!((hello.epoch, hello.processes.len()), (0, 0));
+    assert_ne!(hello.holder, 77);
+}
+
+#[test]
+fn the_lease_rides_out_a_lost_connection() {
+    let mut bench = Bench::welcomed(5);
+    bench.running(1, 1);
+    bench.event(Event::Unlinked);
+    bench.now += 14 * SECOND;
+    let said = sent(&bench.link(5));
+    assert!(said.iter().any(|message| matches!(message, NodeToMaster::Started(started) if started.proc == 1)));
+    bench.now += 14 * SECOND;
+    assert!(bench.event(Event::Tick).is_empty(), "the welcome has renewed it");
+}
+
+#[test]
+fn another_epoch_is_fenced_before_it_is_served() {
+    let mut bench = Bench::welcomed(5);
+    bench.running(1, 1);
+    bench.event(Event::Unlinked);
+    let NodeToMaster::Hello(hello) = sent(&bench.event(Event::Linked)).remove(0) else { panic!("no hello") };
+    assert_eq!((hello.epoch, hello.processes.as_slice()), (5, &[HeldProcess { proc: 1, pid: 1001 }][..]));
+    let actions = bench.welcome(6);
+    assert!(kills_all(&actions));
+    assert!(sent(&actions).is_empty(), "nothing of the old epoch is told: {actions:?}");
+    assert!(!bench.core.accepts(), "and nothing of the new one is begun");
+    // Its end is told to nobody.
+    assert!(bench.reaped(1, 9).is_empty());
+    bench.event(Event::NoChildren);
+    assert!(bench.core.accepts());
+    bench.running(1, 1);
+}
+
+#[test]
+fn a_process_that_cannot_die_does_not_stop_the_next_epoch_for_ever() {
+    let mut bench = Bench::welcomed(5);
+    bench.running(1, 1);
+    bench.link(6);
+    assert!(!bench.core.accepts());
+    bench.now = bench.core.deadline().expect("a time is set");
+    bench.event(Event::Tick);
+    assert!(bench.core.accepts());
+}
+
+#[test]
+fn nothing_is_heard_before_the_welcome() {
+    let mut bench = Bench::new();
+    bench.event(Event::Linked);
+    let actions = bench.spawn(1, 1);
+    assert!(matches!(actions.as_slice(), [Action::Disconnect(_)]), "{actions:?}");
+    assert!(bench.spawn(2, 1).is_empty(), "the connection is over");
+}
+
+#[test]
+fn an_end_is_repeated_until_it_is_forgotten() {
+    let mut bench = Bench::welcomed(5);
+    bench.running(1, 1);
+    let actions = bench.reaped(1, 7 << 8);
+    assert!(matches!(actions.as_slice(), [Action::Send(NodeToMaster::Ended(_)), Action::Drain { .. }]), "{actions:?}");
+    for _ in 0..2 {
+        bench.event(Event::Unlinked);
+        let said = sent(&bench.link(5));
+        assert!(said.iter().any(|m| matches!(m, NodeToMaster::Ended(ended) if ended.status == 7 << 8)), "{said:?}");
+    }
+    let actions = bench.message(MasterToNode::Forget(Forget { proc: 1 }));
+    assert!(matches!(actions.as_slice(), [Action::Release { .. }]));
+    bench.event(Event::Unlinked);
+    assert!(!sent(&bench.link(5)).iter().any(|m| matches!(m, NodeToMaster::Ended(_))));
+}
+
+#[test]
+fn a_living_process_cannot_be_forgotten() {
+    let mut bench = Bench::welcomed(5);
+    bench.running(1, 1);
+    assert!(bench.message(MasterToNode::Forget(Forget { proc: 1 })).is_empty());
+    assert_eq!(bench.core.living(LaunchId(1)), [1001]);
+}
+
+#[test]
+fn a_spawn_that_comes_twice_starts_once() {
+    let mut bench = Bench::welcomed(5);
+    bench.running(1, 1);
+    assert!(bench.spawn(1, 1).is_empty());
+}
+
+#[test]
+fn a_failed_start_is_told_and_its_death_is_not() {
+    let mut bench = Bench::welcomed(5);
+    bench.spawn(1, 1);
+    bench.event(Event::Created { proc: ProcId(1), pid: 1001 });
+    let (proc, stage) = (ProcId(1), StartStage::Exec);
+    let actions = bench.event(Event::StartFailed { proc, stage, errno: 2 });
+    assert!(matches!(sent(&actions).as_slice(), [NodeToMaster::StartFailed(failed)] if failed.errno == 2));
+    assert!(bench.reaped(1, 127 << 8).is_empty());
+    assert!(bench.core.living(LaunchId(1)).is_empty());
+}
+
+#[test]
+fn signals_wait_for_the_program_and_keep_their_order() {
+    let mut bench = Bench::welcomed(5);
+    bench.spawn(1, 1);
+    bench.event(Event::Created { proc: ProcId(1), pid: 1001 });
+    assert!(bench.signal(1, 10, 1).is_empty());
+    assert!(bench.signal(1, 19, 2).is_empty());
+    let actions = bench.event(Event::Executed { proc: ProcId(1), directory_errno: 0 });
+    assert_eq!(signals(&actions), [10], "one at a time");
+    let actions = bench.event(Event::Signaled { proc: ProcId(1), errno: 0 });
+    assert_eq!((signals(&actions), done(&actions)), (vec![19], vec![(1, 0)]));
+    let actions = bench.event(Event::Signaled { proc: ProcId(1), errno: libc::EPERM });
+    assert_eq!((signals(&actions), done(&actions)), (vec![], vec![(2, 1)]));
+}
+
+#[test]
+fn a_kill_does_not_wait_for_the_program() {
+    let mut bench = Bench::welcomed(5);
+    bench.spawn(1, 1);
+    bench.event(Event::Created { proc: ProcId(1), pid: 1001 });
+    bench.signal(1, 10, 1);
+    assert_eq!(signals(&bench.signal(1, 9, 2)), [9]);
+    assert_eq!(done(&bench.event(Event::Signaled { proc: ProcId(1), errno: 0 })), [(2, 0)]);
+    assert_eq!(done(&bench.reaped(1, 9)), [(1, libc::ESRCH.unsigned_abs())]);
+}
+
+#[test]
+fn a_kill_overtakes_signals_that_wait_for_room() {
+    let mut bench = Bench::welcomed(5);
+    bench.running(1, 1);
+    bench.signal(1, 40, 1);
+    bench.event(Event::Signaled { proc: ProcId(1), errno: libc::EAGAIN });
+    assert!(bench.signal(1, 41, 2).is_empty());
+    assert_eq!(signals(&bench.signal(1, 9, 3)), [9]);
+    // Not allowed after all: the others have their turn.
+    let actions = bench.event(Event::Signaled { proc: ProcId(1), errno: libc::EPERM });
+    assert_eq!((signals(&actions), done(&actions)), (vec![40], vec![(3, libc::EPERM.unsigned_abs())]));
+}
+
+#[test]
+fn a_foreign_kill_of_a_starting_process_is_judged_when_it_has_its_own_rights() {
+    let mut bench = Bench::welcomed(5);
+    bench.spawn(1, 1);
+    bench.event(Event::Created { proc: ProcId(1), pid: 1001 });
+    let foreign = Signal { proc: 1, seq: 1, signal: 9, sender_uid: 1, sender_euid: 1, ..Default::default() };
+    assert!(bench.message(MasterToNode::Signal(foreign)).is_empty());
+    let actions = bench.event(Event::Executed { proc: ProcId(1), directory_errno: 0 });
+    assert!(matches!(actions.last(), Some(Action::Signal { order, .. }) if !order.privileged));
+}
+
+#[test]
+fn a_full_queue_of_the_kernel_is_tried_again_in_order_and_not_for_ever() {
+    let mut bench = Bench::welcomed(5);
+    bench.running(1, 1);
+    assert_eq!(signals(&bench.signal(1, 40, 1)), [40]);
+    assert!(bench.signal(1, 41, 2).is_empty());
+    let begin = bench.now;
+    loop {
+        let actions = bench.event(Event::Signaled { proc: ProcId(1), errno: libc::EAGAIN });
+        if let [(seq, errno)] = done(&actions).as_slice() {
+            assert_eq!((*seq, *errno), (1, libc::EAGAIN.unsigned_abs()));
+            assert_eq!(signals(&actions), [41]);
+            break;
+        }
+        bench.message(MasterToNode::Lease(Lease { seq: 1 }));
+        bench.now = bench.core.deadline().expect("it is tried again");
+        assert_eq!(signals(&bench.event(Event::Tick)), [40]);
+        assert!(bench.now < begin + 60 * SECOND, "it is tried for ever");
+    }
+}
+
+#[test]
+fn a_signal_for_nobody_is_answered() {
+    let mut bench = Bench::welcomed(5);
+    bench.running(1, 1);
+    assert_eq!(done(&bench.signal(2, 15, 1)), [(1, libc::ESRCH.unsigned_abs())]);
+    assert_eq!(done(&bench.signal(1, 65, 2)), [(2, libc::EINVAL.unsigned_abs())]);
+    assert_eq!(done(&bench.signal(1, 0, 3)), [(3, libc::EINVAL.unsigned_abs())]);
+    // One that waits when the process ends is answered as well.
+    bench.signal(1, 10, 4);
+    bench.signal(1, 12, 5);
+    let actions = bench.reaped(1, 0);
+    assert_eq!(done(&actions), [(4, libc::ESRCH.unsigned_abs()), (5, libc::ESRCH.unsigned_abs())]);
+    assert!(bench.event(Event::Signaled { proc: ProcId(1), errno: 0 }).is_empty(), "the answer that was under way");
+}
+
+#[test]
+fn a_confirmation_is_for_the_connection_that_asked() {
+    let mut bench = Bench::welcomed(5);
+    bench.running(1, 1);
+    bench.signal(1, 10, 1);
+    bench.event(Event::Unlinked);
+    bench.link(5);
+    assert!(bench.event(Event::Signaled { proc: ProcId(1), errno: 0 }).is_empty());
+}
+
+#[test]
+fn output_goes_on_where_the_master_has_taken_the_last_byte() {
+    let mut bench = Bench::welcomed(5);
+    bench.running(1, 1);
+    let read = |bytes: &'static [u8]| Event::Read { proc: ProcId(1), fd: 1, bytes: Bytes::from_static(bytes) };
+    bench.event(read(b"abc"));
+    bench.event(Event::Unlinked);
+    assert!(bench.event(read(b"def")).is_empty(), "nobody is there to be told");
+    bench.reaped(1, 0);
+    bench.event(Event::OutputOver { proc: ProcId(1), fd: 1 });
+    let frames = |actions: Vec<Action>| -> Vec<(u64, Bytes, bool)> {
+        let frame = |action| match action {
+            Action::SendData(data) => Some((data.offset, data.bytes, data.eof)),
+            _ => None,
+        };
+        actions.into_iter().filter_map(frame).collect()
+    };
+    assert_eq!(frames(bench.link(5)), [(0, Bytes::from_static(b"abcdef"), false), (6, Bytes::new(), true)]);
+    bench.message(MasterToNode::Ack(Ack { proc: 1, fd: 1, offset: 4 }));
+    bench.event(Event::Unlinked);
+    assert_eq!(frames(bench.link(5)), [(4, Bytes::from_static(b"ef"), false), (6, Bytes::new(), true)]);
+    let bad = bench.message(MasterToNode::Ack(Ack { proc: 1, fd: 1, offset: 7 }));
+    assert!(matches!(bad.as_slice(), [Action::Disconnect(_)]));
+}
+
+/// Any of the things that can come in, from a small world so that they meet.
+fn anything() -> impl Strategy<Value = (u8, u64, u32, u64)> {
+    (0u8..22, 1u64..5, 0u32..70, 0u64..20_000)
+}
+
+proptest! {
+    /// Whatever comes in whatever order: no panic; nothing is sent on a connection that is not welcomed; nothing is created
+    /// or signalled without a lease; every process that was created is in the end released or still known.
+    #[test]
+    fn any_order_of_events_keeps_the_invariants(steps in prop::collection::vec(anything(), 0..200)) {
+        let mut bench = Bench::new();
+        let (mut linked, mut welcomed) = (false, false);
+        for (kind, proc, number, millis) in steps {
+            let id = ProcId(proc);
+            let actions = match kind {
+                0 => { linked = true; welcomed = false; bench.event(Event::Linked) }
+                1 => { linked = false; welcomed = false; bench.event(Event::Unlinked) }
+                2 | 3 => {
+                    let takes = bench.core.accepts();
+                    let actions = bench.welcome(5 + u64::from(number) % 2);
+                    welcomed |= linked && takes;
+                    actions
+                }
+                4..=6 => bench.spawn(proc, proc % 2),
+                7 => bench.event(Event::Created { proc: id, pid: 1000 + proc as u32 }),
+                8 => bench.event(Event::Executed { proc: id, directory_errno: 0 }),
+                9 => bench.event(Event::StartFailed { proc: id, stage: StartStage::Exec, errno: 2 }),
+                10 => bench.reaped(proc, 0),
+                11 => bench.signal(proc, number, 1),
+                12 => bench.event(Event::Signaled { proc: id, errno: if number < 35 { 0 } else { libc::EAGAIN } }),
+                13 => {
+                    let room = bench.core.output(id, 1).map_or(0, Output::room);
+                    bench.event(Event::Read { proc: id, fd: 1, bytes: vec![0; room.min(number as usize)].into() })
+                }
+                14 => bench.event(Event::OutputOver { proc: id, fd: 1 }),
+                15 => bench.message(MasterToNode::Forget(Forget { proc })),
+                16 => bench.event(Event::InputGone { proc: id }),
+                17 => bench.event(Event::Data(Data {
+                    id: proc, offset: millis, fd: (number % 3) as u8, eof: false, bytes: vec![1; number as usize].into(),
+                })),
+                18 => bench.message(MasterToNode::Lease(Lease { seq: 1 })),
+                19 => bench.message(MasterToNode::EndLaunch(EndLaunch { launch: proc })),
+                20 => { bench.now += Duration::from_millis(millis); bench.event(Event::Tick) }
+                _ => bench.event(Event::NoChildren),
+            };
+            if has(&actions, |action| matches!(action, Action::Disconnect(_))) {
+                linked = false;
+                welcomed = false;
+            }
+            for action in &actions {
+                match action {
+                    Action::Send(NodeToMaster::Hello(_)) => prop_assert!(linked && !welcomed),
+                    Action::Send(_) | Action::SendData(_) | Action::AckLease { .. } => prop_assert!(welcomed, "{:?}", action),
+                    Action::Create(_) | Action::EndLaunch { .. } => {
+                        prop_assert!(bench.core.lease.is_some_and(|lease| lease.over > bench.now));
+                    }
+                    _ => {}
+                }
+            }
+            if let Some(lease) = bench.core.lease {
+                prop_assert!(lease.over > bench.now || bench.core.deadline() <= Some(bench.now));
+            } else {
+                prop_assert!(bench.core.processes.is_empty(), "without a lease nothing is kept");
+            }
+        }
+    }
+}

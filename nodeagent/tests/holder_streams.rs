@@ -1,0 +1,182 @@
+//! The holder on the real kernel: what goes into its processes and what comes out of them.
+
+mod support;
+
+use std::time::Instant;
+
+use ghost_proto::node::*;
+use support::*;
+
+#[test]
+fn stdin_reaches_the_program_and_ends() {
+    if !root() {
+        return;
+    }
+    let holder = Holder::start();
+    let mut link = holder.welcomed(7);
+    link.spawn(1, program(&["cat"]), 4321);
+    link.send_stdin(1, 0, b"one ", false);
+    link.send_stdin(1, 2, b"e two", false);
+    link.send_stdin(1, 7, b"", true);
+    let ran = link.follow(1);
+    assert_eq!((ran.stdout().as_str(), ran.status), ("one two", 0));
+}
+
+/// Many windows through a program and back, with a receiver that acknowledges late: nothing lost, nothing doubled.
+#[test]
+fn megabytes_go_through_unharmed() {
+    if !root() {
+        return;
+    }
+    let holder = Holder::start();
+    let mut link = holder.welcomed(7);
+    link.spawn(1, program(&["cat"]), 4321);
+    let total = 8 << 20;
+    let pattern = |at: usize| (at.wrapping_mul(2_654_435_761) >> 13) as u8;
+    let (mut sent, mut taken, mut received, mut acked) = (0usize, 0usize, 0usize, 0usize);
+    let mut ended = false;
+    while !ended {
+        while sent < total && sent - taken < WINDOW as usize {
+            let n = (total - sent).min(30_000).min(WINDOW as usize - (sent - taken));
+            let bytes: Vec<u8> = (sent..sent + n).map(pattern).collect();
+            link.send_stdin(1, sent as u64, &bytes, sent + n == total);
+            sent += n;
+        }
+        match link.next().expect("the connection lives") {
+            Got::Data(data) if data.fd == 1 => {
+                assert_eq!(data.offset as usize, received);
+                assert!(data.bytes.iter().enumerate().all(|(at, byte)| *byte == pattern(received + at)));
+                received += data.bytes.len();
+                assert!(received - acked <= WINDOW as usize, "more than a window is under way");
+                if received - acked > WINDOW as usize / 2 {
+                    acked = received;
+                    link.send(MasterToNode::Ack(Ack { proc: 1, fd: 1, offset: acked as u64 }));
+                }
+                ended = data.eof;
+            }
+            Got::Message(NodeToMaster::Ack(ack)) if ack.fd == 0 => taken = ack.offset as usize,
+            _ => {}
+        }
+    }
+    assert_eq!((received, taken), (total, total));
+}
+
+#[test]
+fn a_window_that_is_full_stops_the_writer_and_nobody_else() {
+    if !root() {
+        return;
+    }
+    let holder = Holder::start();
+    let mut link = holder.welcomed(7);
+    link.spawn(1, program(&["yes"]), 4321);
+    let mut received = 0;
+    while received < WINDOW as usize {
+        received += link.wait_for(|got| match got {
+            Got::Data(data) if data.id == 1 => Some(data.bytes.len()),
+            _ => None,
+        });
+    }
+    let ran = link.run(2, shell("echo free"), 4321);
+    assert_eq!(ran.stdout(), "free\n");
+    // Its reader goes: the program dies of it.
+    link.send(MasterToNode::CloseStream(CloseStream { proc: 1, fd: 1 }));
+    assert_eq!(link.ended(1), libc::SIGPIPE);
+}
+
+/// The status comes at once, the output of the dead process whole, and that of its child which lives on not at all.
+#[test]
+fn a_surviving_child_holds_nothing_up() {
+    if !root() {
+        return;
+    }
+    let holder = Holder::start();
+    let mut link = holder.welcomed(7);
+    let script = "(sleep 1; echo late; sleep 100) & head -c 1000000 /dev/zero | tr '\\0' x; exit 3";
+    let begin = Instant::now();
+    let ran = link.run(1, shell(script), 4321);
+    assert!(begin.elapsed() < PATIENCE);
+    assert_eq!((ran.status, ran.stdout().len()), (3 << 8, 1_000_000));
+    // The child finds out when it writes: sh dies of it, or says so on stderr, which is closed as well.
+    eventually("the child's echo had nobody to read it", || {
+        let names: Vec<String> = holder
+            .processes()
+            .into_iter()
+            .filter_map(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok())
+            .collect();
+        !names.iter().any(|name| name == "sh\n")
+    });
+}
+
+#[test]
+fn an_output_that_is_closed_early_ends_early() {
+    if !root() {
+        return;
+    }
+    let holder = Holder::start();
+    let mut link = holder.welcomed(7);
+    let ran = link.run(1, shell("echo out; exec >&-; sleep 0.2; echo err >&2"), 4321);
+    assert_eq!((ran.stdout().as_str(), ran.stderr().as_str()), ("out\n", "err\n"));
+    assert_eq!(ran.order[..2], ["started", "eof 1"], "before the end: {:?}", ran.order);
+}
+
+#[test]
+fn a_program_that_does_not_read_is_told() {
+    if !root() {
+        return;
+    }
+    let holder = Holder::start();
+    let mut link = holder.welcomed(7);
+    link.spawn(1, shell("exec <&-; sleep 100"), 4321);
+    link.wait_for(|got| matches!(got, Got::Message(NodeToMaster::StdinGone(gone)) if gone.proc == 1).then_some(()));
+    link.send_stdin(1, 0, b"too late", true);
+    assert_eq!(link.signal(signal(1, libc::SIGKILL)), 0);
+    assert_eq!(link.ended(1), libc::SIGKILL);
+}
+
+#[test]
+fn a_reconnect_loses_and_doubles_nothing() {
+    if !root() {
+        return;
+    }
+    let holder = Holder::start();
+    let mut link = holder.welcomed(7);
+    let script = "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; read x; echo \"got $x\"; exit 4";
+    link.spawn(1, shell(script), 4321);
+    let pid = link.started(1).pid;
+    let expected: String = (0..2000).map(|i| format!("line {i}\n")).collect();
+    let mut text = Vec::new();
+    let mut acked = 0;
+    let mut round = 0;
+    while text.len() < expected.len() {
+        round += 1;
+        // Some frames, acknowledged up to somewhere in the middle, and the connection is gone.
+        for _ in 0..2 {
+            if text.len() >= expected.len() {
+                break;
+            }
+            let data = link.wait_for(|got| match got {
+                Got::Data(data) if data.fd == 1 => Some(data.clone()),
+                _ => None,
+            });
+            let old = text.len() - data.offset as usize;
+            text.extend_from_slice(data.bytes.get(old.min(data.bytes.len())..).expect("in range"));
+        }
+        acked += (text.len() - acked) / 2;
+        link.send(MasterToNode::Ack(Ack { proc: 1, fd: 1, offset: acked as u64 }));
+        drop(link);
+        link = holder.connect();
+        let hello = link.hello();
+        assert_eq!(hello.epoch, 7);
+        assert_eq!(hello.processes, [HeldProcess { proc: 1, pid }]);
+        link.welcome(7, 40_000);
+        assert!(round < 10_000);
+    }
+    assert_eq!(String::from_utf8_lossy(&text), expected);
+    link.send(MasterToNode::Ack(Ack { proc: 1, fd: 1, offset: text.len() as u64 }));
+    link.send_stdin(1, 0, b"word\n", false);
+    link.wait_for(|got| match got {
+        Got::Data(data) if data.fd == 1 && data.offset as usize == text.len() => Some(()),
+        _ => None,
+    });
+    assert_eq!(link.ended(1), 4 << 8);
+}
