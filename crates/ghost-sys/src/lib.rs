@@ -13,6 +13,7 @@ pub mod fuse;
 pub mod identity;
 pub mod peer;
 pub mod signal;
+pub mod signal_wait;
 pub mod inherit;
 pub mod nowait;
 pub mod quiet;
