@@ -24,6 +24,14 @@ const PROGRAMS: [&str; 6] = ["ghostd", "nodeagent", "ghost-holder", "bpsh", "bps
 struct CargoMessage {
     reason: String,
     executable: Option<PathBuf>,
+    #[serde(default)]
+    profile: Profile,
+}
+
+#[derive(Default, Deserialize)]
+struct Profile {
+    /// Built with the test runner in it.
+    test: bool,
 }
 
 /// Builds the programs and returns their paths.
@@ -43,7 +51,16 @@ pub fn build(profile: &str) -> Result<Vec<PathBuf>> {
 }
 
 /// Runs a cargo command that builds and returns the executables it names. `doing` is printed when it takes a while.
-pub fn executables_of(mut command: Command, doing: &str) -> Result<Vec<PathBuf>> {
+pub fn executables_of(command: Command, doing: &str) -> Result<Vec<PathBuf>> {
+    Ok(built_by(command, doing)?.into_iter().map(|(path, _)| path).collect())
+}
+
+/// The same, but only those that have the test runner in them.
+pub fn tests_of(command: Command, doing: &str) -> Result<Vec<PathBuf>> {
+    Ok(built_by(command, doing)?.into_iter().filter_map(|(path, profile)| profile.test.then_some(path)).collect())
+}
+
+fn built_by(mut command: Command, doing: &str) -> Result<Vec<(PathBuf, Profile)>> {
     command.arg("--message-format=json-render-diagnostics").stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().context("cargo cannot be started")?;
     let stdout = child.stdout.take().context("cargo without an output")?;
@@ -65,7 +82,7 @@ pub fn executables_of(mut command: Command, doing: &str) -> Result<Vec<PathBuf>>
     for line in output.lines() {
         let message: CargoMessage = serde_json::from_str(line).with_context(|| format!("cargo said: {line}"))?;
         if message.reason == "compiler-artifact" {
-            executables.extend(message.executable);
+            executables.extend(message.executable.map(|path| (path, message.profile)));
         }
     }
     Ok(executables)

@@ -119,9 +119,7 @@ fn acceptance(args: &TestArgs, outcomes: &mut Vec<Outcome>) -> Result<()> {
     let mut build = products::cargo("test");
     // The benchmarks and the probe have no tests of their own.
     build.args(["--quiet", "--package", "acceptance", "--lib", "--test", "*", "--no-run"]);
-    let built = products::executables_of(build, "building the acceptance tests")?;
-    // The others are programs that the tests run.
-    let programs: Vec<_> = built.into_iter().filter(|built| built.is_test).map(|built| built.path).collect();
+    let programs = products::tests_of(build, "building the acceptance tests")?;
     anyhow::ensure!(!programs.is_empty(), "there are no acceptance tests");
     let own = std::env::current_exe().context("our own program")?;
     for program in programs {
