@@ -189,7 +189,6 @@ impl Cmd {
     #[track_caller]
     pub fn start(self) -> Running {
         let Self { what, init, cgroup, mut command, user, directory, limit, input, stdout, stderr } = self;
-        let wants_pipe = matches!(input, Input::Bytes(_) | Input::Pipe);
         command.stdin(match &input {
             Input::Nothing => Stdio::null(),
             Input::Bytes(_) | Input::Pipe => Stdio::piped(),
@@ -222,7 +221,9 @@ impl Cmd {
         });
         let mut child = started.unwrap_or_else(|why| panic!("{what}: {why}"));
         let pidfd = ghost_sys::pidfd::open(child.id()).unwrap_or_else(|why| panic!("{what}: pidfd: {why}"));
-        if let (Input::Bytes(bytes), Some(mut stdin)) = (input, child.stdin.take_if(|_| wants_pipe)) {
+        if let Input::Bytes(bytes) = input
+            && let Some(mut stdin) = child.stdin.take()
+        {
             // By a thread: whoever does not read must not hang us. A closed pipe is the reader's decision.
             std::thread::spawn(move || stdin.write_all(&bytes));
         }

@@ -137,7 +137,8 @@ impl Terminal {
     pub fn prompt(&mut self) -> Result<(i32, String)> {
         let before = self.expect(PROMPT_BEGIN)?;
         let status = self.expect(PROMPT_END)?;
-        let status = status.parse().with_context(|| format!("{status:?} in a prompt; the screen:\n{}", self.screen()))?;
+        let status =
+            status.parse().with_context(|| format!("{status:?} in a prompt; the screen:\n{}", self.screen()))?;
         Ok((status, before))
     }
 
