@@ -14,7 +14,10 @@ use nodeagent::link::service;
 /// Without a command it runs in the foreground (under systemd: Type=notify, KillMode=process). SIGTERM leaves the cluster's
 /// processes running, for the next nodeagent to take over; SIGINT ends them.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Examples:\n  nodeagent join head < token\n  nodeagent\n  GHOSTPROC_LOG=debug nodeagent run")]
+#[command(
+    version,
+    after_help = "Examples:\n  nodeagent join head < token\n  nodeagent\n  GHOSTPROC_LOG=debug nodeagent run"
+)]
 struct Flags {
     /// Name of the cluster on this host, in every path
     #[arg(long, env = instance::ENVIRONMENT, default_value = instance::DEFAULT)]

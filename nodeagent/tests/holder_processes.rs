@@ -103,10 +103,7 @@ fn limits_are_lowered_never_raised() {
     let holder = Holder::start();
     let mut link = holder.welcomed(7);
     let mut spec = shell("ulimit -Sn; ulimit -Hn; ulimit -Sc");
-    spec.limits = vec![
-        Limit { resource: 7, soft: 77, hard: u64::MAX },
-        Limit { resource: 4, soft: 0, hard: 0 },
-    ];
+    spec.limits = vec![Limit { resource: 7, soft: 77, hard: u64::MAX }, Limit { resource: 4, soft: 0, hard: 0 }];
     let text = link.run(1, spec, 4321).stdout();
     let own = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).expect("limit").1;
     assert_eq!(text, format!("77\n{own}\n0\n"));
@@ -197,7 +194,9 @@ fn nothing_is_left_of_many_launches() {
         let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
         line.split_whitespace().next().and_then(|n| n.parse().ok()).expect("KiB")
     };
-    let groups = |holder: &Holder| std::fs::read_dir(holder.cgroups()).expect("cgroups").flatten().filter(|e| e.path().is_dir()).count();
+    let groups = |holder: &Holder| {
+        std::fs::read_dir(holder.cgroups()).expect("cgroups").flatten().filter(|e| e.path().is_dir()).count()
+    };
     let mut before = None;
     for proc in 1..=300 {
         assert_eq!(link.run(proc, program(&["/bin/true"]), 4321).status, 0);

@@ -180,3 +180,23 @@ fn a_reconnect_loses_and_doubles_nothing() {
     });
     assert_eq!(link.ended(1), 4 << 8);
 }
+
+#[test]
+fn two_writers_at_full_speed_share_the_way() {
+    if !root() {
+        return;
+    }
+    let holder = Holder::start();
+    let mut link = holder.welcomed(7);
+    link.spawn(1, program(&["yes"]), 4321);
+    link.spawn(2, program(&["yes"]), 4321);
+    let mut received = [0u64; 3];
+    while received[1] < 16 << 20 || received[2] < 16 << 20 {
+        if let Got::Data(data) = link.next().expect("the connection lives") {
+            let at = &mut received[data.id as usize];
+            assert_eq!(data.offset, *at);
+            *at += data.bytes.len() as u64;
+            link.send(MasterToNode::Ack(Ack { proc: data.id, fd: 1, offset: *at }));
+        }
+    }
+}

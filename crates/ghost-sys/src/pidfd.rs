@@ -103,7 +103,8 @@ mod tests {
         let pidfd = open(child.id()).expect("pidfd");
         let info = SignalInfo { signal: 15, code: -1, pid: 7, uid: 8, value: 9 };
         send(&pidfd, SignalInfo { signal: 65, ..info }, Target::Process).expect_err("there is no signal 65");
-        let claimed = send(&pidfd, SignalInfo { code: 0, ..info }, Target::Process).expect_err("SI_USER cannot be claimed");
+        let claimed =
+            send(&pidfd, SignalInfo { code: 0, ..info }, Target::Process).expect_err("SI_USER cannot be claimed");
         assert_eq!(claimed.raw_os_error(), Some(libc::EPERM));
         send(&pidfd, info, Target::Process).expect("send");
         assert_eq!(child.wait().expect("wait").signal(), Some(15));

@@ -16,9 +16,18 @@ pub struct Usage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// It is gone from the process table with this; `status` is wait(2)'s word.
-    Ended { pid: u32, status: i32, usage: Usage },
-    Stopped { pid: u32, signal: u8 },
-    Continued { pid: u32 },
+    Ended {
+        pid: u32,
+        status: i32,
+        usage: Usage,
+    },
+    Stopped {
+        pid: u32,
+        signal: u8,
+    },
+    Continued {
+        pid: u32,
+    },
 }
 
 /// What there is to know.

@@ -151,11 +151,8 @@ fn own_cgroup() -> io::Result<PathBuf> {
     let text = fs::read_to_string("/proc/self/cgroup")?;
     let missing = || io::Error::new(io::ErrorKind::NotFound, "no cgroup2 hierarchy");
     let path = text.lines().find_map(|line| line.strip_prefix("0::")).ok_or_else(missing)?;
-    let mount = ghost_sys::mount::mounts()?
-        .into_iter()
-        .rev()
-        .find(|mount| mount.kind == "cgroup2")
-        .ok_or_else(missing)?;
+    let mount =
+        ghost_sys::mount::mounts()?.into_iter().rev().find(|mount| mount.kind == "cgroup2").ok_or_else(missing)?;
     // The mount may show a part of the tree only (cgroup_namespaces(7)); from outside of it nothing is reachable.
     let inside = Path::new(path).strip_prefix(&mount.root).map_err(|_| missing())?;
     Ok(mount.point.join(inside))

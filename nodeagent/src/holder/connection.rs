@@ -85,7 +85,7 @@ impl Connection {
     ///
     /// # Errors
     /// The bytes are no frames, or no messages.
-    pub fn next(&mut self) -> Result<Option<Received>, String> {
+    pub fn receive(&mut self) -> Result<Option<Received>, String> {
         loop {
             match self.decoder.next(&mut self.input).map_err(|why| why.to_string())? {
                 None => return Ok(None),

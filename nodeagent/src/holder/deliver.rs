@@ -61,7 +61,8 @@ fn deliver_group(pid: u32, process: &OwnedFd, info: SignalInfo, order: &Order) -
 fn deliver_each(allowed: &[u32], info: SignalInfo) -> Result<(), i32> {
     let mut result = Err(libc::EPERM);
     for &pid in allowed {
-        let sent = pidfd::open(pid).map_or(Err(libc::ESRCH), |member| errno(pidfd::send(&member, info, Target::Process)));
+        let sent =
+            pidfd::open(pid).map_or(Err(libc::ESRCH), |member| errno(pidfd::send(&member, info, Target::Process)));
         if sent.is_ok() || result == Err(libc::EPERM) {
             result = sent;
         }

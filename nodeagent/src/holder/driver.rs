@@ -655,7 +655,7 @@ impl Driver {
             let Some(agent) = &mut self.agent else {
                 return;
             };
-            match agent.next() {
+            match agent.receive() {
                 Ok(Some(Received::Message(message))) => self.handle(Event::Message(message)),
                 Ok(Some(Received::Data(data))) => self.handle(Event::Data(data)),
                 Ok(None) => return,

@@ -75,10 +75,11 @@ fn candidates(name: &[u8], path: &[u8]) -> Vec<Vec<u8>> {
 
 fn environment<'a>(given: &'a [Bytes], rank: u32, first: &'a [u8]) -> impl Iterator<Item = Vec<u8>> + 'a {
     let ours = |entry: &Bytes| entry.starts_with(b"BPROC_RANK=") || entry.starts_with(b"BPROC_PROGNAME=");
-    given.iter().filter(move |entry| !ours(entry)).map(|entry| entry.to_vec()).chain([
-        format!("BPROC_RANK={rank}").into_bytes(),
-        [b"BPROC_PROGNAME=", first].concat(),
-    ])
+    given
+        .iter()
+        .filter(move |entry| !ours(entry))
+        .map(|entry| entry.to_vec())
+        .chain([format!("BPROC_RANK={rank}").into_bytes(), [b"BPROC_PROGNAME=", first].concat()])
 }
 
 /// The node's limits, lowered to what was asked for.

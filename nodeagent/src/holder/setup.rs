@@ -89,9 +89,10 @@ fn limits() -> Result<NodeLimits> {
     let mut limits: NodeLimits = [(u64::MAX, u64::MAX); LIMITS];
     let text = fs::read_to_string("/proc/self/limits").context("/proc/self/limits")?;
     for (name, resource) in NAMES {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| {
-            format!("/proc/self/limits has no line `{name}`")
-        })?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .with_context(|| format!("/proc/self/limits has no line `{name}`"))?;
         let mut values = line.split_whitespace().map(|value| match value {
             "unlimited" => Some(u64::MAX),
             number => number.parse().ok(),

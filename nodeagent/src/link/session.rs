@@ -9,8 +9,8 @@ use bytes::BytesMut;
 use ghost_trust::Distrust;
 use ghost_trust::tls::{node_client_config, server_name};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -109,11 +109,7 @@ async fn down(
         buffer.clear();
         buffer.reserve(READ);
         if master.read_buf(&mut buffer).await.map_err(explain)? == 0 {
-            bail!("the master has closed the connection{}", if on_word.is_some() {
-                "; its log says why"
-            } else {
-                ""
-            });
+            bail!("the master has closed the connection{}", if on_word.is_some() { "; its log says why" } else { "" });
         }
         if let Some(on_word) = on_word.take() {
             *progress = on_word();

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -39,9 +39,7 @@ pub struct Holder {
 
 impl Holder {
     pub fn start() -> Holder {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let instance: Instance = name.parse().expect("a name");
+        let instance = own_instance();
         let mut command = Command::new(env!("CARGO_BIN_EXE_ghost-holder"));
         command.args(["--instance", instance.as_str()]).stdin(Stdio::null());
         let place = Place::new(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS).new_session().die_with_parent();
@@ -57,16 +55,7 @@ impl Holder {
         let begin = Instant::now();
         loop {
             match UnixStream::connect(self.socket()) {
-                Ok(stream) => {
-                    stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
-                    return Link {
-                        stream,
-                        decoder: Decoder::new(MAX_CONTROL),
-                        input: BytesMut::new(),
-                        held: Vec::new(),
-                        seq: 0,
-                    };
-                }
+                Ok(stream) => return Link::over(stream),
                 Err(why) => assert!(begin.elapsed() < PATIENCE, "no holder: {why}"),
             }
             std::thread::sleep(Duration::from_millis(2));
@@ -81,12 +70,8 @@ impl Holder {
         link
     }
 
-    /// Directory of the cgroups.
     pub fn cgroups(&self) -> PathBuf {
-        let top = ghost_sys::mount::cgroup2().expect("cgroup2");
-        let own = fs::read_to_string("/proc/self/cgroup").expect("cgroup");
-        let own = own.lines().find_map(|line| line.strip_prefix("0::/")).expect("cgroup2").to_owned();
-        top.join(own).join(format!("{}-holder", self.instance))
+        cgroups_of(&self.instance)
     }
 
     /// PIDs, as this process sees them, of all in the holder's PID namespace but the holder.
@@ -106,15 +91,34 @@ impl Holder {
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        let top = self.cgroups();
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(self.instance.run());
-        for entry in fs::read_dir(&top).into_iter().flatten().flatten() {
-            let _ = fs::remove_dir(entry.path());
-        }
-        let _ = fs::remove_dir(&top);
+        remove_cgroups(&self.cgroups());
     }
+}
+
+/// An instance that no other test has.
+pub fn own_instance() -> Instance {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    name.parse().expect("a name")
+}
+
+/// Directory of a holder's cgroups, if it was started in this process's cgroup.
+pub fn cgroups_of(instance: &Instance) -> PathBuf {
+    let top = ghost_sys::mount::cgroup2().expect("cgroup2");
+    let own = fs::read_to_string("/proc/self/cgroup").expect("cgroup");
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).expect("cgroup2").to_owned();
+    top.join(own).join(format!("{instance}-holder"))
+}
+
+/// Removes what a dead holder has left.
+pub fn remove_cgroups(top: &Path) {
+    for entry in fs::read_dir(top).into_iter().flatten().flatten() {
+        let _ = fs::remove_dir(entry.path());
+    }
+    let _ = fs::remove_dir(top);
 }
 
 /// The master's end.
@@ -155,6 +159,11 @@ impl Ran {
 }
 
 impl Link {
+    pub fn over(stream: UnixStream) -> Link {
+        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        Link { stream, decoder: Decoder::new(MAX_CONTROL), input: BytesMut::new(), held: Vec::new(), seq: 0 }
+    }
+
     pub fn send(&mut self, message: MasterToNode) {
         self.stream.write_all(&message.to_frame()).expect("send");
     }
@@ -321,7 +330,10 @@ impl Link {
 pub fn program(argv: &[&str]) -> ProgramSpec {
     ProgramSpec {
         argv: argv.iter().map(|s| Bytes::copy_from_slice(s.as_bytes())).collect(),
-        env: vec![Bytes::from_static(b"PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"), Bytes::from_static(b"A=b c")],
+        env: vec![
+            Bytes::from_static(b"PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"),
+            Bytes::from_static(b"A=b c"),
+        ],
         cwd: Bytes::from_static(b"/"),
         umask: 0o022,
         stdio: vec![StreamKind::Stream.into(); 3],

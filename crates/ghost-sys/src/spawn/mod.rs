@@ -64,8 +64,13 @@ pub struct Place<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The program runs (or was killed before it did: its status tells). `directory_errno` is not 0 if it runs in `/`.
-    Running { directory_errno: i32 },
-    Failed { stage: Stage, errno: i32 },
+    Running {
+        directory_errno: i32,
+    },
+    Failed {
+        stage: Stage,
+        errno: i32,
+    },
 }
 
 /// Where a start failed.
