@@ -72,13 +72,16 @@ impl Core {
                 let next = next.take();
                 self.by_read.insert(token.unique(), id);
                 process.ghost = Ghost::Asleep(token);
-                let over = process.remote.is_over();
-                if let Some(answer) = next {
-                    self.answer_ghost(id, answer);
-                } else if !over {
-                    self.restless.remove(&id);
+                match next {
+                    Some(answer) => self.answer_ghost(id, answer),
+                    None => {
+                        self.restless.remove(&id);
+                    }
                 }
-                self.clear_process(id);
+            }
+            Ghost::Leaving { last } => {
+                let answer = *last;
+                self.act(Action::AnswerGhost { token, answer });
             }
             // One read at a time: a second one is not the ghost's code.
             Ghost::Asleep(_) | Ghost::Arriving | Ghost::Awaited | Ghost::Gone => self.act(Action::RefuseRead { token }),
@@ -112,7 +115,7 @@ impl Core {
         }
     }
 
-    /// Awake and stopped although its process runs or is over: SIGCONT, and again at each tick until it reads.
+    /// Awake and stopped although its process runs or is over: SIGCONT, and again at each tick until it reads or is dead.
     pub(super) fn continue_ghost(&mut self, id: ProcId) {
         let Some(process) = self.processes.get(&id) else { return };
         if process.pid != 0 {

@@ -127,10 +127,11 @@ impl Core {
 
     /// The ghost sleeps and is watched: the process itself may be made.
     pub(super) fn spawn(&mut self, id: ProcId) {
-        let Some(process) = self.processes.get_mut(&id) else { return };
-        if !self.nodes.get(&process.node).is_some_and(|n| n.link.is_some()) {
+        let Some(node) = self.processes.get(&id).map(|p| p.node) else { return };
+        if !self.is_connected(node) {
             return self.start_failed(id, StartStage::Reach, 0, "down".into());
         }
+        let Some(process) = self.processes.get_mut(&id) else { return };
         process.remote = Remote::Asked;
         process.held = true;
         self.ask_for(id);
@@ -211,15 +212,25 @@ impl Core {
         self.over(id);
     }
 
-    /// After the end of a process: its ghost, if it is awake, must come for its last answer; others stop waiting for it.
+    /// After the end of a process: its ghost must come for its last answer and go; others stop waiting for it.
     fn over(&mut self, id: ProcId) {
         let Some(process) = self.processes.get_mut(&id) else { return };
         process.stdin_open = false;
         process.signals.clear();
         let launch = process.launch;
-        if matches!(process.ghost, Ghost::Awake { .. }) {
-            self.restless.insert(id);
-            self.continue_ghost(id);
+        match process.ghost {
+            Ghost::Awake { .. } => {
+                self.restless.insert(id);
+                self.continue_ghost(id);
+            }
+            Ghost::Leaving { .. } => {
+                let stopped = process.ghost_stopped;
+                self.restless.insert(id);
+                if stopped {
+                    self.continue_ghost(id);
+                }
+            }
+            Ghost::Awaited | Ghost::Arriving | Ghost::Asleep(_) | Ghost::Gone => {}
         }
         self.acknowledge_stdin(launch);
         self.clear_process(id);

@@ -9,10 +9,12 @@
 //! ```
 //! and its ghost:
 //! ```text
-//!  Awaited --first read--> Asleep <--read--+--answer--> Awake        (stopped, or between two reads)
-//!     |                       |            +--------------'
-//!     |  GhostDied            | final answer
-//!     +-------> Gone <--------+
+//!  Awaited --first read--> Asleep --answer--> Awake        (stopped, or between two reads)
+//!     |                     |    <---read-------'|
+//!     |  GhostDied          | last answer        | dies
+//!     |                     v                    v
+//!     |                  Leaving --dies------> Gone
+//!     +-----------------------------------------^
 //! ```
 //! Invariants:
 //! - A process is spawned only after its ghost sleeps and is watched; a ghost that dies takes its process with it (SIGKILL),

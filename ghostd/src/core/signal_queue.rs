@@ -36,7 +36,8 @@ impl SignalQueue {
     /// `connected`: it goes out at once, so that what was pushed before it may have been delivered already.
     pub fn push(&mut self, signal: Signal, connected: bool) -> bool {
         let number = signal.signal;
-        if self.0.iter().any(|s| s.signal == KILL) {
+        // Alone in the queue, if it is there.
+        if self.0.front().is_some_and(|s| s.signal == KILL) {
             return false;
         }
         if number == KILL {

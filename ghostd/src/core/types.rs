@@ -325,30 +325,27 @@ pub(super) enum Ghost {
     Awake {
         next: Option<Answer>,
     },
-    /// It has its last answer, or is dead.
+    /// It has its last answer, and is not dead yet: a stop signal may have been quicker.
+    Leaving {
+        last: Answer,
+    },
+    /// Dead, or never ours.
     Gone,
 }
 
 impl Ghost {
     /// Takes the read to be answered, if there is one; the answer is kept otherwise.
     pub fn wake(&mut self, answer: Answer) -> Option<ReadToken> {
-        let after =
-            if matches!(answer, Answer::Exit(_) | Answer::Die(_)) { Ghost::Gone } else { Ghost::Awake { next: None } };
+        let after = match answer {
+            Answer::Exit(_) | Answer::Die(_) => Ghost::Leaving { last: answer },
+            Answer::Armed | Answer::Stop(_) | Answer::Again => Ghost::Awake { next: None },
+        };
         match std::mem::replace(self, after) {
-            Ghost::Asleep(token) => Some(token),
-            Ghost::Awake { .. } | Ghost::Arriving => {
-                *self = Ghost::Awake { next: Some(answer) };
-                None
-            }
-            Ghost::Awaited => {
-                *self = Ghost::Awaited;
-                None
-            }
-            Ghost::Gone => {
-                *self = Ghost::Gone;
-                None
-            }
+            Ghost::Asleep(token) => return Some(token),
+            Ghost::Awake { .. } | Ghost::Arriving => *self = Ghost::Awake { next: Some(answer) },
+            other @ (Ghost::Awaited | Ghost::Leaving { .. } | Ghost::Gone) => *self = other,
         }
+        None
     }
 
     /// Nothing more is to be said to it.

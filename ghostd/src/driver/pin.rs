@@ -48,11 +48,23 @@ impl Driver {
         }
     }
 
-    pub(super) fn continue_ghost(&self, process: ProcId, pid: u32) {
-        let Ok(pidfd) = identity::open(pid) else { return };
-        let is_this_ghost = matches!(self.programs.state(pidfd.as_fd()), Ok(Some(state)) if state.ghost == process.0);
-        if is_this_ghost && let Err(error) = peer::signal(&pidfd, libc::SIGCONT) {
-            tracing::debug!(pid, "a ghost could not be continued: {error}");
+    pub(super) fn continue_ghost(&mut self, process: ProcId, pid: u32) {
+        let there = match identity::open(pid) {
+            Ok(pidfd) => match self.programs.state(pidfd.as_fd()) {
+                Ok(Some(state)) if state.ghost == process.0 && !state.exited() => {
+                    if let Err(error) = peer::signal(&pidfd, libc::SIGCONT) {
+                        tracing::debug!(pid, "a ghost could not be continued: {error}");
+                    }
+                    true
+                }
+                Ok(_) => false,
+                Err(_) => true,
+            },
+            Err(error) => error.raw_os_error() != Some(libc::ESRCH),
+        };
+        if !there {
+            // It is dead, and the record of that was lost or is still to come.
+            self.events.push_back(Event::GhostExited { ghost: process.0, launcher: false });
         }
     }
 
