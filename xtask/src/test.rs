@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use crate::{machine, products};
 
 /// Nodes of the acceptance tests' cluster.
-const NODES: &str = "4";
+const NODES: &str = "5";
 
 #[derive(Args)]
 pub struct TestArgs {
