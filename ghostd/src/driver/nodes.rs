@@ -15,7 +15,7 @@ use ghost_proto::node::NodeToMaster;
 use ghost_trust::tls::{self, Peer};
 use ghost_trust::{Distrust, Serial};
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -66,7 +66,7 @@ pub(super) async fn accept(listener: TcpListener, config: Arc<ServerConfig>, sha
 struct Session {
     link: LinkId,
     number: NodeNumber,
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<BufReader<TcpStream>>,
     decoder: Decoder,
     input: BytesMut,
     outbox: Rc<Outbox>,
@@ -80,6 +80,8 @@ async fn meet(
     shared: &Shared,
 ) -> Result<Option<Session>> {
     stream.set_nodelay(true)?;
+    // rustls asks for 4 KiB at a time; the kernel is asked for more.
+    let stream = BufReader::with_capacity(READ_AT_ONCE, stream);
     let mut stream = match acceptor.accept(stream).await {
         Ok(stream) => stream,
         Err(error) => match Distrust::of_io(&error) {
@@ -119,7 +121,7 @@ async fn meet(
 
 fn welcome(
     shared: &Shared,
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<BufReader<TcpStream>>,
     (decoder, input): (Decoder, BytesMut),
     (number, serial): (NodeNumber, Serial),
     hello: ghost_proto::node::NodeHello,
@@ -176,7 +178,7 @@ impl Session {
 }
 
 async fn read(
-    mut reader: ReadHalf<TlsStream<TcpStream>>,
+    mut reader: ReadHalf<TlsStream<BufReader<TcpStream>>>,
     mut decoder: Decoder,
     mut input: BytesMut,
     node: NodeNumber,
@@ -201,7 +203,7 @@ async fn read(
     }
 }
 
-async fn write(mut writer: WriteHalf<TlsStream<TcpStream>>, outbox: &Outbox) -> std::io::Result<()> {
+async fn write(mut writer: WriteHalf<TlsStream<BufReader<TcpStream>>>, outbox: &Outbox) -> std::io::Result<()> {
     let mut head = BytesMut::new();
     while let Some(parcel) = outbox.next().await {
         let mut next = Some(parcel);
