@@ -217,7 +217,9 @@ pub enum Action {
         pid: u32,
     },
     /// SIGCONT to the launcher: it stopped because all its ghosts had.
-    ContinueLauncher { client: ClientId },
+    ContinueLauncher {
+        client: ClientId,
+    },
     /// Root asks for a change of the membership: done by the driver, which answers the client.
     Admin {
         client: ClientId,

@@ -142,6 +142,7 @@ impl World {
             if self.random.percent(3) {
                 self.client_says(index, ClientToMaster::NoGhost(client::NoGhost { rank: rank as u32, errno: 11 }));
                 self.clients[index].ranks[rank].done = [true; 2];
+                self.clients[index].ranks[rank].closed = [true; 2];
                 continue;
             }
             let ghost = self.bear_ghost(index, rank as u32);

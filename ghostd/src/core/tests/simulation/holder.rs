@@ -390,7 +390,8 @@ impl World {
     }
 
     fn kill_where(&mut self, number: usize, which: impl Fn(&Remote) -> bool) {
-        let procs: Vec<u64> = self.nodes[number].processes.iter().filter(|(_, p)| which(p)).map(|(&id, _)| id).collect();
+        let procs: Vec<u64> =
+            self.nodes[number].processes.iter().filter(|(_, p)| which(p)).map(|(&id, _)| id).collect();
         for proc in procs {
             self.process_dies(number, proc, WaitStatus::KILLED);
         }
@@ -474,7 +475,8 @@ impl World {
         if !process.input_open {
             return;
         }
-        let old = process.input.receive(data.offset, data.bytes.len()).expect("4: input has no gap and fits the window");
+        let old =
+            process.input.receive(data.offset, data.bytes.len()).expect("4: input has no gap and fits the window");
         let offset = data.offset + old as u64;
         let expected = content(stream_name(process.launch, 0), offset, data.bytes.len() - old);
         assert_eq!(data.bytes[old..], expected[..], "4: input of process {} is what was sent", data.id);

@@ -183,6 +183,7 @@ impl World {
                 self.after(delay, Happening::ConnectNode(number));
             }
         }
+        let cuts = self.random.percent(40);
         let commands = 1 + self.random.below(3) as usize;
         for index in 0..commands {
             let command = self.new_command(index);
@@ -192,6 +193,11 @@ impl World {
             for _ in 0..self.random.one_of(&[0, 1, 2, 6]) {
                 let when = start + self.random.micros(1_500_000);
                 self.after(when, Happening::Disturb(index));
+                if cuts && self.random.percent(30) {
+                    // Right behind a signal, so that it, or its confirmation, is lost.
+                    let (node, delay) = (self.random.below(3) as usize, self.random.micros(1_500));
+                    self.after(when + delay, Happening::CutNode(node));
+                }
             }
             if self.random.percent(20) {
                 let when = start + self.random.micros(1_500_000);
