@@ -54,11 +54,13 @@ fn who_dies_by_a_signal_leaves_no_core_here() {
 fn a_signal_that_was_sent_to_the_ghost_is_in_its_status_too() {
     let cluster = Cluster::attach();
     let mut shell = acceptance::Shell::start(&cluster, acceptance::User::ordinary());
+    // Without job control a shell's background programs ignore SIGINT and SIGQUIT.
+    shell.run("set -m");
     for signal in fatal() {
         // The ghost is bpsh's only child, and the program ends by the signal itself.
         let line = format!(
-            "bpsh 2 sleep 1000 & job=$!; until ghost=$(pgrep -P $job) && bpstat -p | grep -qw $ghost; do sleep .01; done; \
-             kill -{signal} $ghost; wait $job; echo $?"
+            "bpsh 2 sleep 1000 < /dev/null & job=$!; until ghost=$(pgrep -P $job) && bpstat -p | grep -qw $ghost; do sleep .01; done; \
+             probe kill $ghost {signal} >&2; wait $job; echo $?"
         );
         let answer = shell.run_within(&line, Duration::from_secs(60));
         assert_eq!(answer.output.trim(), (128 + signal).to_string(), "signal {signal}: {}", shell.stderr());
