@@ -179,6 +179,22 @@ impl Cmd {
         self
     }
 
+    /// Its standard descriptors are this terminal's, which becomes the controlling one of a new session.
+    pub(crate) fn in_terminal(mut self, terminal: &OwnedFd) -> std::io::Result<Self> {
+        self.input = Input::From(terminal.try_clone()?.into());
+        self.stdout = Output::To(terminal.try_clone()?.into());
+        self.stderr = Output::To(terminal.try_clone()?.into());
+        let mut command = Command::new("setsid");
+        command.arg("--ctty").arg(self.command.get_program()).args(self.command.get_args()).env_clear();
+        for (name, value) in self.command.get_envs() {
+            if let Some(value) = value {
+                command.env(name, value);
+            }
+        }
+        self.command = command;
+        Ok(self)
+    }
+
     /// Starts it and waits for its end.
     #[track_caller]
     pub fn run(self) -> Finished {
@@ -215,8 +231,10 @@ impl Cmd {
             Ok(place.die_with_parent())
         };
         let started = place().and_then(|place| {
-            // Of its own, so that it has a number inside.
-            command.process_group(0);
+            if command.get_program() != "setsid" {
+                // Of its own, so that it has a number inside; setsid(1) sees to it itself, and forks if it has one.
+                command.process_group(0);
+            }
             spawn(command, place)
         });
         let mut child = started.unwrap_or_else(|why| panic!("{what}: {why}"));
