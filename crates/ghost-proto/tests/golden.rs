@@ -1,0 +1,326 @@
+//! The bytes of every message of every direction, compared with files: what a released version has sent is read for ever.
+//!
+//! `GHOSTPROC_GOLDEN=write cargo test -p ghost-proto --test golden` writes the files anew. A line that was there may not change
+//! then; a new message or field adds one.
+
+use std::fmt::{Debug, Write};
+use std::path::PathBuf;
+
+use bytes::{Bytes, BytesMut};
+use ghost_proto::Control;
+use ghost_proto::client::{self, Admin, ClientToMaster, MasterToClient, StartStage};
+use ghost_proto::frame::{ALL_RANKS, Data, Decoder, Frame, MAX_CONTROL};
+use ghost_proto::join::{self, JoinToMaster, JoinToNode};
+use ghost_proto::launch::{Credentials, Limit, ProgramSpec, Stdio};
+use ghost_proto::node::{self, MasterToNode, NodeToMaster, Scope};
+use ghost_proto::status::Usage;
+
+fn program() -> ProgramSpec {
+    ProgramSpec {
+        argv: vec!["/bin/sort".into(), Bytes::from_static(b"\xff\x01"), Bytes::new()],
+        env: vec!["PATH=/usr/bin:/bin".into(), "EMPTY=".into()],
+        cwd: "/home/user".into(),
+        umask: 0o027,
+        limits: vec![Limit { resource: 7, soft: 1024, hard: u64::MAX }, Limit { resource: 3, soft: 0, hard: 1 }],
+        nice: -5,
+        sched_policy: 2,
+        sched_priority: 50,
+        ignored: 1 << 12,
+        blocked: 1 << 63 | 1,
+        stdio: vec![Stdio::Stream as i32, Stdio::Stream as i32, Stdio::Null as i32],
+    }
+}
+
+fn usage() -> Usage {
+    Usage { user_us: 1_500_000, system_us: 250, max_rss_kib: 4096 }
+}
+
+fn hello() -> client::Hello {
+    client::Hello { version: 1, features: vec!["tty".into(), "view".into()], program: "bpsh 0.1.0".into() }
+}
+
+fn nodes(list: &str) -> client::NodeRequest {
+    client::NodeRequest { nodes: list.into() }
+}
+
+/// A sample's name: the variant's, and what distinguishes it from others of its variant.
+type Samples<M> = Vec<(&'static str, M)>;
+
+fn client_to_master() -> Samples<ClientToMaster> {
+    let admin = |admin| ClientToMaster::Admin(client::AdminRequest { admin: Some(admin) });
+    vec![
+        ("Hello", ClientToMaster::Hello(hello())),
+        ("Launch", ClientToMaster::Launch(client::Launch { nodes: "0,2-3".into(), program: Some(program()) })),
+        ("Launch empty", ClientToMaster::Launch(client::Launch::default())),
+        ("Ack", ClientToMaster::Ack(client::Ack { rank: 3, fd: 2, offset: 1 << 40 })),
+        ("CloseStream", ClientToMaster::CloseStream(client::CloseStream { rank: 3, fd: 1 })),
+        ("NoGhost", ClientToMaster::NoGhost(client::NoGhost { rank: 1, errno: 11 })),
+        ("Nodes", ClientToMaster::Nodes(client::NodesRequest { nodes: "up".into() })),
+        ("Processes", ClientToMaster::Processes(client::ProcessesRequest {})),
+        ("Admin none", ClientToMaster::Admin(client::AdminRequest { admin: None })),
+        ("Admin Token", admin(Admin::Token(client::TokenRequest { nodes: "0-63".into(), uses: 5, expires_s: 3600 }))),
+        ("Admin AddNodes", admin(Admin::AddNodes(nodes("4")))),
+        ("Admin RemoveNodes", admin(Admin::RemoveNodes(nodes("5")))),
+        ("Admin RevokeNodes", admin(Admin::RevokeNodes(nodes("6")))),
+        ("Admin ReplaceNodes", admin(Admin::ReplaceNodes(nodes("7")))),
+        ("GhostDied", ClientToMaster::GhostDied(client::GhostDied { rank: 2, status: 9 })),
+    ]
+}
+
+fn master_to_client() -> Samples<MasterToClient> {
+    let ranks = vec![
+        client::RankPlan { node: 0, reason: String::new() },
+        client::RankPlan { node: -1, reason: "Operation not permitted".into() },
+    ];
+    let info = client::NodeInfo {
+        node: 3,
+        status: "down".into(),
+        mode: 0o111,
+        uid: 0,
+        gid: 10,
+        address: "10.0.0.3".into(),
+        hostname: "n3".into(),
+        reason: "never joined".into(),
+    };
+    let failed = client::StartFailed { rank: 1, stage: StartStage::Exec as i32, errno: 2, text: "not there".into() };
+    vec![
+        ("Hello", MasterToClient::Hello(hello())),
+        ("Refused", MasterToClient::Refused(client::Refused { text: "no such node".into(), position: Some(0) })),
+        ("Refused nowhere", MasterToClient::Refused(client::Refused { text: "not root".into(), position: None })),
+        ("Launched", MasterToClient::Launched(client::Launched { launch: 77, ranks, window: 524_288 })),
+        ("Started", MasterToClient::Started(client::Started { rank: 1, pid: 4_194_303, cwd_errno: 2 })),
+        ("StartFailed", MasterToClient::StartFailed(failed)),
+        ("Ack", MasterToClient::Ack(client::Ack { rank: 0, fd: 0, offset: 4096 })),
+        ("StdinGone", MasterToClient::StdinGone(client::StdinGone { rank: 2 })),
+        ("Ended", MasterToClient::Ended(client::Ended { rank: 2, status: 3 << 8, lost: false, usage: Some(usage()) })),
+        ("Ended lost", MasterToClient::Ended(client::Ended { rank: 0, status: 9, lost: true, usage: None })),
+        ("Nodes", MasterToClient::Nodes(client::NodesReply { nodes: vec![info] })),
+        (
+            "Processes",
+            MasterToClient::Processes(client::ProcessesReply {
+                processes: vec![client::ProcessInfo { pid: 300, node: 3, node_pid: 301, uid: 1000 }],
+            }),
+        ),
+        ("Admin", MasterToClient::Admin(client::AdminReply { lines: vec!["gp1-token".into(), String::new()] })),
+    ]
+}
+
+fn master_to_node() -> Samples<MasterToNode> {
+    let spawn = node::Spawn {
+        proc: 9,
+        launch: 7,
+        rank: 1,
+        ranks: 4,
+        pid: 1234,
+        credentials: Some(Credentials { uid: 1000, gid: 1000, groups: vec![1000, 27, 65_534] }),
+        program: Some(program()),
+        window: 16_384,
+    };
+    let signal = node::Signal {
+        proc: 9,
+        seq: 12,
+        signal: 34,
+        scope: Scope::Group as i32,
+        value: u64::MAX - 1,
+        sender_pid: 500,
+        sender_uid: 1000,
+        sender_euid: 0,
+        privileged: true,
+        code: -1,
+        confirm: true,
+    };
+    let welcome =
+        node::Welcome { version: 1, features: vec!["x".into()], epoch: 0xfeed_0001, node: 3, lease_ms: 15_000 };
+    vec![
+        ("Welcome", MasterToNode::Welcome(welcome)),
+        ("Lease", MasterToNode::Lease(node::Lease { seq: 300 })),
+        ("Spawn", MasterToNode::Spawn(spawn)),
+        ("Signal", MasterToNode::Signal(signal)),
+        ("Ack", MasterToNode::Ack(node::Ack { proc: 9, fd: 1, offset: 65_536 })),
+        ("CloseStream", MasterToNode::CloseStream(node::CloseStream { proc: 9, fd: 2 })),
+        ("EndLaunch", MasterToNode::EndLaunch(node::EndLaunch { launch: 7 })),
+        ("Forget", MasterToNode::Forget(node::Forget { proc: 9 })),
+        ("EndAll", MasterToNode::EndAll(node::EndAll {})),
+    ]
+}
+
+fn node_to_master() -> Samples<NodeToMaster> {
+    let hello = node::NodeHello {
+        version: 1,
+        features: vec!["cgroup".into()],
+        program: "ghostproc 0.1.0".into(),
+        hostname: "n3".into(),
+        epoch: 0xfeed_0001,
+        holder: 0x1122_3344_5566_7788,
+        processes: vec![node::HeldProcess { proc: 9, pid: 1234 }, node::HeldProcess { proc: 10, pid: 0 }],
+    };
+    let failed = node::StartFailed { proc: 9, stage: StartStage::Create as i32, errno: 11, text: String::new() };
+    let lease = node::LeaseAck { seq: 300, load_centi: 150, mem_available_kib: 16_000_000 };
+    vec![
+        ("Hello", NodeToMaster::Hello(hello)),
+        ("LeaseAck", NodeToMaster::LeaseAck(lease)),
+        ("Started", NodeToMaster::Started(node::Started { proc: 9, pid: 1234, cwd_errno: 13 })),
+        ("StartFailed", NodeToMaster::StartFailed(failed)),
+        ("Stopped", NodeToMaster::Stopped(node::Stopped { proc: 9, signal: 20 })),
+        ("Continued", NodeToMaster::Continued(node::Continued { proc: 9 })),
+        ("Ended", NodeToMaster::Ended(node::Ended { proc: 9, status: 0x8b, usage: Some(usage()) })),
+        ("Ack", NodeToMaster::Ack(node::Ack { proc: 9, fd: 0, offset: 10 })),
+        ("StdinGone", NodeToMaster::StdinGone(node::StdinGone { proc: 9 })),
+        ("SignalDone", NodeToMaster::SignalDone(node::SignalDone { proc: 9, seq: 12, errno: 1 })),
+    ]
+}
+
+fn join_to_master() -> Samples<JoinToMaster> {
+    let request = |node| join::JoinRequest {
+        version: 1,
+        token_id: Bytes::from_static(&[1, 2, 3, 4]),
+        token_secret: Bytes::from_static(&[0xaa; 16]),
+        node,
+        hostname: "n3".into(),
+        request: Bytes::from_static(b"\x30\x00"),
+    };
+    vec![("Request", JoinToMaster::Request(request(None))), ("Request node 0", JoinToMaster::Request(request(Some(0))))]
+}
+
+fn join_to_node() -> Samples<JoinToNode> {
+    let accepted = join::JoinAccepted {
+        node: 3,
+        certificate: Bytes::from_static(b"\x30\x01"),
+        ca: Bytes::from_static(b"\x30\x02"),
+        cluster: "ghostproc".into(),
+    };
+    vec![
+        ("Accepted", JoinToNode::Accepted(accepted)),
+        ("Refused", JoinToNode::Refused(join::JoinRefused { text: "the token has expired".into() })),
+    ]
+}
+
+/// Names of a direction's variants, in the order of their tags; the match makes a new variant an error until it is here.
+macro_rules! variants {
+    ($direction:ident: $($variant:ident),+) => {{
+        let _exhaustive = |message: &$direction| match message {
+            $($direction::$variant(_) => (),)+
+        };
+        &[$(stringify!($variant)),+][..]
+    }};
+}
+
+fn path(direction: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{direction}.txt"))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for line in bytes.chunks(32) {
+        text.push_str("   ");
+        for byte in line {
+            let _ = write!(text, " {byte:02x}");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn unhex(block: &str) -> Vec<u8> {
+    block.split_ascii_whitespace().map(|byte| u8::from_str_radix(byte, 16).expect("a hexadecimal byte")).collect()
+}
+
+/// Compares with the file, or writes it.
+fn compare(direction: &str, samples: &[(&'static str, Bytes)]) {
+    let mut text = format!("{direction}: whole frames, in hexadecimal. Written by tests/golden.rs.\n");
+    for (name, bytes) in samples {
+        let _ = write!(text, "\n{name}:\n{}", hex(bytes));
+    }
+    let path = path(direction);
+    if std::env::var("GHOSTPROC_GOLDEN").is_ok_and(|value| value == "write") {
+        std::fs::write(&path, &text).expect("the golden file can be written");
+    }
+    let golden = std::fs::read_to_string(&path).expect("the golden file is there");
+    assert_eq!(golden, text, "the bytes of {direction} are not those of {}", path.display());
+}
+
+/// The frames that the file holds.
+fn frames_of(direction: &str) -> Vec<Frame> {
+    let text = std::fs::read_to_string(path(direction)).expect("the golden file is there");
+    let mut decoder = Decoder::new(MAX_CONTROL);
+    let blocks = text.split("\n\n").skip(1);
+    let frames = blocks.map(|block| {
+        let (name, bytes) = block.split_once(":\n").expect("a name and its bytes");
+        let mut input = BytesMut::from(unhex(bytes).as_slice());
+        let frame = decoder.next(&mut input).expect("a frame").unwrap_or_else(|| panic!("{name} is cut short"));
+        assert!(input.is_empty(), "{name} has bytes behind its frame");
+        frame
+    });
+    frames.collect()
+}
+
+fn check<M: Control + Clone + PartialEq + Debug>(direction: &str, variants: &[&str], samples: Samples<M>) {
+    for variant in variants {
+        assert!(
+            samples.iter().any(|(name, _)| name.split(' ').next() == Some(variant)),
+            "{direction} has no sample of {variant}"
+        );
+    }
+    let encoded: Vec<(&str, Bytes)> = samples.iter().map(|(name, m)| (*name, m.clone().to_frame())).collect();
+    compare(direction, &encoded);
+    let decoded: Vec<M> = frames_of(direction)
+        .into_iter()
+        .map(|frame| {
+            let Frame::Control(body) = frame else { panic!("{direction} holds bulk data") };
+            M::decode_body(body).expect("a message").expect("a known one")
+        })
+        .collect();
+    assert_eq!(decoded, samples.into_iter().map(|(_, m)| m).collect::<Vec<_>>());
+}
+
+#[test]
+fn client_to_master_bytes() {
+    let variants =
+        variants!(ClientToMaster: Hello, Launch, Ack, CloseStream, NoGhost, Nodes, Processes, Admin, GhostDied);
+    check("client_to_master", variants, client_to_master());
+}
+
+#[test]
+fn master_to_client_bytes() {
+    let variants = variants!(MasterToClient: Hello, Refused, Launched, Started, StartFailed, Ack, StdinGone, Ended, Nodes,
+        Processes, Admin);
+    check("master_to_client", variants, master_to_client());
+}
+
+#[test]
+fn master_to_node_bytes() {
+    let variants = variants!(MasterToNode: Welcome, Lease, Spawn, Signal, Ack, CloseStream, EndLaunch, Forget, EndAll);
+    check("master_to_node", variants, master_to_node());
+}
+
+#[test]
+fn node_to_master_bytes() {
+    let variants = variants!(NodeToMaster: Hello, LeaseAck, Started, StartFailed, Stopped, Continued, Ended, Ack, StdinGone,
+        SignalDone);
+    check("node_to_master", variants, node_to_master());
+}
+
+#[test]
+fn join_bytes() {
+    check("join_to_master", variants!(JoinToMaster: Request), join_to_master());
+    check("join_to_node", variants!(JoinToNode: Accepted, Refused), join_to_node());
+}
+
+#[test]
+fn data_bytes() {
+    let samples = [
+        ("stdin to all ranks", Data { id: ALL_RANKS, offset: 0, fd: 0, eof: false, bytes: "in\n".into() }),
+        ("stdout", Data { id: 9, offset: 1 << 33, fd: 1, eof: false, bytes: Bytes::from_static(b"\0\xff") }),
+        ("end of stderr", Data { id: 9, offset: 5, fd: 2, eof: true, bytes: Bytes::new() }),
+    ];
+    let encoded: Vec<(&str, Bytes)> = samples
+        .iter()
+        .map(|(name, data)| {
+            let mut out = BytesMut::new();
+            data.encode(&mut out);
+            (*name, out.freeze())
+        })
+        .collect();
+    compare("data", &encoded);
+    assert_eq!(frames_of("data"), samples.map(|(_, data)| Frame::Data(data)));
+}
