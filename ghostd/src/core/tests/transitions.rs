@@ -133,8 +133,10 @@ fn refusals(actions: &[Action]) -> usize {
 }
 
 fn to_nodes(actions: &[Action]) -> Vec<&MasterToNode> {
-    let message = |action| if let &Action::TellNode { ref message, .. } = action { Some(message) } else { None };
-    actions.iter().filter_map(message).collect()
+    actions
+        .iter()
+        .filter_map(|action| if let Action::TellNode { message, .. } = action { Some(message) } else { None })
+        .collect()
 }
 
 fn to_client(actions: &[Action]) -> Vec<&MasterToClient> {

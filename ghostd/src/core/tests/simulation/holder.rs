@@ -214,6 +214,13 @@ impl World {
             MasterToNode::Forget(forget) => {
                 if let Some(process) = self.nodes[number].processes.get(&forget.proc) {
                     assert!(!process.is_alive(), "3: process {} is forgotten while it lives", forget.proc);
+                    let wanted = self.clients.iter().any(|c| c.launch == process.launch && !c.gone);
+                    let arrived = |o: &Output| !o.stream || o.closed || o.eof_sent;
+                    assert!(
+                        !wanted || process.outputs.iter().all(arrived),
+                        "4: process {} is forgotten before its output has arrived",
+                        forget.proc
+                    );
                     self.nodes[number].processes.remove(&forget.proc);
                 }
             }

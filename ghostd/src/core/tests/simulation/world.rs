@@ -38,12 +38,31 @@ pub enum Happening {
     ToClient(usize, MasterToClient),
     DataToClient(usize, Data),
     PinOpened(usize, u64),
-    Written { client: usize, rank: usize, channel: usize },
-    GhostStep { pid: u32, step: u64 },
-    TakeUp { pid: u32, unique: u64 },
-    Interrupted { unique: u64 },
-    GhostSeenDead { client: usize, rank: u32, status: WaitStatus },
-    Signal { pid: u32, signal: u16 },
+    Written {
+        client: usize,
+        rank: usize,
+        channel: usize,
+    },
+    GhostStep {
+        pid: u32,
+        step: u64,
+    },
+    TakeUp {
+        pid: u32,
+        unique: u64,
+    },
+    Interrupted {
+        unique: u64,
+    },
+    GhostSeenDead {
+        client: usize,
+        rank: u32,
+        status: WaitStatus,
+    },
+    Signal {
+        pid: u32,
+        signal: u16,
+    },
     Drain,
     ConnectNode(usize),
     FromNode(LinkId, NodeToMaster),
@@ -55,10 +74,15 @@ pub enum Happening {
     CutNode(usize),
     RestartHolder(usize),
     LookAtLease(usize),
-    ProcessStep { node: usize, proc: u64 },
+    ProcessStep {
+        node: usize,
+        proc: u64,
+    },
     Lie(usize),
     End,
     Curtain,
+    /// All its ghosts were killed long ago.
+    HasEnded(usize),
 }
 
 /// How often what is to be tested has happened.
@@ -428,6 +452,7 @@ impl World {
                 self.feed(Event::End);
             }
             Happening::Curtain => self.curtain(),
+            Happening::HasEnded(index) => self.check_command(index),
         }
     }
 
@@ -436,8 +461,7 @@ impl World {
         for index in 0..self.clients.len() {
             if self.random.percent(50) {
                 self.kill_ghosts(index);
-                // A ghost that is not born yet, or stopped for good by a lost continue, needs more.
-                self.after(Duration::from_secs(12), Happening::KillCommand(index));
+                self.after(Duration::from_secs(12), Happening::HasEnded(index));
             } else {
                 self.kill_command(index);
             }
