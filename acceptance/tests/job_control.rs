@@ -44,7 +44,17 @@ fn gone(cluster: &Cluster, mark: &str, within: Duration) {
 }
 
 fn bash(cluster: &Cluster) -> Terminal {
+    quiet(cluster);
     Terminal::bash(cluster, User::ordinary())
+}
+
+/// Ends what a failed test has left on the nodes: it is not to fail the next one as well.
+fn quiet(cluster: &Cluster) {
+    for process in cluster.snapshot().remote() {
+        // ESRCH: by itself.
+        let _ = ghost_sys::pidfd::kill(process.pid.cast_signed(), 9);
+    }
+    eventually("the nodes are quiet", LONG, || (cluster.snapshot().remote().count() == 0).then_some(()));
 }
 
 const CTRL_C: &str = "\x03";
@@ -177,7 +187,9 @@ fn a_stopped_job_can_be_killed() {
     terminal.keys(CTRL_Z);
     assert_eq!(terminal.prompt().0, 148);
     all_in_state(&cluster, "1000.09", "T");
-    assert_eq!(terminal.run("kill -9 %1; wait %1").0, 137);
+    // Until its end is known, wait tells that it is stopped.
+    let line = "kill -9 %1; status=148; while [ $status = 148 ]; do wait %1 2> /dev/null; status=$?; done; (exit $status)";
+    assert_eq!(terminal.run(line).0, 137);
     gone(&cluster, "1000.09", PROMISED);
 }
 
@@ -244,7 +256,8 @@ fn nohup_outlives_the_terminal() {
     let cluster = Cluster::attach();
     let mut terminal = bash(&cluster);
     terminal.run("cd /tmp && rm -f nohup.out && nohup bpsh 0 sh -c 'echo begins; sleep 1000.15' &");
-    let there = running(&cluster, "sleep 1000.15", 1);
+    // The shell and its sleep.
+    let there = running(&cluster, "sleep 1000.15", 2);
     assert_ne!(there[0].ignored & 1, 0, "SIGHUP is ignored there as it is here");
     let output = cluster.master().path("/tmp/nohup.out");
     eventually("its output is in nohup.out", LONG, || {
@@ -255,7 +268,7 @@ fn nohup_outlives_the_terminal() {
     // The shell is gone and its hang-up has been sent: what is there now, stays.
     let snapshot = cluster.snapshot();
     let bpsh = snapshot.of("master").find(|process| process.name == "bpsh").expect("bpsh goes on");
-    assert_eq!(remote(&cluster, "sleep 1000.15").len(), 1);
+    assert_eq!(remote(&cluster, "sleep 1000.15").len(), 2);
     ghost_sys::pidfd::kill(bpsh.pid.cast_signed(), 9).expect("it goes on");
     gone(&cluster, "sleep 1000.15", PROMISED);
 }
@@ -280,6 +293,7 @@ fn killed(cluster: &Cluster, command: Cmd, mark: &str, count: usize) {
 #[test]
 fn nothing_is_left_a_second_after_kill_9_of_bpsh() {
     let cluster = Cluster::attach();
+    quiet(&cluster);
     let bpsh = |words: &[&str]| cluster.command("bpsh").args(words).user(User::ordinary());
     killed(&cluster, bpsh(&["0-3", "sleep", "1000.20"]), "1000.20", 4);
     // Ignores all that can be ignored.
@@ -300,6 +314,7 @@ fn nothing_is_left_a_second_after_kill_9_of_bpsh() {
 #[test]
 fn nothing_is_left_when_bpsh_is_killed_while_it_starts() {
     let cluster = Cluster::attach();
+    quiet(&cluster);
     for delay in 0..40 {
         let mut bpsh = cluster.command("bpsh").args(["0-3", "sleep", "1000.25"]).user(User::ordinary()).start();
         std::thread::sleep(Duration::from_micros(delay * 250));
