@@ -111,7 +111,17 @@ pub struct Driver {
     untidy: bool,
     /// Frames have arrived that are still to be taken.
     backlog: bool,
+    /// Output bytes that were read in the last round.
+    moved: usize,
 }
+
+/// Output bytes of a round that tell of a fast writer, and those at which its pieces are large enough.
+const FAST: usize = 8 * 1024;
+const LARGE: usize = 64 * 1024;
+/// How long a fast writer's output may gather.
+const GATHERING: Duration = Duration::from_micros(50);
+/// Socket buffer towards the agent, in bytes: a few of the largest frames.
+const SOCKET_BUFFER: usize = 1024 * 1024;
 
 /// CLOCK_BOOTTIME: goes on while the machine sleeps.
 pub fn now() -> Duration {
@@ -159,6 +169,7 @@ impl Driver {
             actions: VecDeque::new(),
             untidy: false,
             backlog: false,
+            moved: 0,
         })
     }
 
@@ -177,6 +188,7 @@ impl Driver {
                 Err(why) => return Err(why).context("epoll_wait"),
             };
             self.handle(Event::Tick);
+            self.gather(&events[..count]);
             // Ends first: then what is said about a process is up to date.
             let ready = || events.iter().take(count).map(|event| (Source::of(event.data()), event.events()));
             if ready().any(|(source, _)| source == Source::Child) {
@@ -193,6 +205,16 @@ impl Driver {
                 let (core, ends) = (&self.core, &self.ends);
                 self.cgroups.tidy(|launch| core.launch_lives(launch) || ends.is_ending(launch));
             }
+        }
+    }
+
+    /// A fast writer's output is read in large pieces: what every hop costs is paid for each piece.
+    fn gather(&mut self, events: &[EpollEvent]) {
+        let moved = std::mem::take(&mut self.moved);
+        let only_output =
+            !events.is_empty() && events.iter().all(|e| matches!(Source::of(e.data()), Source::Stdout(_) | Source::Stderr(_)));
+        if only_output && (FAST..LARGE).contains(&moved) {
+            std::thread::sleep(GATHERING);
         }
     }
 
@@ -401,7 +423,13 @@ impl Driver {
                         Usage { user_us: usage.user_us, system_us: usage.system_us, max_rss_kib: usage.max_rss_kib };
                     self.handle(Event::Reaped { pid, status, usage });
                 }
-                Change::Stopped { pid, signal } => self.handle(Event::Stopped { pid, signal }),
+                Change::Stopped { pid, signal } => {
+                    // It may have been executed and have stopped itself since we last looked: first things first.
+                    if let Some(&number) = self.by_pid.get(&pid) {
+                        self.look_at_start(number);
+                    }
+                    self.handle(Event::Stopped { pid, signal });
+                }
                 Change::Continued { pid } => self.handle(Event::Continued { pid }),
             }
         }
@@ -537,6 +565,7 @@ impl Driver {
         match pipe.read(room, &mut self.scratch) {
             Read::Bytes(bytes) => {
                 let over = pipe.left == Some(0);
+                self.moved += bytes.len();
                 self.handle(Event::Read { proc, fd, bytes });
                 if over {
                     self.output_over(number, fd);
