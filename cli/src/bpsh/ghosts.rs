@@ -39,6 +39,11 @@ impl Stops {
         }
     }
 
+    /// There are live ghosts, and all of them are stopped.
+    pub fn all_stopped(&self) -> bool {
+        !self.live.is_empty() && self.stopped == self.live.len()
+    }
+
     /// A ghost is dead; `Some` as with [`Stops::stop`]: those that are left are all stopped.
     pub fn die(&mut self, rank: usize) -> Option<u8> {
         if self.live.remove(&rank)?.is_some() {
@@ -146,6 +151,13 @@ impl Flock {
             }
         }
         stop
+    }
+
+    /// Looks again whether all that live are stopped; gives also who died before its time.
+    pub fn still_stopped(&mut self) -> (bool, Vec<Died>) {
+        self.stop_now();
+        let died = self.look_at_all();
+        (self.stops.all_stopped(), died)
     }
 
     /// All have been reaped.

@@ -117,7 +117,7 @@ fn react_alone(quiet: &mut Quiet) {
     while let Some(received) = quiet.read() {
         match meaning(received, quiet::inherited(), false, std::process::id().cast_signed()) {
             Meaning::Die(signal) => quiet::die_by(signal),
-            Meaning::Stop(signal) => quiet::stop_by(signal),
+            Meaning::Stop(signal) => quiet::stop_by(signal, || true),
             Meaning::Nothing | Meaning::Child(_) | Meaning::Continued => {}
         }
     }
@@ -350,7 +350,7 @@ impl Session {
                     self.report(died);
                     self.look_at_children.get_or_insert_with(|| Instant::now() + CHILDREN_TICK);
                 }
-                Meaning::Stop(signal) => quiet::stop_by(signal),
+                Meaning::Stop(signal) => quiet::stop_by(signal, || true),
                 Meaning::Die(signal) => quiet::die_by(signal),
             }
         }
@@ -362,7 +362,13 @@ impl Session {
     /// Stops as the ghosts have stopped: who waits for bpsh waits for them.
     fn stop(&mut self, signal: u8) {
         self.write_output();
-        quiet::stop_by(i32::from(signal));
+        let (flock, mut died) = (&mut self.flock, Vec::new());
+        quiet::stop_by(i32::from(signal), || {
+            let still;
+            (still, died) = flock.still_stopped();
+            still
+        });
+        self.report(died);
     }
 
     fn report(&mut self, died: impl IntoIterator<Item = Died>) {

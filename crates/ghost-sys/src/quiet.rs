@@ -129,19 +129,34 @@ pub fn die_by(signal: i32) -> ! {
 
 /// Stops this process by SIGSTOP, SIGTSTP, SIGTTIN or SIGTTOU, all signals being blocked; returns when it is continued. In
 /// an orphaned process group, where a terminal's stop signals do nothing (kernel/signal.c `get_signal`), SIGSTOP stops it.
-pub fn stop_by(signal: i32) {
-    if matches!(signal, libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU) {
-        let _ = set_disposition(signal, Disposition::Default);
-        raise(signal);
-        let _ = set_blocked(!bit(signal));
-        let _ = set_blocked(u64::MAX);
-        let _ = set_disposition(signal, Disposition::Ignore);
-        // Raising a stop signal has discarded any older SIGCONT: one that is pending now has ended or forestalled the stop.
-        if pending() & bit(libc::SIGCONT) != 0 {
-            return;
-        }
+///
+/// `still` looks once more whether there is a reason to stop. A SIGCONT that comes after that look is never lost: the stop
+/// signal is pending by then, and SIGCONT takes it away (kernel/signal.c `prepare_signal`). So who takes the reason away
+/// and then sends SIGCONT is sure to be followed.
+pub fn stop_by(signal: i32, still: impl FnOnce() -> bool) {
+    // SIGSTOP cannot be pending here: another stop signal shows whether SIGCONT has come.
+    let shown = if signal == libc::SIGSTOP { libc::SIGTSTP } else { signal };
+    let _ = set_disposition(shown, Disposition::Default);
+    raise(shown);
+    if !still() {
+        // Ignoring it discards it.
+        let _ = set_disposition(shown, Disposition::Ignore);
+        return;
     }
-    raise(libc::SIGSTOP);
+    if signal == libc::SIGSTOP {
+        if pending() & bit(shown) != 0 {
+            raise(libc::SIGSTOP);
+        }
+        let _ = set_disposition(shown, Disposition::Ignore);
+        return;
+    }
+    let _ = set_blocked(!bit(signal));
+    let _ = set_blocked(u64::MAX);
+    let _ = set_disposition(signal, Disposition::Ignore);
+    // Raising a stop signal has discarded any older SIGCONT: one that is pending now has ended or forestalled the stop.
+    if pending() & bit(libc::SIGCONT) == 0 {
+        raise(libc::SIGSTOP);
+    }
 }
 
 fn raise(signal: i32) {

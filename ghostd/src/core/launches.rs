@@ -197,6 +197,7 @@ impl Core {
         if process.remote.is_over() {
             return;
         }
+        let stopped = process.ghost_stopped || matches!(process.remote, Remote::Running { stopped: true, .. });
         process.remote = Remote::Ended(status);
         let (launch, rank) = (process.launch, process.rank);
         if lost {
@@ -210,6 +211,9 @@ impl Core {
         };
         self.answer_ghost(id, answer);
         self.over(id);
+        if stopped {
+            self.wake_launcher(launch);
+        }
     }
 
     /// After the end of a process: its ghost must come for its last answer and go; others stop waiting for it.

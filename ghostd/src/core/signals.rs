@@ -1,13 +1,13 @@
 //! Signals: from the ghost to the process, and stops and continues back to the ghost.
 
 use ghost_abi::{Scope as Aim, SignalFlags, SignalRecord};
-use ghost_proto::ids::ProcId;
+use ghost_proto::ids::{LaunchId, ProcId};
 use ghost_proto::node::{self, MasterToNode, Scope};
 use ghost_sys::ghost::Answer;
 use nix::libc;
 
-use super::Core;
 use super::types::{Ghost, Remote};
+use super::{Action, Core};
 
 /// SI_KERNEL, include/uapi/asm-generic/siginfo.h.
 const SI_KERNEL: i32 = 0x80;
@@ -87,15 +87,31 @@ impl Core {
         match i32::from(signal) {
             libc::SIGKILL => process.killed = true,
             libc::SIGSTOP => process.ghost_stopped = true,
-            libc::SIGCONT => process.ghost_stopped = false,
+            libc::SIGCONT => {
+                process.ghost_stopped = false;
+                let launch = process.launch;
+                self.wake_launcher(launch);
+            }
             _ => {}
+        }
+    }
+
+    /// A launcher stops itself when all its ghosts are stopped. One of them is not any more, and the launcher can see it:
+    /// the ghost's own SIGCONT, or its death, comes before this one.
+    pub(super) fn wake_launcher(&mut self, launch: LaunchId) {
+        if let Some(launch) = self.launches.get(&launch)
+            && !launch.launcher_stopped
+            && !launch.ended
+        {
+            let client = launch.client;
+            self.act(Action::ContinueLauncher { client });
         }
     }
 
     /// A signal to the launcher itself. Sent to it alone it is meant for what it launched; of one for its group each
     /// ghost has its own record, unless it is not watched yet.
     fn launcher_signalled(&mut self, record: &SignalRecord) {
-        let Some(launch) = self.launches.get_mut(&ghost_proto::ids::LaunchId(record.ghost)) else { return };
+        let Some(launch) = self.launches.get_mut(&LaunchId(record.ghost)) else { return };
         match i32::from(record.sig) {
             // Of its own stop its processes know nothing, as a stopped parent's children.
             libc::SIGSTOP => {
@@ -185,14 +201,7 @@ impl Core {
         let Remote::Running { stopped, .. } = &mut process.remote else { return };
         *stopped = false;
         process.ghost_stopped = false;
-        if let Some(launch) = self.launches.get(&process.launch)
-            && !launch.launcher_stopped
-            && !launch.ended
-        {
-            // It may have stopped with the last of its ghosts.
-            let client = launch.client;
-            self.actions.push(super::Action::ContinueLauncher { client });
-        }
+        let launch = process.launch;
         if let Ghost::Awake { next } = &mut process.ghost {
             if matches!(next, Some(Answer::Stop(_))) {
                 *next = None;
@@ -200,5 +209,6 @@ impl Core {
             self.restless.insert(id);
             self.continue_ghost(id);
         }
+        self.wake_launcher(launch);
     }
 }

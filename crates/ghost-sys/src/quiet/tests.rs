@@ -84,7 +84,7 @@ fn stopping_shows_the_signal_and_ends_with_cont() {
             // SAFETY: no memory is passed. A group below a parent of the same session is not orphaned, a session is.
             unsafe { if orphaned { libc::setsid() } else { libc::setpgid(0, 0) } };
             let _quiet = Quiet::begin();
-            stop_by(signal);
+            stop_by(signal, || true);
             // SAFETY: ends the child.
             unsafe { libc::_exit(5) };
         });
