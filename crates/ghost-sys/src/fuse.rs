@@ -19,11 +19,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 /// # Errors
 /// ENOENT or EACCES of /dev/fuse, and what mount(2) gives (EPERM without CAP_SYS_ADMIN).
 pub fn mount_at(dir: &Path, source: &str) -> io::Result<OwnedFd> {
-    let device = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-        .open("/dev/fuse")?;
+    let device =
+        OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open("/dev/fuse")?;
     let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
     mount(
         Some(source),

@@ -93,7 +93,10 @@ mod tests {
         let pid = std::process::id();
         let pidfd = open(pid).unwrap();
         let identity = of(&pidfd, pid).unwrap();
-        assert_eq!(identity, Identity { pid, ppid: std::os::unix::process::parent_id(), uid: nix::unistd::getuid().as_raw() });
+        assert_eq!(
+            identity,
+            Identity { pid, ppid: std::os::unix::process::parent_id(), uid: nix::unistd::getuid().as_raw() }
+        );
         assert_eq!(from_proc(pid).unwrap(), identity);
     }
 }

@@ -101,4 +101,3 @@ pub fn signal(pidfd: &impl AsFd, signal: i32) -> io::Result<()> {
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
-

@@ -60,7 +60,8 @@ mod tests {
         for (sig, value) in [(second, 5u64), (first, 7), (first, 8)] {
             queue_to_thread(own, tid, sig, value);
         }
-        let seen: Vec<_> = (0..3).map(|_| next(mask).expect("a signal")).map(|info| (info.signal, info.value)).collect();
+        let seen: Vec<_> =
+            (0..3).map(|_| next(mask).expect("a signal")).map(|info| (info.signal, info.value)).collect();
         assert_eq!(seen, [(first, 7), (first, 8), (second, 5)]);
         signal::set_blocked(before).expect("mask");
     }
