@@ -153,7 +153,7 @@ impl Core {
             .map(|process| client::ProcessInfo {
                 pid: process.pid,
                 node: process.node.0,
-                node_pid: if let Remote::Running { pid, .. } = process.remote { pid } else { 0 },
+                node_pid: if let Remote::Running { pid } = process.remote { pid } else { 0 },
                 uid: self.launches.get(&process.launch).map_or(u32::MAX, |l| l.user.uid),
             })
             .collect();

@@ -103,6 +103,7 @@ impl Core {
                     remote: Remote::Planned,
                     pid: 0,
                     killed: false,
+                    stopped: false,
                     ghost_stopped: false,
                     interrupt_wanted: false,
                     signals: Default::default(),
@@ -166,7 +167,7 @@ impl Core {
         if process.remote != Remote::Asked {
             return;
         }
-        process.remote = Remote::Running { pid: message.pid, stopped: false };
+        process.remote = Remote::Running { pid: message.pid };
         let (launch, rank) = (process.launch, process.rank);
         let told = client::Started { rank, pid: message.pid, cwd_errno: message.cwd_errno };
         self.tell_launcher(launch, MasterToClient::Started(told));
@@ -197,7 +198,7 @@ impl Core {
         if process.remote.is_over() {
             return;
         }
-        let stopped = process.ghost_stopped || matches!(process.remote, Remote::Running { stopped: true, .. });
+        let stopped = process.ghost_stopped || process.stopped;
         process.remote = Remote::Ended(status);
         let (launch, rank) = (process.launch, process.rank);
         if lost {

@@ -187,8 +187,10 @@ impl Core {
     /// A process has stopped. Its ghost stops by the same signal, unless SIGSTOP has stopped it already.
     pub(super) fn stopped(&mut self, id: ProcId, signal: u32) {
         let Some(process) = self.processes.get_mut(&id) else { return };
-        let Remote::Running { stopped, .. } = &mut process.remote else { return };
-        *stopped = true;
+        if !process.remote.is_live() {
+            return;
+        }
+        process.stopped = true;
         self.restless.remove(&id);
         if !process.ghost_stopped && !process.killed {
             self.answer_ghost(id, Answer::Stop(u8::try_from(signal).unwrap_or(libc::SIGSTOP as u8)));
@@ -198,8 +200,10 @@ impl Core {
     /// A process goes on. Its ghost, if it is stopped, does too.
     pub(super) fn continued(&mut self, id: ProcId) {
         let Some(process) = self.processes.get_mut(&id) else { return };
-        let Remote::Running { stopped, .. } = &mut process.remote else { return };
-        *stopped = false;
+        if !process.remote.is_live() {
+            return;
+        }
+        process.stopped = false;
         process.ghost_stopped = false;
         let launch = process.launch;
         if let Ghost::Awake { next } = &mut process.ghost {

@@ -285,6 +285,8 @@ pub(super) struct Process {
     pub pid: u32,
     /// SIGKILL has been sent to the ghost.
     pub killed: bool,
+    /// The process is stopped, as far as the node has said; it may say so before it says that it has started.
+    pub stopped: bool,
     /// The ghost has been stopped by SIGSTOP (not by us), and not continued since.
     pub ghost_stopped: bool,
     /// Its read was interrupted, and is to end when the node has confirmed the SIGSTOP that is on its way.
@@ -364,7 +366,6 @@ pub(super) enum Remote {
     Asked,
     Running {
         pid: u32,
-        stopped: bool,
     },
     Ended(WaitStatus),
     /// It never ran.

@@ -1,7 +1,7 @@
-//! A private ssh server on loopback, to compare with.
+//! A private ssh server on node 0, reached over the same network as the node itself, to compare with.
 
 use std::fs;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,9 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 const PORT: u16 = 2299;
+/// On the node: a directory of its own.
+const THERE: &str = "/dev/shm/bench-ssh";
 
 pub struct Server {
     directory: PathBuf,
+    address: String,
+    /// bpsh, which runs sshd on the node: when it ends, so does sshd.
     daemon: Child,
 }
 
@@ -21,41 +25,38 @@ impl Server {
     pub fn start() -> Result<Server> {
         let sshd = ["/usr/sbin/sshd", "/usr/bin/sshd"].into_iter().find(|p| Path::new(p).exists());
         let sshd = sshd.context("no sshd is installed")?;
+        let address = output(Command::new("bpstat").args(["-a", "0"]))?;
+        let address = address.split_whitespace().last().context("node 0 has no address")?.to_owned();
         let directory = std::env::temp_dir().join(format!("bench-ssh-{}", std::process::id()));
         fs::create_dir_all(&directory)?;
-        for key in ["host", "user"] {
-            let status = Command::new("ssh-keygen")
-                .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-                .arg(directory.join(key))
-                .status()
-                .context("ssh-keygen")?;
-            ensure!(status.success(), "ssh-keygen: {status}");
-        }
-        fs::copy(directory.join("user.pub"), directory.join("authorized"))?;
-        // sshd wants this directory for its unprivileged half.
-        fs::create_dir_all("/run/sshd")?;
-        let at = directory.display();
+        // The host key and the directory for sshd's unprivileged half are made on the node.
+        let prepare = format!(
+            "mkdir -p {THERE} /run/sshd && cd {THERE} && ssh-keygen -q -t ed25519 -N '' -f host && \
+             ssh-keygen -q -t ed25519 -N '' -f user && cp user.pub authorized && cat user"
+        );
+        let key = directory.join("user");
+        fs::write(&key, output(Command::new("bpsh").args(["-n", "0", "sh", "-c", &prepare]))?)?;
+        ensure!(Command::new("chmod").arg("600").arg(&key).status()?.success(), "chmod");
         let options = [
             format!("Port={PORT}"),
-            "ListenAddress=127.0.0.1".to_owned(),
-            format!("HostKey={at}/host"),
-            format!("AuthorizedKeysFile={at}/authorized"),
+            format!("HostKey={THERE}/host"),
+            format!("AuthorizedKeysFile={THERE}/authorized"),
             "StrictModes=no".to_owned(),
             "UsePAM=no".to_owned(),
             "PermitRootLogin=yes".to_owned(),
-            format!("PidFile={at}/pid"),
+            "PidFile=none".to_owned(),
         ];
-        let daemon = Command::new(sshd)
-            .args(["-D", "-f", "/dev/null"])
+        let daemon = Command::new("bpsh")
+            .args(["-n", "0", sshd, "-D", "-f", "/dev/null"])
             .args(options.iter().flat_map(|o| ["-o", o.as_str()]))
-            .stdin(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .context("sshd")?;
-        let server = Server { directory, daemon };
+        let server = Server { directory, address, daemon };
+        let to: SocketAddr = format!("{}:{PORT}", server.address).parse()?;
         let deadline = Instant::now() + Duration::from_secs(5);
-        while TcpStream::connect(("127.0.0.1", PORT)).is_err() {
-            ensure!(Instant::now() < deadline, "sshd does not listen");
+        while TcpStream::connect(to).is_err() {
+            ensure!(Instant::now() < deadline, "sshd does not listen on {to}");
             std::thread::sleep(Duration::from_millis(20));
         }
         let status = server.command(false).arg("true").stdin(Stdio::null()).status()?;
@@ -72,7 +73,7 @@ impl Server {
         if over_master {
             command.args(["-S", &format!("{at}/master")]);
         }
-        command.arg("root@127.0.0.1");
+        command.arg(format!("root@{}", self.address));
         command
     }
 
@@ -95,4 +96,10 @@ impl Drop for Server {
         let _ = self.daemon.wait();
         let _ = fs::remove_dir_all(&self.directory);
     }
+}
+
+fn output(command: &mut Command) -> Result<String> {
+    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
+    ensure!(output.status.success(), "{command:?}: {}", output.status);
+    Ok(String::from_utf8(output.stdout)?)
 }

@@ -15,7 +15,6 @@ pub fn measure(table: &mut Table, ssh: Option<&Server>) -> Result<()> {
     // /dev/shm is a member's own: each side makes its own copy.
     let make = format!("head -c {} /dev/zero > /dev/shm/bench-data", MEBIBYTES << 20);
     ensure!(Command::new("bpsh").args(["0", "sh", "-c", &make]).status()?.success(), "no file on node 0");
-    ensure!(Command::new("sh").args(["-c", &make]).status()?.success(), "no file here");
     let remote = || {
         let start = Instant::now();
         let status = Command::new("sh").args(["-c", "exec bpsh -n 0 cat /dev/shm/bench-data > /dev/null"]).status()?;
@@ -33,16 +32,31 @@ pub fn measure(table: &mut Table, ssh: Option<&Server>) -> Result<()> {
                 Ok(start.elapsed())
             })?;
             let ratio = format!("{:.2}", theirs / ours);
-            table.row("`bpsh 0 cat FILE > /dev/null`, 512 MiB, against ssh", rate(ours), rate(theirs), ratio, "at least 2");
+            table.row(
+                "`bpsh 0 cat FILE > /dev/null`, 512 MiB, against ssh",
+                rate(ours),
+                rate(theirs),
+                ratio,
+                "at least 2",
+            );
         }
         None => {
             let (ours, local) = in_turn(7, remote, || {
                 let start = Instant::now();
-                ensure!(Command::new("sh").args(["-c", "cat /dev/shm/bench-data | cat > /dev/null"]).status()?.success(), "cat");
+                ensure!(
+                    Command::new("sh").args(["-c", "cat /dev/shm/bench-data | cat > /dev/null"]).status()?.success(),
+                    "cat"
+                );
                 Ok(start.elapsed())
             })?;
             let ratio = format!("{:.2}", local / ours);
-            table.row("`bpsh 0 cat FILE > /dev/null`, 512 MiB, against a local pipe", rate(ours), rate(local), ratio, "");
+            table.row(
+                "`bpsh 0 cat FILE > /dev/null`, 512 MiB, against a local pipe",
+                rate(ours),
+                rate(local),
+                ratio,
+                "",
+            );
         }
     }
     let _ = fs::remove_file("/dev/shm/bench-data");
