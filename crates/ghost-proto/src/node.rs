@@ -172,7 +172,8 @@ pub struct Spawn {
 pub struct Signal {
     #[prost(fixed64, tag = "1")]
     pub proc: u64,
-    /// Counts the signals of this connection; given back in [`SignalDone`].
+    /// Counts the signals to this node, over all its connections; given back in [`SignalDone`]. What was not confirmed before
+    /// a connection broke comes again on the next one, under the same number.
     #[prost(uint64, tag = "2")]
     pub seq: u64,
     /// 1 to 64.
