@@ -151,12 +151,13 @@ fn a_remote_program_that_stops_itself_stops_the_job() {
             terminal.line(&format!("{launcher}sh -c 'kill -{signal} $$; echo goes on; exit 5'"));
             let (status, shown) = terminal.prompt();
             assert!(shown.contains("Stopped"), "`{launcher}` {signal}: {shown}");
-            let wanted = 128 + match signal {
-                "STOP" => 19,
-                "TSTP" => 20,
-                "TTIN" => 21,
-                _ => 22,
-            };
+            let wanted = 128
+                + match signal {
+                    "STOP" => 19,
+                    "TSTP" => 20,
+                    "TTIN" => 21,
+                    _ => 22,
+                };
             assert_eq!(status, wanted, "`{launcher}` {signal}");
             let (status, shown) = terminal.run("fg");
             assert_eq!(status, 5, "`{launcher}` {signal}: {shown}");
@@ -188,7 +189,8 @@ fn a_stopped_job_can_be_killed() {
     assert_eq!(terminal.prompt().0, 148);
     all_in_state(&cluster, "1000.09", "T");
     // Until its end is known, wait tells that it is stopped.
-    let line = "kill -9 %1; status=148; while [ $status = 148 ]; do wait %1 2> /dev/null; status=$?; done; (exit $status)";
+    let line =
+        "kill -9 %1; status=148; while [ $status = 148 ]; do wait %1 2> /dev/null; status=$?; done; (exit $status)";
     assert_eq!(terminal.run(line).0, 137);
     gone(&cluster, "1000.09", PROMISED);
 }
@@ -229,7 +231,8 @@ fn timeout_ends_it() {
     assert_eq!(status, 124);
     gone(&cluster, "1000.10", PROMISED);
     // A program that will not: timeout(1) kills bpsh itself then.
-    let (status, _) = terminal.run("timeout -k 1 1 bpsh 2 sh -c 'trap \"\" TERM; while sleep .1; do :; done # 1000.11'");
+    let (status, _) =
+        terminal.run("timeout -k 1 1 bpsh 2 sh -c 'trap \"\" TERM; while sleep .1; do :; done # 1000.11'");
     assert_eq!(status, 137);
     gone(&cluster, "1000.11", PROMISED);
 }
