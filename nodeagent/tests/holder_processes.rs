@@ -225,3 +225,60 @@ fn nothing_is_left_of_many_launches() {
     let grown = resident(&holder).saturating_sub(before.expect("measured"));
     assert!(grown < 1024, "the holder has grown by {grown} KiB");
 }
+
+#[test]
+fn a_thousand_at_once() {
+    if !root() {
+        return;
+    }
+    let holder = Holder::start();
+    let mut link = holder.welcomed(7);
+    for proc in 1..=1000 {
+        link.spawn_in(proc, proc % 10, 0, program(&["/bin/sleep", "100"]), 4321);
+    }
+    for proc in 1..=1000 {
+        link.started(proc);
+    }
+    assert_eq!(holder.processes().len(), 1000);
+    link.send(MasterToNode::EndAll(EndAll {}));
+    for proc in 1..=1000 {
+        assert_eq!(link.ended(proc), libc::SIGKILL);
+    }
+}
+
+/// Where descriptors are scarce a start fails; the agent can still come back.
+#[test]
+fn too_many_processes_leave_room_for_the_agent() {
+    if !root() {
+        return;
+    }
+    let holder = Holder::start_with_files(256 + 10 * 6);
+    let mut link = holder.welcomed(7);
+    for proc in 1..=10 {
+        link.spawn(proc, program(&["/bin/sleep", "100"]), 4321);
+        link.started(proc);
+    }
+    let failed = link.run(11, program(&["true"]), 4321).failed.expect("there is no room");
+    assert_eq!((failed.stage, failed.errno), (1, libc::EMFILE.unsigned_abs()));
+    let mut link = holder.welcomed(7);
+    assert_eq!(link.signal(signal(1, libc::SIGKILL)), 0);
+    link.follow(1);
+    assert_eq!(link.run(12, program(&["true"]), 4321).status, 0);
+}
+
+#[test]
+fn a_setuid_program_is_one_here_too() {
+    if !root() {
+        return;
+    }
+    use std::os::unix::fs::PermissionsExt;
+    let holder = Holder::start();
+    let mut link = holder.welcomed(7);
+    // Not below /tmp, which may be mounted nosuid.
+    let path = holder.instance.state();
+    std::fs::copy("/usr/bin/id", &path).expect("copy");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o4755)).expect("chmod");
+    let ran = link.run(1, program(&[path.to_str().expect("text")]), 4321);
+    std::fs::remove_file(&path).expect("remove");
+    assert!(ran.stdout().contains("uid=4321") && ran.stdout().contains("euid=0(root)"), "{ran:?}");
+}

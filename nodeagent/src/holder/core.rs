@@ -551,6 +551,10 @@ impl Core {
         let Some(process) = self.processes.get_mut(&proc) else {
             return;
         };
+        if matches!(process.life, Life::Starting) {
+            // What has no program yet goes on, or ends, before it has anything to tell.
+            return;
+        }
         process.stopped = signal;
         let message = match signal {
             Some(signal) => NodeToMaster::Stopped(Stopped { proc: proc.0, signal: u32::from(signal) }),

@@ -4,7 +4,7 @@
 //! - After waking it looks at the time before anything else: a holder that was stopped past its lease does nothing but
 //!   what the lease's end asks for.
 //! - All actions of an event are carried out before the next event is taken.
-//! - No call here waits, except for the next event.
+//! - No call here waits, except for the next event, and for some microseconds while a fast writer's output gathers.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -22,6 +22,7 @@ use ghost_proto::status::Usage;
 use ghost_sys::reaper::{self, Change, Wait};
 use ghost_sys::spawn::{self, Outcome, Place, Stage};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
@@ -38,6 +39,12 @@ use super::setup::log;
 
 /// Frames of one wake-up, so that output and ends get their turn.
 const FRAMES: usize = 256;
+
+/// Descriptors that a process may take: its own, three pipes, and two of its launch's cgroup.
+const DESCRIPTORS_EACH: u64 = 6;
+/// Descriptors that are kept for everything else, above all for the next agent: without a place for its connection the
+/// lease would end.
+const DESCRIPTORS_KEPT: u64 = 256;
 
 /// What a descriptor that woke us is: the low three bits of epoll's number; the others count processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +109,8 @@ pub struct Driver {
     numbers: HashMap<ProcId, u64>,
     by_pid: HashMap<u32, u64>,
     next: u64,
+    /// Processes that there may be at once.
+    most: usize,
     cgroups: Cgroups,
     ends: LaunchEnds,
     null: File,
@@ -120,8 +129,6 @@ const FAST: usize = 8 * 1024;
 const LARGE: usize = 64 * 1024;
 /// How long a fast writer's output may gather.
 const GATHERING: Duration = Duration::from_micros(50);
-/// Socket buffer towards the agent, in bytes: a few of the largest frames.
-const SOCKET_BUFFER: usize = 1024 * 1024;
 
 /// CLOCK_BOOTTIME: goes on while the machine sleeps.
 pub fn now() -> Duration {
@@ -145,6 +152,7 @@ impl Driver {
         epoll.add(&listener, input(Source::Listener)).context("epoll")?;
         epoll.add(&children, input(Source::Child)).context("epoll")?;
         epoll.add(&timer, input(Source::Timer)).context("epoll")?;
+        let (files, _) = getrlimit(Resource::RLIMIT_NOFILE).context("the limit of open files")?;
         let cgroups = Cgroups::new(instance).unwrap_or_else(|why| {
             log(&format!("launches get no cgroups of their own: {why}"));
             Cgroups::default()
@@ -162,6 +170,7 @@ impl Driver {
             numbers: HashMap::new(),
             by_pid: HashMap::new(),
             next: 0,
+            most: usize::try_from(files.saturating_sub(DESCRIPTORS_KEPT) / DESCRIPTORS_EACH).unwrap_or(usize::MAX),
             cgroups,
             ends: LaunchEnds::default(),
             null: File::options().read(true).write(true).open("/dev/null").context("/dev/null")?,
@@ -211,8 +220,8 @@ impl Driver {
     /// A fast writer's output is read in large pieces: what every hop costs is paid for each piece.
     fn gather(&mut self, events: &[EpollEvent]) {
         let moved = std::mem::take(&mut self.moved);
-        let only_output =
-            !events.is_empty() && events.iter().all(|e| matches!(Source::of(e.data()), Source::Stdout(_) | Source::Stderr(_)));
+        let only_output = !events.is_empty()
+            && events.iter().all(|e| matches!(Source::of(e.data()), Source::Stdout(_) | Source::Stderr(_)));
         if only_output && (FAST..LARGE).contains(&moved) {
             std::thread::sleep(GATHERING);
         }
@@ -331,6 +340,9 @@ impl Driver {
 
     fn try_create(&mut self, creation: Creation) -> io::Result<u32> {
         let Creation { proc, launch, pid, program, streams } = creation;
+        if self.handles.len() >= self.most {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
         let mut pipes = Pipes::new(streams, program.uid, program.gid)?;
         let null = self.null.as_fd();
         let place = Place {

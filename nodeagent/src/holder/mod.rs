@@ -9,7 +9,7 @@
 //! [`core`] decides, [`driver`] acts; everything else is one thing that the driver uses. It is a single thread, without
 //! helpers: each process in the namespace has a number that may be somebody's.
 //!
-//! Invariant: it never waits but in one place, for anything at all to happen.
+//! Invariant: it waits in one place only, for anything at all to happen; the driver's documentation names the one exception.
 
 pub mod cgroup;
 pub mod connection;

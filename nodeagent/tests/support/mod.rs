@@ -39,8 +39,18 @@ pub struct Holder {
 
 impl Holder {
     pub fn start() -> Holder {
+        Holder::start_by(Command::new(env!("CARGO_BIN_EXE_ghost-holder")))
+    }
+
+    /// With at most this many open files.
+    pub fn start_with_files(most: u32) -> Holder {
+        let mut command = Command::new("prlimit");
+        command.args([&format!("--nofile={most}:{most}"), env!("CARGO_BIN_EXE_ghost-holder")]);
+        Holder::start_by(command)
+    }
+
+    fn start_by(mut command: Command) -> Holder {
         let instance = own_instance();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ghost-holder"));
         command.args(["--instance", instance.as_str()]).stdin(Stdio::null());
         let place = Place::new(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS).new_session().die_with_parent();
         let child = spawn(command, place).expect("a holder");

@@ -238,6 +238,17 @@ fn a_failed_start_is_told_and_its_death_is_not() {
 }
 
 #[test]
+fn a_stop_before_the_program_is_not_told() {
+    let mut bench = Bench::welcomed(5);
+    bench.spawn(1, 1);
+    bench.event(Event::Created { proc: ProcId(1), pid: 1001 });
+    assert!(bench.event(Event::Stopped { pid: 1001, signal: 19 }).is_empty());
+    assert!(bench.event(Event::Continued { pid: 1001 }).is_empty());
+    bench.event(Event::Executed { proc: ProcId(1), directory_errno: 0 });
+    assert_eq!(sent(&bench.event(Event::Stopped { pid: 1001, signal: 19 })).len(), 1);
+}
+
+#[test]
 fn signals_wait_for_the_program_and_keep_their_order() {
     let mut bench = Bench::welcomed(5);
     bench.spawn(1, 1);
