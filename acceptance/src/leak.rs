@@ -22,7 +22,7 @@ pub struct Census {
     processes: BTreeMap<Name, String>,
     /// How often each appears, over all mount namespaces.
     mounts: BTreeMap<String, usize>,
-    cgroups: BTreeSet<String>,
+    cgroups: BTreeMap<String, usize>,
     descriptors: BTreeMap<Name, BTreeMap<String, usize>>,
     bpf: BTreeSet<(Kind, u32)>,
 }
@@ -30,7 +30,7 @@ pub struct Census {
 impl Census {
     pub fn take(cluster: &Cluster) -> Self {
         let snapshot = cluster.snapshot();
-        let mut cgroups = BTreeSet::new();
+        let mut cgroups = BTreeMap::new();
         directories(&cluster.cgroup, &mut cgroups);
         let mut bpf = BTreeSet::new();
         for kind in [Kind::Program, Kind::Map, Kind::Link] {
@@ -60,7 +60,12 @@ impl Census {
                 found.push(format!("mount {mount}: {count} instead of {had}"));
             }
         }
-        found.extend(self.cgroups.difference(&before.cgroups).map(|path| format!("cgroup {path}")));
+        for (path, count) in &self.cgroups {
+            let had = before.cgroups.get(path).copied().unwrap_or(0);
+            if *count > had {
+                found.push(format!("cgroup {path}: {count} instead of {had}"));
+            }
+        }
         for (name, now) in &self.descriptors {
             let Some(then) = before.descriptors.get(name) else { continue };
             for (what, count) in now {
@@ -124,10 +129,23 @@ fn mounts(snapshot: &Snapshot) -> BTreeMap<String, usize> {
     found
 }
 
-fn directories(path: &Path, found: &mut BTreeSet<String>) {
+/// Which number of a kind there is says nothing: things are counted by kind.
+fn without_numbers(text: &str) -> String {
+    let mut short = String::new();
+    for character in text.chars() {
+        if !character.is_ascii_digit() {
+            short.push(character);
+        } else if !short.ends_with('#') {
+            short.push('#');
+        }
+    }
+    short
+}
+
+fn directories(path: &Path, found: &mut BTreeMap<String, usize>) {
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            found.insert(entry.path().display().to_string());
+            *found.entry(without_numbers(&entry.path().display().to_string())).or_default() += 1;
             directories(&entry.path(), found);
         }
     }
@@ -141,7 +159,7 @@ pub fn descriptors(pid: u32) -> BTreeMap<String, usize> {
         let target = target.display().to_string();
         let what = match target.split_once(":[") {
             Some((kind, _)) => kind.to_owned(),
-            None => target,
+            None => without_numbers(&target),
         };
         *found.entry(what).or_default() += 1;
     }
