@@ -169,7 +169,9 @@ impl Core {
                 }
             }
             NodeToMaster::StdinGone(m) => self.if_there(number, m.proc, |core, id| core.stdin_gone(id)),
-            NodeToMaster::SignalDone(m) => self.if_there(number, m.proc, |core, id| core.signal_done(id, m.seq)),
+            NodeToMaster::SignalDone(m) => {
+                self.if_there(number, m.proc, |core, id| core.signal_done(id, m.seq, m.errno))
+            }
         }
     }
 

@@ -62,12 +62,11 @@ impl SignalQueue {
         true
     }
 
-    /// The node has dealt with this one.
-    pub fn confirm(&mut self, seq: u64) {
+    /// The node has dealt with this one; gives it, if it was still waited for.
+    pub fn confirm(&mut self, seq: u64) -> Option<Signal> {
         // Nearly always the first.
-        if let Some(index) = self.0.iter().position(|s| s.seq == seq) {
-            self.0.remove(index);
-        }
+        let index = self.0.iter().position(|s| s.seq == seq)?;
+        self.0.remove(index)
     }
 
     /// A SIGSTOP is on its way.

@@ -170,10 +170,18 @@ impl Core {
         self.settle_interrupt(id);
     }
 
-    pub(super) fn signal_done(&mut self, id: ProcId, seq: u64) {
+    pub(super) fn signal_done(&mut self, id: ProcId, seq: u64, errno: u32) {
         let Some(process) = self.processes.get_mut(&id) else { return };
-        process.signals.confirm(seq);
+        let done = process.signals.confirm(seq);
+        let refused = errno != 0 && done.is_some_and(|signal| signal.signal == libc::SIGSTOP as u32);
         self.settle_interrupt(id);
+        if refused
+            && let Some(process) = self.processes.get_mut(&id)
+            && std::mem::take(&mut process.ghost_stopped)
+        {
+            // The process has become somebody else's and runs on: so does its ghost.
+            self.restless.insert(id);
+        }
     }
 
     /// Ends an interrupted read when no stop is on its way any more. A killed ghost's does not end before its process.
