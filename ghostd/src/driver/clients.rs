@@ -21,6 +21,7 @@ use crate::core::{ClientId, Event, User};
 /// Connections that one user other than root may hold.
 const MOST_PER_USER: usize = 2_000;
 const READ_AT_ONCE: usize = 256 * 1024;
+const SOCKET_BUFFER: usize = 1024 * 1024;
 
 type PerUser = Rc<std::cell::RefCell<HashMap<u32, usize>>>;
 
@@ -55,6 +56,8 @@ fn begin(stream: UnixStream, shared: &Shared, per_user: &PerUser) {
         return;
     }
     *per_user.borrow_mut().entry(uid).or_default() += 1;
+    // Bulk goes in large pieces; without the right to more it is the system's usual size.
+    let _ = nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::SndBufForce, &SOCKET_BUFFER);
     let outbox = Rc::new(Outbox::default());
     let client = {
         let mut driver = shared.borrow_mut();

@@ -12,9 +12,12 @@ use bytes::{Buf, Bytes, BytesMut};
 use ghost_proto::Control;
 use ghost_proto::frame::{Data, Decoder, Frame, MAX_CONTROL};
 use ghost_proto::node::{MasterToNode, NodeToMaster};
+use nix::sys::socket::{setsockopt, sockopt};
 
 /// Data bytes that are committed to go out before the next control frame.
 const BULK: usize = 256 * 1024;
+/// Socket buffer towards the agent, in bytes: a few of the largest frames.
+const SOCKET_BUFFER: usize = 1024 * 1024;
 /// Bytes read at once.
 const READ: usize = 256 * 1024;
 /// When this much control waits because the agent does not read, nothing more is taken from it.
@@ -45,6 +48,8 @@ pub struct Connection {
 impl Connection {
     pub fn new(stream: UnixStream) -> io::Result<Connection> {
         stream.set_nonblocking(true)?;
+        // Without the right to more than the system's usual size it gets that.
+        let _ = setsockopt(&stream, sockopt::SndBufForce, &SOCKET_BUFFER);
         Ok(Connection {
             stream,
             decoder: Decoder::new(MAX_CONTROL),
