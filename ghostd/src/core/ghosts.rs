@@ -116,11 +116,14 @@ impl Core {
     }
 
     /// Awake and stopped although its process runs or is over: SIGCONT, and again at each tick until it reads or is dead.
+    /// Each time its launcher, too, which stops when it sees its last ghost stopped.
     pub(super) fn continue_ghost(&mut self, id: ProcId) {
         let Some(process) = self.processes.get(&id) else { return };
+        let launch = process.launch;
         if process.pid != 0 {
             self.act(Action::ContinueGhost { process: id, pid: process.pid });
         }
+        self.wake_launcher(launch);
     }
 
     /// The kernel says that a ghost's or a launcher's task has ended.
