@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use ghost_proto::Control;
-use ghost_proto::client::ProcessesRequest;
 use ghost_proto::client::ClientToMaster;
+use ghost_proto::client::ProcessesRequest;
 
 use super::{conversation, socket};
 

@@ -5,6 +5,7 @@ use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use acceptance::random::Random;
 use anyhow::{Context, Result};
@@ -70,7 +71,7 @@ fn say(random: &mut Random, socket: &mut UnixStream, frame: &[u8]) -> bool {
 
 /// Takes some of the answer, not always all of it.
 fn listen(random: &mut Random, socket: &mut UnixStream) {
-    let _ = socket.set_nonblocking(random.below(2) == 0);
+    let _ = socket.set_read_timeout(Some(Duration::from_millis(1 + random.below(10))));
     let mut buffer = [0; 4096];
     if random.below(2) == 0 {
         let _ = socket.read(&mut buffer);
