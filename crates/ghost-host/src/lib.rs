@@ -4,5 +4,5 @@
 //! Both daemons may use it: nothing here assumes that only the master holds ghosts.
 
 pub mod pin;
-pub mod requirements;
 pub mod programs;
+pub mod requirements;

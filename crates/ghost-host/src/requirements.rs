@@ -68,12 +68,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
         roles: &[Role::Master],
         check: || capabilities(&[(39, "CAP_BPF"), (38, "CAP_PERFMON")]),
     },
-    Requirement {
-        name: "FUSE (/dev/fuse)",
-        purpose: "ghosts sleep on it",
-        roles: &[Role::Master],
-        check: fuse,
-    },
+    Requirement { name: "FUSE (/dev/fuse)", purpose: "ghosts sleep on it", roles: &[Role::Master], check: fuse },
     Requirement {
         name: "no time limit on FUSE requests (fs.fuse.default_request_timeout and max_request_timeout = 0)",
         purpose: "the kernel would abort the sleep of every ghost",
@@ -200,7 +195,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_with_the_way_out() {
-        let text = Missing { name: "FUSE", purpose: "ghosts sleep on it", found: "there is no /dev/fuse".into() }.to_string();
+        let text =
+            Missing { name: "FUSE", purpose: "ghosts sleep on it", found: "there is no /dev/fuse".into() }.to_string();
         assert_eq!(text, "FUSE is missing (ghosts sleep on it): there is no /dev/fuse");
     }
 }

@@ -16,8 +16,8 @@ use std::io::{self, IoSlice, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-pub use opener::PinFile;
 use opener::Opener;
+pub use opener::PinFile;
 use wire::{Body, Request};
 
 /// A read of a ghost that waits for its answer. Not `Clone`: it is answered once.

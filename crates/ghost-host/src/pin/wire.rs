@@ -45,14 +45,23 @@ pub(super) struct Request {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Body {
-    Init { minor: u32, max_readahead: u32 },
+    Init {
+        minor: u32,
+        max_readahead: u32,
+    },
     /// The name as a file number, `None` if it is none.
-    Lookup { number: Option<u64> },
+    Lookup {
+        number: Option<u64>,
+    },
     GetAttr,
     Open,
-    Read { offset: u64 },
+    Read {
+        offset: u64,
+    },
     Release,
-    Interrupt { target: u64 },
+    Interrupt {
+        target: u64,
+    },
     /// Needs no answer.
     Forget,
     Other,
@@ -121,7 +130,22 @@ impl Writer {
     /// `struct fuse_attr`.
     fn attr(self, node: u64) -> Self {
         let mode = if node == 1 { S_IFDIR | 0o500 } else { S_IFREG | 0o400 };
-        self.u64(node).u64(0).u64(0).u64(0).u64(0).u64(0).u32(0).u32(0).u32(0).u32(mode).u32(1).u32(0).u32(0).u32(0).u32(4096).u32(0)
+        self.u64(node)
+            .u64(0)
+            .u64(0)
+            .u64(0)
+            .u64(0)
+            .u64(0)
+            .u32(0)
+            .u32(0)
+            .u32(0)
+            .u32(mode)
+            .u32(1)
+            .u32(0)
+            .u32(0)
+            .u32(0)
+            .u32(4096)
+            .u32(0)
     }
 }
 
