@@ -7,6 +7,7 @@ pub mod descriptors;
 pub mod fdpass;
 pub mod fuse;
 pub mod ghost;
+pub mod heap;
 pub mod identity;
 pub mod inherit;
 pub mod mount;

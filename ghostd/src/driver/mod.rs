@@ -233,6 +233,7 @@ pub fn run(instance: &Instance, files: &Files) -> Result<()> {
         bail!("this host cannot be a master:\n  {}", lines.join("\n  "));
     }
     ghost_sys::inherit::raise_descriptor_limit();
+    ghost_sys::heap::keep_freed_memory();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     tokio::task::LocalSet::new().block_on(&runtime, serve(instance, files, config))
 }

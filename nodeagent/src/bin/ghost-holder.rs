@@ -32,6 +32,7 @@ fn main() {
 }
 
 fn run(instance: &Instance) -> Result<()> {
+    ghost_sys::heap::keep_freed_memory();
     let limits = setup::become_init()?;
     let listener = listen(&instance.run(), &instance.holder_socket())?;
     let hostname = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

@@ -25,6 +25,7 @@ pub fn run(instance: &Instance, store: &Store) -> Result<()> {
     let mut holder = HolderProcess::new(instance);
     // Before any thread is there, and before it is said that all is well.
     drop(holder.connect()?);
+    ghost_sys::heap::keep_freed_memory();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime")?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
