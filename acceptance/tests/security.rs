@@ -151,7 +151,9 @@ fn another_users_ghost_cannot_be_read_or_traced() {
     for owner in [User::root(), User::ordinary()] {
         let job = job(&cluster, owner, "0");
         let number = job.ghost_number;
-        for look in ["head -c 1 environ", "head -c 1 mem", "head -c 1 maps", "ls fd", "readlink exe", "ls cwd/.", "ls root/."] {
+        for look in
+            ["head -c 1 environ", "head -c 1 mem", "head -c 1 maps", "ls fd", "readlink exe", "ls cwd/.", "ls root/."]
+        {
             let script = format!("cd /proc/{number} && exec {look}");
             let finished = cluster.command("sh").args(["-c", &script]).user(User::other()).run();
             assert_ne!(finished.ended, Ended::Exited(0), "{look} in /proc/GHOST: {}", finished.text());
@@ -279,18 +281,25 @@ fn hostile_input_on_the_port_harms_nobody() {
 }
 
 #[test]
-fn who_takes_no_answers_costs_no_memory() {
+fn who_takes_no_answers_costs_little_memory() {
     let cluster = Cluster::attach();
-    let health = Health::of(&cluster);
-    memory::forget_peak(health.daemons[0]);
-    let deaf: Vec<Running> = (0..10).map(|_| hostile(&cluster, &["deaf", "3"]).start()).collect();
-    for deaf in deaf {
-        survived(&cluster, deaf);
-    }
-    let peak = memory::peak_kib(health.daemons[0]).expect("ghostd runs");
-    let most = health.memory_kib[0] + 10 * MOST_KIB;
-    assert!(peak <= most, "ghostd had {peak} KiB for ten clients, at rest {} KiB", health.memory_kib[0]);
-    health.must_be_as_before(&cluster);
+    let ghostd = cluster.master().daemon();
+    let flood = || {
+        let health = Health::of(&cluster);
+        memory::forget_peak(ghostd);
+        let mut deaf: Vec<Running> = (0..10).map(|_| hostile(&cluster, &["deaf", "2"]).start()).collect();
+        survived(&cluster, deaf.remove(0));
+        for deaf in deaf {
+            deaf.wait().expect(Ended::Exited(0));
+        }
+        let (rest, peak) = (health.memory_kib[0], memory::peak_kib(ghostd).expect("ghostd runs"));
+        println!("ghostd: {rest} KiB, {peak} KiB with ten clients that take nothing");
+        assert!(peak <= rest + 10 * MOST_KIB, "ghostd: {peak} KiB with ten clients, {rest} KiB at rest");
+        health
+    };
+    // What the allocator has once been given it may keep, but it must not need more the next time.
+    flood();
+    flood().must_be_as_before(&cluster);
 }
 
 #[test]
@@ -302,7 +311,6 @@ fn only_ghosts_sleep_on_a_pin() {
     assert_eq!(shown, wanted);
     health.must_be_as_before(&cluster);
 }
-
 
 /// The checkers of this file must see what they are there for.
 mod planted {
