@@ -66,6 +66,7 @@ impl Core {
     }
 
     fn ghost_back(&mut self, id: ProcId, token: ReadToken) {
+        self.release_held_back(id);
         let Some(process) = self.processes.get_mut(&id) else { return };
         match &mut process.ghost {
             Ghost::Awake { next } => {

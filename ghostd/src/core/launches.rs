@@ -109,6 +109,7 @@ impl Core {
                     signals: Default::default(),
                     held: false,
                     forestalled: 0,
+                    held_back: Some(Vec::new()),
                     outputs: streamed.map(|open| Output { receiver: Receiver::new(window), eof: !open, closed: false }),
                     stdin_acked: 0,
                     stdin_open,

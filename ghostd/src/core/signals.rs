@@ -6,6 +6,7 @@ use ghost_proto::node::{self, MasterToNode, Scope};
 use ghost_sys::ghost::Answer;
 use nix::libc;
 
+use super::signal_queue::MOST;
 use super::types::{Ghost, Remote};
 use super::{Action, Core};
 
@@ -76,9 +77,30 @@ impl Core {
             process.forestalled &= !bit(record.sig);
             return;
         }
+        if let Some(held_back) = &mut process.held_back
+            && ghost_abi::is_realtime(usize::from(record.sig))
+            && !record.has(SignalFlags::DELIVERED)
+        {
+            if held_back.len() < MOST {
+                held_back.push(record);
+            }
+            return;
+        }
         self.ghost_signalled(id, record.sig);
+        self.forward_record(id, &record);
+    }
+
+    /// The ghost has acted on all that was sent to it while it had its signals blocked.
+    pub(super) fn release_held_back(&mut self, id: ProcId) {
+        let held_back = self.processes.get_mut(&id).and_then(|process| process.held_back.take());
+        for record in held_back.unwrap_or_default() {
+            self.forward_record(id, &record);
+        }
+    }
+
+    fn forward_record(&mut self, id: ProcId, record: &SignalRecord) {
         let scope = if record.scope() == Aim::Group { Scope::Group } else { Scope::Process };
-        self.forward(id, Forward::of(&record, scope));
+        self.forward(id, Forward::of(record, scope));
     }
 
     /// What a signal has done to the ghost itself.
