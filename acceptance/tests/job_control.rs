@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use acceptance::process::Process;
+use acceptance::process::{Process, children_of};
 use acceptance::{Cluster, Cmd, Ended, Terminal, User, eventually};
 
 /// For what has to come about, on a machine that is busy.
@@ -139,6 +139,47 @@ fn ctrl_z_jobs_bg_fg() {
         terminal.keys(CTRL_C);
         assert_eq!(terminal.prompt().0, 130);
         gone(&cluster, mark, PROMISED);
+    }
+}
+
+/// Types a line and, so much after bpsh is in the foreground, a key.
+fn at_once(terminal: &mut Terminal, line: &str, delay: Duration, key: &str) {
+    terminal.line(line);
+    let leader = terminal.leader();
+    // bash has given it the terminal before it becomes bpsh.
+    eventually("bpsh runs", LONG, || {
+        let name = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        children_of(leader).into_iter().any(|pid| name(pid) == "bpsh\n").then_some(())
+    });
+    std::thread::sleep(delay);
+    terminal.keys(key);
+}
+
+#[test]
+fn ctrl_c_at_any_moment_of_the_start() {
+    let cluster = Cluster::attach();
+    let mut terminal = bash(&cluster);
+    for moment in 0..40 {
+        at_once(&mut terminal, "bpsh 0-3 sleep 1000.30", Duration::from_micros(moment * 100), CTRL_C);
+        assert_eq!(terminal.prompt().0, 130, "moment {moment}");
+        gone(&cluster, "1000.30", PROMISED);
+    }
+}
+
+#[test]
+fn ctrl_z_at_any_moment_of_the_start() {
+    let cluster = Cluster::attach();
+    let mut terminal = bash(&cluster);
+    for moment in 0..40 {
+        at_once(&mut terminal, "bpsh 0-3 sleep 1000.31", Duration::from_micros(moment * 100), CTRL_Z);
+        assert_eq!(terminal.prompt().0, 148, "moment {moment}");
+        terminal.line("fg");
+        terminal.expect("sleep 1000.31", LONG);
+        running(&cluster, "1000.31", 4);
+        all_in_state(&cluster, "1000.31", "SR");
+        terminal.keys(CTRL_C);
+        assert_eq!(terminal.prompt().0, 130, "moment {moment}");
+        gone(&cluster, "1000.31", PROMISED);
     }
 }
 
