@@ -36,8 +36,8 @@ impl SignalQueue {
     /// `connected`: it goes out at once, so that what was pushed before it may have been delivered already.
     pub fn push(&mut self, signal: Signal, connected: bool) -> bool {
         let number = signal.signal;
-        // Alone in the queue, if it is there.
-        if self.0.front().is_some_and(|s| s.signal == KILL) {
+        // What comes behind a kill reaches nobody; unless the kill may be refused, and this may not.
+        if self.0.front().is_some_and(|s| s.signal == KILL && (s.privileged || !signal.privileged)) {
             return false;
         }
         if number == KILL {
