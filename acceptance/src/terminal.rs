@@ -21,7 +21,7 @@ use nix::pty::{Winsize, openpty};
 
 use crate::command::Collected;
 use crate::process::{Process, all_pids};
-use crate::{Cluster, Cmd, Ended, Running, User};
+use crate::{Cluster, Cmd, Ended, Running, User, eventually};
 
 /// How long the screen may take to show what it must: generous, the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -101,6 +101,16 @@ impl Terminal {
     pub fn run(&mut self, line: &str) -> (i32, String) {
         self.line(line);
         self.prompt()
+    }
+
+    /// Types `fg` and waits until the job has the keyboard: bash names it before it gives it the terminal.
+    #[track_caller]
+    pub fn foreground(&mut self) {
+        self.line("fg");
+        eventually("a job is in the foreground", PATIENCE, || {
+            let group = nix::unistd::tcgetpgrp(self.keyboard.as_ref()?).ok()?;
+            (group.as_raw().cast_unsigned() != self.leader()).then_some(())
+        });
     }
 
     /// Waits for bash's next prompt; gives `$?` and what was shown before it.
@@ -192,7 +202,6 @@ fn watch(mut terminal: File, screen: &Collected, hung_up: &AtomicBool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eventually;
 
     fn runs(cluster: &Cluster, terminal: &Terminal, name: &str) {
         eventually("it runs", PATIENCE, || {
@@ -209,8 +218,7 @@ mod tests {
         runs(&cluster, &terminal, "sleep");
         terminal.keys("\x1a");
         assert!(terminal.prompt().1.contains("Stopped"));
-        terminal.line("fg");
-        terminal.expect("sleep 100", PATIENCE);
+        terminal.foreground();
         terminal.keys("\x03");
         assert_eq!(terminal.prompt().0, 130);
         terminal.line("exit 5");

@@ -133,8 +133,7 @@ fn ctrl_z_jobs_bg_fg() {
             let (_, shown) = terminal.run("jobs");
             assert!(shown.contains("Running"), "{shown}");
 
-            terminal.line("fg");
-            terminal.expect(mark, LONG);
+            terminal.foreground();
         }
         terminal.keys(CTRL_C);
         assert_eq!(terminal.prompt().0, 130);
@@ -173,8 +172,7 @@ fn ctrl_z_at_any_moment_of_the_start() {
     for moment in 0..40 {
         at_once(&mut terminal, "bpsh 0-3 sleep 1000.31", Duration::from_micros(moment * 100), CTRL_Z);
         assert_eq!(terminal.prompt().0, 148, "moment {moment}");
-        terminal.line("fg");
-        terminal.expect("sleep 1000.31", LONG);
+        terminal.foreground();
         running(&cluster, "1000.31", 4);
         all_in_state(&cluster, "1000.31", "SR");
         terminal.keys(CTRL_C);
@@ -246,8 +244,7 @@ fn the_keyboard_belongs_to_the_foreground() {
     assert_eq!(terminal.run("echo for the shell").1, "for the shell\n");
     let (_, shown) = terminal.run("jobs");
     assert!(shown.contains("Running"), "{shown}");
-    terminal.line("fg");
-    terminal.expect("bpsh 0 cat", LONG);
+    terminal.foreground();
     terminal.line("for the program");
     terminal.expect("for the program", LONG);
     terminal.keys(CTRL_D);
