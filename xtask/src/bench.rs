@@ -20,7 +20,7 @@ pub fn run(args: BenchArgs) -> Result<ExitCode> {
     build.args(["--quiet", "--release", "--package", "acceptance", "--bin", "bench"]);
     let programs = products::executables_of(build, "building the benchmarks")?;
     let Some(program) = programs.first() else { bail!("cargo built no bench") };
-    let output = Command::new(std::env::current_exe()?)
+    let output = Command::new(products::own_program()?)
         .args(["cluster", "--release", "--nodes", "2", "--"])
         .arg(program)
         .stdin(Stdio::null())

@@ -46,6 +46,10 @@ enum Task {
 }
 
 fn main() -> std::process::ExitCode {
+    if let Err(why) = products::own_program() {
+        eprintln!("xtask: {why:#}");
+        return std::process::ExitCode::FAILURE;
+    }
     let result = match Cli::parse().task {
         Task::Cluster(args) => cluster::run(args),
         Task::ClusterCtl(args) => control::run(args),

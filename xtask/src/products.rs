@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -86,6 +87,18 @@ fn built_by(mut command: Command, doing: &str) -> Result<Vec<(PathBuf, Profile)>
         }
     }
     Ok(executables)
+}
+
+static OWN: OnceLock<PathBuf> = OnceLock::new();
+
+/// Where our own program stands. To be asked first thing: once cargo has built it anew, the kernel calls the file that runs
+/// "(deleted)" (fs/d_path.c), while the new one stands at the same path.
+pub fn own_program() -> Result<&'static Path> {
+    if let Some(path) = OWN.get() {
+        return Ok(path);
+    }
+    let path = std::env::current_exe().context("our own program")?;
+    Ok(OWN.get_or_init(|| path))
 }
 
 /// A cargo of the toolchain that runs us, in the workspace.

@@ -29,7 +29,7 @@ pub fn run(args: SoakArgs) -> Result<ExitCode> {
     let mut simulation = products::cargo("test");
     simulation.args(["--quiet", "--profile", "cluster", "--package", "ghostd", "--lib", "core::", "--", "--nocapture"]);
     well &= part("simulation of ghostd's core", simulation, &mut body)?;
-    let mut acceptance = Command::new(std::env::current_exe()?);
+    let mut acceptance = Command::new(products::own_program()?);
     acceptance.args(["test", "--only", "acceptance", "--limit", &args.limit.to_string()]);
     well &= part("acceptance tests, long", acceptance, &mut body)?;
     print!("{body}");

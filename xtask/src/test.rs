@@ -121,11 +121,11 @@ fn acceptance(args: &TestArgs, outcomes: &mut Vec<Outcome>) -> Result<()> {
     build.args(["--quiet", "--package", "acceptance", "--lib", "--test", "*", "--no-run"]);
     let programs = products::tests_of(build, "building the acceptance tests")?;
     anyhow::ensure!(!programs.is_empty(), "there are no acceptance tests");
-    let own = std::env::current_exe().context("our own program")?;
+    let own = products::own_program()?;
     for program in programs {
         let name = name_of(&program);
         println!("\n---- {name}");
-        let mut command = Command::new(&own);
+        let mut command = Command::new(own);
         command.args(["cluster", "--nodes", NODES, "--outside", "--"]);
         // One after the other: they count what the whole cluster has.
         command.arg(&program).arg("--test-threads=1").args(args.filter.iter());

@@ -105,15 +105,15 @@ fn what_was_inherited_is_known_in_spite_of_the_runtime() {
         .arg("--ignore-signal=USR1")
         .arg("--default-signal=PIPE")
         .arg(std::env::current_exe().expect("path"))
-        .args(["--exact", "quiet::tests::prints_what_was_inherited", "--nocapture", "--ignored"])
+        .args(["--exact", "quiet::tests::prints_what_was_inherited", "--nocapture"])
         .output()
         .expect("run");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("inherited: usr1 true, pipe false"), "{text}");
 }
 
+/// Run by the test above in a process of its own.
 #[test]
-#[ignore = "run by what_was_inherited_is_known_in_spite_of_the_runtime"]
 fn prints_what_was_inherited() {
     let ignored = inherited().ignored;
     println!("inherited: usr1 {}, pipe {}", ignored & bit(libc::SIGUSR1) != 0, ignored & bit(libc::SIGPIPE) != 0);
