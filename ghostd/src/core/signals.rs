@@ -62,6 +62,22 @@ const fn bit(signal: u16) -> u64 {
     1 << (signal - 1)
 }
 
+/// Adds a signal to those that wait: SIGCONT takes away the stops that wait, a stop takes away SIGCONT (kernel/signal.c,
+/// prepare_signal()).
+const fn forestalled_with(waiting: u64, signal: u16) -> u64 {
+    const CONT: u64 = bit(libc::SIGCONT as u16);
+    const STOPS: u64 =
+        bit(libc::SIGSTOP as u16) | bit(libc::SIGTSTP as u16) | bit(libc::SIGTTIN as u16) | bit(libc::SIGTTOU as u16);
+    let new = bit(signal);
+    if new == CONT {
+        waiting & !STOPS | new
+    } else if new & STOPS != 0 {
+        waiting & !CONT | new
+    } else {
+        waiting | new
+    }
+}
+
 impl Core {
     pub(super) fn signal_seen(&mut self, record: SignalRecord) {
         if !(1..=64).contains(&record.sig) {
@@ -150,7 +166,7 @@ impl Core {
             let Some(process) = self.processes.get_mut(&id) else { continue };
             let unwatched = matches!(process.ghost, Ghost::Awaited | Ghost::Arriving);
             if unwatched && process.remote == Remote::Planned {
-                process.forestalled |= bit(record.sig);
+                process.forestalled = forestalled_with(process.forestalled, record.sig);
             } else if alone {
                 self.forward(id, Forward::of(record, Scope::Group));
             }

@@ -460,26 +460,44 @@ fn a_node_speaks_for_itself_alone() {
     assert!(bench.feed(Event::NodeData { node: NodeNumber(1), link: LinkId(11), data }).is_empty());
 }
 
-#[test]
-fn a_signal_to_the_launcher_alone_is_for_its_programs() {
-    let mut bench = Bench::running();
-    let record = |scope| SignalRecord {
+/// A signal to the launcher: to it alone (scope 0), or to its group (1).
+fn to_launcher(sig: u16, scope: u8) -> SignalRecord {
+    SignalRecord {
         kind: 1,
         flags: SignalFlags::LAUNCHER,
         ghost: 1,
         seq: 0,
         call: 0,
         value: 0,
-        sig: 2,
+        sig,
         scope,
         si_code: 0,
         sender_pid: 33,
         sender_uid: 1000,
         sender_euid: 1000,
         pgid: 0,
-    };
-    assert_eq!(signals(&bench.feed(Event::Signal(record(0)))), [(2, 1)]);
-    assert!(signals(&bench.feed(Event::Signal(record(1)))).is_empty(), "each ghost has its own record of that");
+    }
+}
+
+#[test]
+fn a_signal_to_the_launcher_alone_is_for_its_programs() {
+    let mut bench = Bench::running();
+    assert_eq!(signals(&bench.feed(Event::Signal(to_launcher(2, 0)))), [(2, 1)]);
+    let shared = bench.feed(Event::Signal(to_launcher(2, 1)));
+    assert!(signals(&shared).is_empty(), "each ghost has its own record of that");
+}
+
+#[test]
+fn a_group_stopped_and_continued_before_its_ghosts_are_watched_runs() {
+    for (sent, wanted) in [(&[20, 18][..], &[(18, 1)][..]), (&[18, 20], &[(20, 1)]), (&[20, 2, 18], &[(2, 1), (18, 2)])] {
+        let mut bench = Bench::new();
+        bench.launch("0");
+        for &signal in sent {
+            bench.feed(Event::Signal(to_launcher(signal, 1)));
+        }
+        bench.read(GHOST, 0);
+        assert_eq!(signals(&bench.feed(Event::Adopted { process: ProcId(2), ok: true })), wanted, "{sent:?}");
+    }
 }
 
 #[test]
