@@ -461,7 +461,7 @@ fn a_node_speaks_for_itself_alone() {
 }
 
 /// A signal to the launcher: to it alone (scope 0), or to its group (1).
-fn to_launcher(sig: u16, scope: u8) -> SignalRecord {
+fn to_launcher(sig: u16, scope: u16) -> SignalRecord {
     SignalRecord {
         kind: 1,
         flags: SignalFlags::LAUNCHER,
@@ -489,7 +489,8 @@ fn a_signal_to_the_launcher_alone_is_for_its_programs() {
 
 #[test]
 fn a_group_stopped_and_continued_before_its_ghosts_are_watched_runs() {
-    for (sent, wanted) in [(&[20, 18][..], &[(18, 1)][..]), (&[18, 20], &[(20, 1)]), (&[20, 2, 18], &[(2, 1), (18, 2)])] {
+    for (sent, wanted) in [(&[20, 18][..], &[(18, 1)][..]), (&[18, 20], &[(20, 1)]), (&[20, 2, 18], &[(2, 1), (18, 2)])]
+    {
         let mut bench = Bench::new();
         bench.launch("0");
         for &signal in sent {
