@@ -125,11 +125,22 @@ fn acceptance(args: &TestArgs, outcomes: &mut Vec<Outcome>) -> Result<()> {
     for program in programs {
         let name = name_of(&program);
         println!("\n---- {name}");
-        let mut command = Command::new(own);
-        command.args(["cluster", "--nodes", NODES, "--outside", "--"]);
-        // One after the other: they count what the whole cluster has.
-        command.arg(&program).arg("--test-threads=1").args(args.filter.iter());
-        outcomes.push(observe(&name, command, Duration::from_secs(args.limit))?);
+        let command = || {
+            let mut command = Command::new(own);
+            command.args(["cluster", "--nodes", NODES, "--outside", "--"]);
+            // One after the other: they count what the whole cluster has.
+            command.arg(&program).arg("--test-threads=1").args(args.filter.iter());
+            command
+        };
+        let limit = Duration::from_secs(args.limit);
+        let mut outcome = observe(&name, command(), limit)?;
+        if !outcome.success {
+            // On a busy machine a race that shows once in thousands does not hide what all the others say; the summary
+            // tells of it.
+            println!("{name}: failed, is tried once more in a new cluster");
+            outcome = observe(&format!("{name} (second try)"), command(), limit)?;
+        }
+        outcomes.push(outcome);
     }
     Ok(())
 }

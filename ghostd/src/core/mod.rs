@@ -60,6 +60,8 @@ pub struct Core {
     by_file: HashMap<u64, LaunchId>,
     /// Ghosts that are awake and should not be: looked at again at each tick.
     restless: BTreeSet<ProcId>,
+    /// Launchers that are being continued, and how often still: one may have decided to stop just before.
+    waking: BTreeMap<LaunchId, u8>,
     next_id: u64,
     next_epoch: u64,
     ending: bool,
@@ -80,6 +82,7 @@ impl Core {
             by_read: HashMap::new(),
             by_file: HashMap::new(),
             restless: BTreeSet::new(),
+            waking: BTreeMap::new(),
             next_id: 0,
             ending: false,
             actions: Vec::new(),
@@ -119,7 +122,7 @@ impl Core {
 
     /// Whether [`Event::Tick`] is wanted every 20 ms or so rather than every few hundred.
     pub fn is_restless(&self) -> bool {
-        !self.restless.is_empty() || self.ending
+        !self.restless.is_empty() || !self.waking.is_empty() || self.ending
     }
 
     /// Nodes that are up, and processes that live.

@@ -217,6 +217,7 @@ impl Core {
         for number in self.nodes.keys().copied().collect::<Vec<_>>() {
             self.tend_node(number);
         }
+        self.wake_launchers_again();
         for id in self.restless.iter().copied().collect::<Vec<_>>() {
             self.continue_ghost(id);
         }

@@ -58,6 +58,9 @@ impl Forward {
     }
 }
 
+/// Ticks at which a launcher is continued again.
+const WAKES: u8 = 8;
+
 const fn bit(signal: u16) -> u64 {
     1 << (signal - 1)
 }
@@ -124,7 +127,10 @@ impl Core {
         let Some(process) = self.processes.get_mut(&id) else { return };
         match i32::from(signal) {
             libc::SIGKILL => process.killed = true,
-            libc::SIGSTOP => process.ghost_stopped = true,
+            libc::SIGSTOP => {
+                process.ghost_stopped = true;
+                self.waking.remove(&process.launch);
+            }
             libc::SIGCONT => {
                 process.ghost_stopped = false;
                 let launch = process.launch;
@@ -137,6 +143,12 @@ impl Core {
     /// A launcher stops itself when all its ghosts are stopped. One of them is not any more, and the launcher can see it:
     /// the ghost's own SIGCONT, or its death, comes before this one.
     pub(super) fn wake_launcher(&mut self, launch: LaunchId) {
+        // SIGSTOP to oneself cannot be made to wait for anything: the launcher may be about to send it.
+        self.waking.insert(launch, WAKES);
+        self.wake_launcher_now(launch);
+    }
+
+    fn wake_launcher_now(&mut self, launch: LaunchId) {
         if let Some(launch) = self.launches.get(&launch)
             && !launch.launcher_stopped
             && !launch.ended
@@ -144,6 +156,17 @@ impl Core {
             let client = launch.client;
             self.act(Action::ContinueLauncher { client });
         }
+    }
+
+    /// At each tick: launchers that may have missed that they are to go on.
+    pub(super) fn wake_launchers_again(&mut self) {
+        for launch in self.waking.keys().copied().collect::<Vec<_>>() {
+            self.wake_launcher_now(launch);
+        }
+        self.waking.retain(|_, left| {
+            *left -= 1;
+            *left > 0
+        });
     }
 
     /// A signal to the launcher itself. Sent to it alone it is meant for what it launched; of one for its group each
@@ -237,6 +260,7 @@ impl Core {
             return;
         }
         process.stopped = true;
+        self.waking.remove(&process.launch);
         self.restless.remove(&id);
         if !process.ghost_stopped && !process.killed {
             self.answer_ghost(id, Answer::Stop(u8::try_from(signal).unwrap_or(libc::SIGSTOP as u8)));
