@@ -1,7 +1,7 @@
 //! Which process a number means, and whose it is.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 
 /// What the kernel says of a living process, in this process's PID namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,21 +11,6 @@ pub struct Identity {
     pub ppid: u32,
     /// Real user id.
     pub uid: u32,
-}
-
-/// A descriptor of the process with this number (pidfd_open(2)).
-///
-/// # Errors
-/// ESRCH: no such process. EINVAL: the number is a thread's.
-pub fn open(pid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: pidfd_open takes two integers.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    let fd = libc::c_int::try_from(fd).unwrap_or(-1);
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// `struct pidfd_info` in its first version, include/uapi/linux/pidfd.h (Linux 6.13).
@@ -91,7 +76,7 @@ mod tests {
     #[test]
     fn one_self_is_the_child_of_the_parent() {
         let pid = std::process::id();
-        let pidfd = open(pid).unwrap();
+        let pidfd = crate::pidfd::open(pid).unwrap();
         let identity = of(&pidfd, pid).unwrap();
         assert_eq!(
             identity,

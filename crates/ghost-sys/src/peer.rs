@@ -81,23 +81,5 @@ fn pidfd_of(socket: &impl AsFd, pid: u32) -> io::Result<OwnedFd> {
         return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
     }
     let error = io::Error::last_os_error();
-    if error.raw_os_error() == Some(libc::ENOPROTOOPT) { crate::identity::open(pid) } else { Err(error) }
-}
-
-/// Sends a signal to exactly the process behind the descriptor.
-///
-/// # Errors
-/// ESRCH: it is gone.
-pub fn signal(pidfd: &impl AsFd, signal: i32) -> io::Result<()> {
-    // SAFETY: pidfd_send_signal reads no memory of ours when `info` is null.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_fd().as_raw_fd(),
-            signal,
-            std::ptr::null::<libc::siginfo_t>(),
-            0,
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if error.raw_os_error() == Some(libc::ENOPROTOOPT) { crate::pidfd::open(pid) } else { Err(error) }
 }

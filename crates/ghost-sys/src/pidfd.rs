@@ -18,15 +18,16 @@ pub struct SignalInfo {
 
 /// The head of the kernel's siginfo_t for a queued signal on 64-bit machines (include/uapi/asm-generic/siginfo.h, _rt).
 #[repr(C)]
-struct RawInfo {
-    signo: i32,
-    errno: i32,
-    code: i32,
-    pad: i32,
-    pid: i32,
-    uid: u32,
-    value: u64,
-    rest: [u64; 12],
+#[derive(Default)]
+pub(crate) struct RawInfo {
+    pub signo: i32,
+    pub errno: i32,
+    pub code: i32,
+    pub pad: i32,
+    pub pid: i32,
+    pub uid: u32,
+    pub value: u64,
+    pub rest: [u64; 12],
 }
 const _: () = assert!(size_of::<RawInfo>() == size_of::<libc::siginfo_t>());
 
@@ -45,7 +46,7 @@ pub enum Target {
 /// Opens a descriptor of the process (a thread-group leader) with this number.
 ///
 /// # Errors
-/// ESRCH.
+/// ESRCH: no such process. EINVAL: the number is a thread's.
 pub fn open(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: two integers; gives a new descriptor or -1.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
@@ -56,7 +57,25 @@ pub fn open(pid: u32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
-/// Sends a signal.
+/// Sends a signal to exactly the process behind the descriptor, as kill(2) would.
+///
+/// # Errors
+/// ESRCH: it is gone.
+pub fn signal(pidfd: &impl AsFd, signal: i32) -> io::Result<()> {
+    // SAFETY: pidfd_send_signal reads no memory of ours when `info` is null.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_fd().as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sends a signal with everything that its receiver sees of it.
 ///
 /// # Errors
 /// ESRCH: it has ended. EAGAIN: a real-time signal, and its user's RLIMIT_SIGPENDING is used up. EPERM. EINVAL: no such

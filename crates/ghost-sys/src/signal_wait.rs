@@ -2,22 +2,7 @@
 
 use std::io;
 
-use crate::pidfd::SignalInfo;
-
-/// The kernel's siginfo_t for signals that a process sent (include/uapi/asm-generic/siginfo.h, `_rt`), on 64-bit machines.
-#[repr(C)]
-#[derive(Default)]
-struct Received {
-    signo: i32,
-    errno: i32,
-    code: i32,
-    pad: i32,
-    pid: i32,
-    uid: u32,
-    value: u64,
-    rest: [u64; 12],
-}
-const _: () = assert!(size_of::<Received>() == size_of::<libc::siginfo_t>());
+use crate::pidfd::{RawInfo, SignalInfo};
 
 /// Waits for one of the signals of `mask` (bit `n - 1` for signal `n`), which must be blocked (rt_sigtimedwait(2) without
 /// a timeout). `pid`, `uid` and `value` say something for signals that were sent by a process.
@@ -25,15 +10,15 @@ const _: () = assert!(size_of::<Received>() == size_of::<libc::siginfo_t>());
 /// # Errors
 /// `EINTR` never reaches the caller; there is no other.
 pub fn next(mask: u64) -> io::Result<SignalInfo> {
-    let mut info = Received::default();
+    let mut info = RawInfo::default();
     loop {
-        // SAFETY: the kernel reads 8 bytes of mask and writes one siginfo_t, whose size `info` has (asserted above);
-        // every bit pattern is a valid `Received`. libc's wrapper would refuse to wait for 32 and 33.
+        // SAFETY: the kernel reads 8 bytes of mask and writes one siginfo_t, whose size `info` has (asserted there);
+        // every bit pattern is a valid `RawInfo`. libc's wrapper would refuse to wait for 32 and 33.
         let signal = unsafe {
             libc::syscall(libc::SYS_rt_sigtimedwait, &raw const mask, &raw mut info, 0usize, size_of::<u64>())
         };
         if signal > 0 {
-            let Received { signo: signal, code, pid, uid, value, .. } = info;
+            let RawInfo { signo: signal, code, pid, uid, value, .. } = info;
             return Ok(SignalInfo { signal, code, pid, uid, value });
         }
         let why = io::Error::last_os_error();
@@ -67,7 +52,7 @@ mod tests {
     }
 
     fn queue_to_thread(pid: i32, tid: i32, sig: i32, value: u64) {
-        let info = Received { signo: sig, code: libc::SI_QUEUE, pid, value, ..Received::default() };
+        let info = RawInfo { signo: sig, code: libc::SI_QUEUE, pid, value, ..RawInfo::default() };
         // SAFETY: the kernel reads one siginfo_t.
         let result = unsafe { libc::syscall(libc::SYS_rt_tgsigqueueinfo, pid, tid, sig, &raw const info) };
         assert_eq!(result, 0, "{}", io::Error::last_os_error());

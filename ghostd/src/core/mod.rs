@@ -145,6 +145,7 @@ impl Core {
             + self.by_read.len()
             + self.by_file.len()
             + self.restless.len()
+            + self.waking.len()
             + self.actions.len()
     }
 

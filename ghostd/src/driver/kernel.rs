@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use ghost_abi::GhostState;
 use ghost_host::pin;
 use ghost_host::programs;
-use ghost_sys::identity;
+use ghost_sys::pidfd;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
@@ -124,7 +124,7 @@ impl Driver {
         let ghosts = self.core.watched_ghosts();
         self.dropped.retain(|process, _| ghosts.iter().any(|(id, _)| id == process));
         for (process, pid) in ghosts {
-            let Ok(pidfd) = identity::open(pid) else { continue };
+            let Ok(pidfd) = pidfd::open(pid) else { continue };
             let Ok(Some(state)) = self.programs.state(pidfd.as_fd()) else { continue };
             if state.ghost != process.0 {
                 continue;

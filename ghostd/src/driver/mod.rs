@@ -171,7 +171,7 @@ impl Driver {
             Action::ContinueGhost { process, pid } => self.continue_ghost(process, pid),
             Action::ContinueLauncher { client } => {
                 if let Some(port) = self.clients.get(&client)
-                    && let Err(error) = ghost_sys::peer::signal(&port.pidfd, nix::libc::SIGCONT)
+                    && let Err(error) = ghost_sys::pidfd::signal(&port.pidfd, nix::libc::SIGCONT)
                 {
                     tracing::debug!("a launcher could not be continued: {error}");
                 }

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use ghost_host::pin::ReadToken;
 use ghost_proto::ids::ProcId;
 use ghost_sys::ghost::Answer;
-use ghost_sys::{identity, peer};
+use ghost_sys::{identity, pidfd};
 use nix::libc;
 
 use super::Driver;
@@ -14,7 +14,7 @@ use crate::core::Event;
 impl Driver {
     /// The sleeper's read is not answered yet, so its number cannot go to another process meanwhile.
     pub(super) fn adopt(&mut self, process: ProcId, token: ReadToken, pid: u32, parent: u32, uid: u32) {
-        let watched = identity::open(pid).and_then(|pidfd| {
+        let watched = pidfd::open(pid).and_then(|pidfd| {
             let who = identity::of(&pidfd, pid)?;
             if who.ppid != parent || who.uid != uid {
                 return Err(std::io::Error::from_raw_os_error(libc::EPERM));
@@ -49,10 +49,10 @@ impl Driver {
     }
 
     pub(super) fn continue_ghost(&mut self, process: ProcId, pid: u32) {
-        let there = match identity::open(pid) {
+        let there = match pidfd::open(pid) {
             Ok(pidfd) => match self.programs.state(pidfd.as_fd()) {
                 Ok(Some(state)) if state.ghost == process.0 && !state.exited() => {
-                    if let Err(error) = peer::signal(&pidfd, libc::SIGCONT) {
+                    if let Err(error) = pidfd::signal(&pidfd, libc::SIGCONT) {
                         tracing::debug!(pid, "a ghost could not be continued: {error}");
                     }
                     true

@@ -13,7 +13,7 @@ mod opener;
 mod wire;
 
 use std::io::{self, IoSlice, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use opener::Opener;
@@ -153,11 +153,6 @@ impl Pin {
 
     fn fail(&self, unique: u64, errno: i32) -> io::Result<()> {
         io::Write::write(&mut &self.device, &wire::out_header(unique, -errno, 0)).map(drop)
-    }
-
-    /// The server's descriptor, to be kept across a restart.
-    pub fn device(&self) -> io::Result<OwnedFd> {
-        self.device.as_fd().try_clone_to_owned()
     }
 }
 

@@ -221,7 +221,7 @@ pub fn own_path() -> PathBuf {
 }
 
 fn pidfd(pid: i32) -> io::Result<OwnedFd> {
-    ghost_sys::identity::open(pid.cast_unsigned())
+    ghost_sys::pidfd::open(pid.cast_unsigned())
 }
 
 /// The signal records that are there, waiting until there are at least `count` events; others are not expected.
