@@ -15,8 +15,8 @@ use crate::{Cmd, Snapshot, User, command, report};
 /// Names the description.
 pub const VARIABLE: &str = "GHOSTPROC_CLUSTER";
 
-/// Where a member's probe program stands; this directory is in every PATH.
-const PROBE: &str = "usr/local/bin/probe";
+/// Where a member has the tests' own programs; this directory is in every PATH.
+const PROGRAMS: &str = "usr/local/bin";
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct Cluster {
@@ -66,7 +66,7 @@ impl Cluster {
     pub fn attach() -> Self {
         let cluster = Self::read();
         for member in &cluster.members {
-            member.install_probe();
+            member.install("probe");
         }
         report::on_panic();
         cluster
@@ -164,16 +164,17 @@ impl Member {
         all[all.len().saturating_sub(lines)..].join("\n")
     }
 
-    /// Copies the probe program into the member, unless it is there already.
-    fn install_probe(&self) {
-        let target = self.rootfs.join(PROBE);
+    /// Copies one of the tests' own programs into the member, unless it is there already.
+    #[track_caller]
+    pub fn install(&self, program: &str) {
+        let target = self.rootfs.join(PROGRAMS).join(program);
         if target.exists() {
             return;
         }
         let own = std::env::current_exe().expect("our own path");
-        // deps/TEST-HASH stands beside probe's directory.
-        let source = own.ancestors().skip(1).map(|directory| directory.join("probe")).find(|path| path.is_file());
-        let source = source.unwrap_or_else(|| panic!("no probe program near {}", own.display()));
+        // deps/TEST-HASH stands beside the program's directory.
+        let source = own.ancestors().skip(1).map(|directory| directory.join(program)).find(|path| path.is_file());
+        let source = source.unwrap_or_else(|| panic!("no program {program} near {}", own.display()));
         let install = || -> std::io::Result<()> {
             if let Some(directory) = target.parent() {
                 std::fs::create_dir_all(directory)?;

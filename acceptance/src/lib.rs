@@ -3,7 +3,7 @@
 //! ```text
 //!   this test program (the host) ── Cluster::attach() reads the description named by GHOSTPROC_CLUSTER
 //!     ├─ Cmd, Shell, Terminal: programs inside a member, each with a time limit
-//!     ├─ Snapshot, tree, permission, leak, bytes: what the kernel says, from the host's /proc and cgroups
+//!     ├─ Snapshot, tree, ghost_tree, permission, leak, bytes: what the kernel says, from the host's /proc and cgroups
 //!     └─ report: printed when a test panics: the members' process trees and logs
 //! ```
 //!
@@ -16,11 +16,13 @@
 pub mod bytes;
 pub mod cluster;
 pub mod command;
+pub mod ghost_tree;
 pub mod leak;
 pub mod memory;
 pub mod permission;
 pub mod process;
 pub mod random;
+pub mod reference;
 pub mod report;
 pub mod shell;
 pub mod terminal;

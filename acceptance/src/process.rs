@@ -19,6 +19,8 @@ pub struct Process {
     pub numbers: Vec<u32>,
     /// As in [`Process::numbers`], of its process group.
     pub group_numbers: Vec<u32>,
+    /// The same of its session.
+    pub session_numbers: Vec<u32>,
     /// The member it belongs to: `master`, `n0`, …
     pub member: String,
     /// Below the member's cgroup.
@@ -87,6 +89,7 @@ impl Process {
             session: number(3)? as u32,
             numbers: list("NSpid"),
             group_numbers: list("NSpgid"),
+            session_numbers: list("NSsid"),
             member,
             cgroup,
             // status escapes what would break its lines (fs/proc/array.c, proc_task_name()).

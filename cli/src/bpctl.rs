@@ -13,12 +13,12 @@ use std::process::ExitCode;
 use clap::Parser;
 use ghost_proto::client::{
     Admin, AdminReply, AdminRequest, ClientToMaster, MasterToClient, NodeRequest, NodesReply, NodesRequest,
-    TokenRequest,
+    TokenRequest, ViewRequest,
 };
 use ghost_proto::nodeset::NodeSpec;
 
 use crate::connection::{self, Connection, ConnectionError};
-use flags::{Action, Flags, NodesAction};
+use flags::{Action, Flags, NodesAction, Switch};
 
 const REFUSED: u8 = 1;
 const USAGE: u8 = 2;
@@ -95,6 +95,7 @@ fn understand(action: &Action) -> Result<ClientToMaster, Failure> {
         Action::Nodes(NodesAction::Remove { nodes }) => Admin::RemoveNodes(check(nodes)?),
         Action::Nodes(NodesAction::Revoke { nodes }) => Admin::RevokeNodes(check(nodes)?),
         Action::Nodes(NodesAction::Replace { nodes }) => Admin::ReplaceNodes(check(nodes)?),
+        Action::View { state } => Admin::View(ViewRequest { on: *state == Switch::On }),
     };
     Ok(ClientToMaster::Admin(AdminRequest { admin: Some(admin) }))
 }
@@ -124,6 +125,8 @@ mod tests {
         assert_eq!(asked(&["bpctl", "nodes", "remove", "3"]), admin(Admin::RemoveNodes(nodes("3"))));
         assert_eq!(asked(&["bpctl", "nodes", "revoke", "3"]), admin(Admin::RevokeNodes(nodes("3"))));
         assert_eq!(asked(&["bpctl", "nodes", "replace", "3"]), admin(Admin::ReplaceNodes(nodes("3"))));
+        assert_eq!(asked(&["bpctl", "view", "on"]), admin(Admin::View(ViewRequest { on: true })));
+        assert_eq!(asked(&["bpctl", "view", "off"]), admin(Admin::View(ViewRequest { on: false })));
         assert_eq!(asked(&["bpctl", "nodes", "list"]), Ok(ClientToMaster::Nodes(NodesRequest::default())));
         let up = ClientToMaster::Nodes(NodesRequest { nodes: "up".into() });
         assert_eq!(asked(&["bpctl", "nodes", "list", "up"]), Ok(up));
@@ -134,6 +137,8 @@ mod tests {
         for wrong in [
             &["bpctl"][..],
             &["bpctl", "nodes", "add"],
+            &["bpctl", "view"],
+            &["bpctl", "view", "maybe"],
             &["bpctl", "nodes", "add", "3-1"],
             &["bpctl", "nodes", "revoke", "x"],
             &["bpctl", "token", "--nodes", ""],

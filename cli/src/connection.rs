@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use bytes::{Buf, BytesMut};
 use ghost_proto::client::{ClientToMaster, Hello, MasterToClient, Refused};
-use ghost_proto::frame::{Data, Decoder, Frame, FrameError, MAX_CONTROL};
+use ghost_proto::frame::{Data, Decoder, Frame, FrameError, MAX_CONTROL, Offer, Placed};
 use ghost_proto::instance::{self, BadInstance, Instance};
 use ghost_proto::{Control, VERSION};
 
@@ -64,6 +64,8 @@ pub fn plain(error: &io::Error) -> String {
 pub enum Incoming {
     Message(MasterToClient),
     Data(Data),
+    /// Only after [`Connection::offer`]. With the descriptor of the stream's ring if it is a new one.
+    Placed(Placed, Option<OwnedFd>),
 }
 
 #[derive(Debug)]
@@ -118,7 +120,7 @@ impl Connection {
                     Incoming::Message(MasterToClient::Refused(refused)) => {
                         return Err(ConnectionError::Refused(refused));
                     }
-                    Incoming::Message(MasterToClient::Hello(_)) | Incoming::Data(_) => {}
+                    Incoming::Message(MasterToClient::Hello(_)) | Incoming::Data(_) | Incoming::Placed(..) => {}
                     Incoming::Message(answer) => return Ok(answer),
                 }
             }
@@ -132,6 +134,11 @@ impl Connection {
     /// [`ConnectionError::Lost`].
     pub fn set_nonblocking(&mut self) -> Result<(), ConnectionError> {
         self.socket.set_nonblocking(true).map_err(ConnectionError::Lost)
+    }
+
+    /// Tells ghostd that output may come in shared memory.
+    pub fn offer(&mut self) {
+        Offer { placed: true }.encode(&mut self.output);
     }
 
     pub fn queue(&mut self, message: ClientToMaster) {
@@ -194,6 +201,13 @@ impl Connection {
         while let Some(frame) = self.decoder.next(&mut self.input)? {
             match frame {
                 Frame::Data(data) => return Ok(Some(Incoming::Data(data))),
+                Frame::Agent(_) => {}
+                Frame::Placed(placed) => {
+                    // It came with the frame's first byte, if not before.
+                    let descriptor = if placed.new_ring { self.descriptors.pop_front() } else { None };
+                    return Ok(Some(Incoming::Placed(placed, descriptor)));
+                }
+                Frame::Offer(_) => {}
                 Frame::Control(body) => {
                     if let Some(message) = MasterToClient::decode_body(body)? {
                         return Ok(Some(Incoming::Message(message)));

@@ -1,9 +1,9 @@
 //! The loader's configuration, a read-only global. The verifier knows its words as constants.
 
-use ghost_abi::{CONFIG_WORDS, Config};
+use ghost_abi::Config;
 
 #[unsafe(no_mangle)]
-static CONFIG: [u32; CONFIG_WORDS] = [0; CONFIG_WORDS];
+static CONFIG: [u32; Config::WORDS] = [0; Config::WORDS];
 
 /// Reads one field of [`Config`], named by its offset in the struct.
 #[inline(always)]
@@ -12,8 +12,6 @@ pub fn word(offset: usize) -> u32 {
     // since the loader replaces the contents that the compiler sees.
     unsafe { (&raw const CONFIG).cast::<u32>().byte_add(offset).read_volatile() }
 }
-
-const _: () = assert!(size_of::<Config>() == 4 * CONFIG_WORDS);
 
 /// `config!(field)`: a field of [`ghost_abi::Config`].
 macro_rules! config {

@@ -8,15 +8,14 @@
 //! * generated with result 0: only KILL and STOP, which cannot be ignored;
 //! * other results, and 0 for others: the ghost has the signal blocked (it is being born, or is traced). It is reported
 //!   when the ghost unblocks it and the kernel finds it ignored (`signal_deliver` with handler `SIG_IGN`);
-//! * a launcher, which handles its signals itself: those of job control and termination, whatever the result;
+//! * a launcher, which handles its signals itself: whatever the result, what another process sends it but CHLD, URG and
+//!   WINCH, and of the kernel's what terminals and the end of things send;
 //! * not what a task sends itself, what the loader sends, nor the kernel's SIGCHLD.
 //!
 //! `trace_signal_generate` and `trace_signal_deliver` fire under the target's `siglock` (kernel/signal.c,
 //! `__send_signal_locked`, `get_signal`), so for each ghost these programs run one at a time.
 #![no_std]
 #![no_main]
-#![feature(core_intrinsics)]
-#![allow(internal_features, reason = "see ring.rs")]
 
 mod config;
 mod exit;

@@ -1,7 +1,5 @@
 //! The ring buffer, its limits, and what is counted when they are reached.
 
-use core::intrinsics::{AtomicOrdering, atomic_xadd};
-
 use aya_ebpf::{
     bindings::BPF_RB_AVAIL_DATA,
     macros::map,
@@ -11,6 +9,7 @@ use ghost_abi::{
     COUNTER_DROPPED, COUNTER_SEQUENCE, COUNTERS as COUNTER_WORDS, GHOST_QUOTA, GhostState, RING_BYTES, RING_RESERVE,
     SIGNALS, SignalRecord,
 };
+use ghost_ebpf::atomic;
 
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
@@ -23,10 +22,8 @@ static COUNTERS: Array<u64> = Array::with_max_entries(COUNTER_WORDS, 0);
 #[inline(always)]
 fn count(counter: u32) -> u64 {
     match COUNTERS.get_ptr_mut(counter) {
-        // SAFETY: the pointer is to a live, aligned map value, which the programs access atomically only. The intrinsic,
-        // since `AtomicU64::fetch_add` does not exist on a target without compare-and-swap; BPF has the addition. Not
-        // relaxed: LLVM makes of that an addition that returns nothing, even where the result is used.
-        Some(word) => unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(word, 1) + 1 },
+        // SAFETY: the pointer is to a live, aligned map value, which the programs access atomically only.
+        Some(word) => unsafe { atomic::add(word, 1) + 1 },
         None => 0,
     }
 }

@@ -20,6 +20,8 @@ const CHLD: u32 = 17;
 const CONT: u32 = 18;
 const STOP: u32 = 19;
 const TSTP: u32 = 20;
+const URG: u32 = 23;
+const WINCH: u32 = 28;
 
 /// `TRACE_SIGNAL_DELIVERED` of include/trace/events/signal.h: queued, or at once effective.
 const RESULT_QUEUED: i32 = 0;
@@ -44,7 +46,7 @@ pub fn generated(sig: i32, info: *const u8, task: *const task_struct, result: i3
     let launcher = unsafe { (*state).flags } & GhostFlags::LAUNCHER != 0;
     let urgent = sig == KILL || sig == STOP;
     let wanted = if launcher {
-        matches!(sig, HUP | INT | QUIT | TERM | CONT | TSTP) || urgent
+        !matches!(sig, CHLD | URG | WINCH)
     } else {
         result == RESULT_IGNORED || (urgent && result == RESULT_QUEUED)
     };
@@ -53,6 +55,10 @@ pub fn generated(sig: i32, info: *const u8, task: *const task_struct, result: i3
     }
     let info = SigInfo::read(info as Address);
     if is_kernels_child_notice(sig, &info) || origin::is_own(task) {
+        return;
+    }
+    // What the kernel finds fault with is the launcher's own: its writing, its memory, its use of the processor.
+    if launcher && info.is_kernels() && !matches!(sig, HUP | INT | QUIT | TERM | CONT | TSTP) && !urgent {
         return;
     }
     let mut flags = if launcher { SignalFlags::LAUNCHER } else { 0 };

@@ -1,26 +1,12 @@
-//! Reading kernel structures at the offsets that the loader took from BTF.
-//!
-//! Every read is a `bpf_probe_read_kernel`: an address that is wrong yields an error, never a fault.
+//! What the kernel says of a task, read at the offsets that the loader took from BTF.
 
-use aya_ebpf::{
-    bindings::task_struct,
-    helpers::{bpf_get_current_task_btf, bpf_probe_read_kernel},
-};
+use aya_ebpf::{bindings::task_struct, helpers::bpf_get_current_task_btf};
+pub use ghost_ebpf::kernel::{Address, read};
 
 use crate::config::config;
 
 /// Levels of PID namespaces (`MAX_PID_NS_LEVEL` of include/linux/pid_namespace.h).
 const PID_NAMESPACE_LEVELS: u32 = 32;
-
-/// An address in the kernel; 0 if a read on the way failed.
-pub type Address = u64;
-
-/// Reads a value of the kernel; its default, zero, if that fails.
-#[inline(always)]
-pub fn read<T: Default>(base: Address, offset: u32) -> T {
-    // SAFETY: the helper checks the address; `T` is an integer, valid whatever is there.
-    unsafe { bpf_probe_read_kernel((base + u64::from(offset)) as *const T) }.unwrap_or_default()
-}
 
 /// The task that is running.
 #[inline(always)]

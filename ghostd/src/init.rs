@@ -78,6 +78,9 @@ fn template(listen: SocketAddr) -> String {
 # Permission bits of the socket that the commands use; 0o666: every local user may use the cluster.
 # socket_mode = 0o{mode:o}
 
+# Whether /proc shows a remote process's own figures in place of its ghost's: "on" or "off".
+# view = "on"
+
 # How long a node's certificate is valid.
 # certificate_days = {days}
 

@@ -117,7 +117,7 @@ fn serve(socket: TcpStream, tls: &Arc<ServerConfig>, membership: &Mutex<Membersh
             let body = loop {
                 match decoder.next(&mut input).unwrap() {
                     Some(Frame::Control(body)) => break body,
-                    Some(Frame::Data(_)) => return "data of a stranger".to_owned(),
+                    Some(_) => return "data of a stranger".to_owned(),
                     None => match tls.read(&mut buffer) {
                         Ok(0) | Err(_) => return "gone".to_owned(),
                         Ok(n) => input.extend_from_slice(&buffer[..n]),

@@ -4,6 +4,7 @@ mod support;
 
 use std::time::Instant;
 
+use ghost_proto::frame::Data;
 use ghost_proto::node::*;
 use support::*;
 
@@ -59,6 +60,90 @@ fn megabytes_go_through_unharmed() {
         }
     }
     assert_eq!((received, taken), (total, total));
+}
+
+fn next_of_stdout(got: &Got) -> Option<Data> {
+    match got {
+        Got::Data(data) if data.fd == 1 => Some(data.clone()),
+        _ => None,
+    }
+}
+
+/// A long stream through rings, over three connections: one that breaks with much unacknowledged, one that gets the ring anew,
+/// and one of an agent that takes none.
+#[test]
+fn a_ring_serves_one_connection_after_the_other() {
+    if !root() {
+        return;
+    }
+    let holder = Holder::start();
+    let expected: String = (1..=700_000).map(|number| format!("{number}\n")).collect();
+    let (mut got, mut acked) = (Vec::new(), 0);
+    let mut ringed = Vec::new();
+    for (part, offers) in [(1, true), (2, true), (3, false)] {
+        let mut link = holder.connect();
+        if offers {
+            link.offer();
+        }
+        link.hello();
+        link.welcome(7, 40_000);
+        if part == 1 {
+            link.spawn(1, program(&["seq", "1", "700000"]), 4321);
+        }
+        let goal = expected.len() * part / 3;
+        let mut over = false;
+        while got.len() < goal || (part == 3 && !over) {
+            let data = link.wait_for(next_of_stdout);
+            let old = got.len() - usize::try_from(data.offset).expect("an offset");
+            got.extend_from_slice(data.bytes.get(old..).unwrap_or_default());
+            over = data.eof;
+            if got.len() - acked > WINDOW as usize / 2 {
+                acked = got.len();
+                link.send(MasterToNode::Ack(Ack { proc: 1, fd: 1, offset: acked as u64 }));
+            }
+        }
+        if part == 3 {
+            link.send(MasterToNode::Ack(Ack { proc: 1, fd: 1, offset: got.len() as u64 }));
+            link.ended(1);
+        }
+        ringed.push(link.ringed);
+    }
+    assert!(got == expected.as_bytes(), "{} bytes of {}", got.len(), expected.len());
+    let [[1, first, 0], [1, second, 0], [0, 0, 0]] = ringed[..] else { panic!("{ringed:?}") };
+    assert!(first > 5 && second > 5, "{ringed:?}");
+}
+
+/// When the reader of a long stream goes, or all of it was taken, the agent is told that its ring is not needed any more.
+#[test]
+fn a_ring_is_given_up() {
+    if !root() {
+        return;
+    }
+    let holder = Holder::start();
+    let mut link = holder.connect();
+    link.offer();
+    link.hello();
+    link.welcome(7, 40_000);
+    link.spawn(1, program(&["yes"]), 4321);
+    link.spawn(2, shell("yes | head -c 1000000"), 4321);
+    let mut at = [0; 3];
+    while at[1] < 1_000_000 || at[2] < 1_000_000 {
+        let data = link.wait_for(next_of_stdout);
+        let proc = data.id;
+        at[proc as usize] = data.offset + data.bytes.len() as u64;
+        link.send(MasterToNode::Ack(Ack { proc, fd: 1, offset: at[proc as usize] }));
+    }
+    let files = holder.open_files();
+    assert_eq!((link.ringed[0], link.ringed[2]), (2, 0));
+    link.send(MasterToNode::CloseStream(CloseStream { proc: 1, fd: 1 }));
+    link.ended(2);
+    link.ended(1);
+    link.send(MasterToNode::Forget(Forget { proc: 2 }));
+    // What comes meanwhile is looked at, too.
+    let ran = link.run(3, program(&["true"]), 4321);
+    assert_eq!((ran.status, link.ringed[2]), (0, 2));
+    link.send(MasterToNode::Forget(Forget { proc: 1 }));
+    eventually("its descriptors are closed", || holder.open_files() < files);
 }
 
 #[test]

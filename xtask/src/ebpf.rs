@@ -1,8 +1,8 @@
-//! `cargo xtask ebpf`: the kernel programs, built from `ghost-ebpf/` into the committed object.
+//! `cargo xtask ebpf`: the kernel programs, built from `ghost-ebpf/` into the committed objects.
 //!
-//! Users need none of this: the object is in the repository, beside the versions of what built it. Invariant: equal sources
-//! and equal versions give equal bytes, wherever the checkout, the toolchain and cargo's registry are; so the object that
-//! is committed can be proved to come from the source beside it.
+//! Users need none of this: the objects are in the repository, beside the versions of what built them. Invariant: equal
+//! sources and equal versions give equal bytes, wherever the checkout, the toolchain and cargo's registry are; so the
+//! objects that are committed can be proved to come from the source beside them.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -16,51 +16,70 @@ use clap::Args;
 use crate::products::workspace;
 
 const TARGET: &str = "bpfel-unknown-none";
-const OBJECT: &str = "ghost-ebpf/ghost.bpf.o";
+/// The programs of ghost-ebpf; the object of each is `ghost-ebpf/NAME.bpf.o`.
+const PROGRAMS: [&str; 2] = ["ghost", "tree"];
 const VERSIONS: &str = "ghost-ebpf/ghost.bpf.versions";
 
 /// Build the kernel programs from source
 #[derive(Args)]
 pub struct EbpfArgs {
-    /// Change nothing: compare what the source builds to with the committed object
+    /// Change nothing: compare what the source builds to with the committed objects
     #[arg(long)]
     check: bool,
 }
 
-/// Builds the object, installing the toolchain first if it is not there, and replaces or checks the committed one.
+/// Builds the objects, installing the toolchain first if it is not there, and replaces or checks the committed ones.
 pub fn run(args: EbpfArgs) -> Result<ExitCode> {
     let toolchain = Toolchain::provide()?;
     let versions = toolchain.versions()?;
     let built = toolchain.build()?;
-    let committed = workspace().join(OBJECT);
     if !args.check {
-        fs::copy(&built, &committed).with_context(|| format!("cannot write {OBJECT}"))?;
+        for (program, built) in PROGRAMS.into_iter().zip(&built) {
+            let committed = committed(program);
+            fs::copy(built, &committed).with_context(|| format!("cannot write {}", committed.display()))?;
+        }
         fs::write(workspace().join(VERSIONS), &versions).with_context(|| format!("cannot write {VERSIONS}"))?;
-        println!("{OBJECT}: built with\n{versions}");
-        load(&committed)?;
+        println!("built with\n{versions}");
+        load(&PROGRAMS.map(committed))?;
         return Ok(ExitCode::SUCCESS);
     }
     let recorded = fs::read_to_string(workspace().join(VERSIONS)).with_context(|| format!("cannot read {VERSIONS}"))?;
     if recorded != versions {
         println!(
-            "{OBJECT} was built with\n{recorded}and cannot be compared byte for byte with what is here:\n{versions}\
-             Whether the kernel takes what the source builds to here:"
+            "the committed objects were built with\n{recorded}and cannot be compared byte for byte with what is here:\n\
+             {versions}Whether the kernel takes what the source builds to here:"
         );
         load(&built)?;
-    } else if read(&built)? == read(&committed)? {
-        println!("{OBJECT} is what its source builds to");
-    } else {
-        bail!("{OBJECT} is not what its source builds to ({}): run `cargo xtask ebpf` and commit it", built.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    for (program, built) in PROGRAMS.into_iter().zip(&built) {
+        let name = object(program);
+        if read(built)? != read(&committed(program))? {
+            bail!(
+                "{name} is not what its source builds to ({}): run `cargo xtask ebpf` and commit it",
+                built.display()
+            );
+        }
+        println!("{name} is what its source builds to");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where an object is, from the root of the repository.
+fn object(program: &str) -> String {
+    format!("ghost-ebpf/{program}.bpf.o")
+}
+
+fn committed(program: &str) -> PathBuf {
+    workspace().join(object(program))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Has the running kernel verify an object, by the loader that ghostd uses.
-fn load(object: &Path) -> Result<()> {
+/// Has the running kernel verify the objects, by the loader that the daemons use.
+fn load(objects: &[PathBuf]) -> Result<()> {
     if !nix::unistd::Uid::effective().is_root() {
         println!("not loaded: only root may");
         return Ok(());
@@ -75,9 +94,9 @@ fn load(object: &Path) -> Result<()> {
         "load_object",
         "--",
     ]);
-    let status = command.arg(object).status().context("cargo cannot be started")?;
+    let status = command.args(objects).status().context("cargo cannot be started")?;
     if !status.success() {
-        bail!("the running kernel does not accept {}", object.display());
+        bail!("the running kernel does not accept what was built; its reasons stand above");
     }
     Ok(())
 }
@@ -138,8 +157,8 @@ impl Toolchain {
         Ok(format!("{release}\nLLVM {llvm}\n{}\n", linker.trim_end()))
     }
 
-    /// Builds the object and returns where it is.
-    fn build(&self) -> Result<PathBuf> {
+    /// Builds the objects and returns where they are, in the order of [`PROGRAMS`].
+    fn build(&self) -> Result<Vec<PathBuf>> {
         let directory = workspace().join("target/ebpf");
         let mut cargo = self.command(cargo());
         cargo
@@ -157,12 +176,16 @@ impl Toolchain {
         if !cargo.status().context("cargo cannot be started")?.success() {
             bail!("the kernel programs do not build; the compiler's messages stand above");
         }
-        let built = directory.join("ghost.bpf.o");
-        // Debugging sections go, BTF stays: the loader and the verifier's messages need it.
-        let linked = directory.join(TARGET).join("release/ghost");
+        PROGRAMS.into_iter().map(|program| self.strip(&directory, program)).collect()
+    }
+
+    /// Debugging sections go, BTF stays: the loader and the verifier's messages need it.
+    fn strip(&self, directory: &Path, program: &str) -> Result<PathBuf> {
+        let linked = directory.join(TARGET).join("release").join(program);
+        let built = directory.join(format!("{program}.bpf.o"));
         let status = self.command(&self.objcopy).arg("--strip-debug").arg(linked).arg(&built).status();
         if !status.context("llvm-objcopy cannot be started")?.success() {
-            bail!("llvm-objcopy cannot strip the object");
+            bail!("llvm-objcopy cannot strip {}", built.display());
         }
         Ok(built)
     }

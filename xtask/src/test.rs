@@ -60,6 +60,10 @@ pub fn run(args: TestArgs) -> Result<ExitCode> {
     machine::must_be_root("the tests")?;
     machine::for_tests()?;
     machine::components()?;
+    // What is ignored here would be ignored by everything that the tests start (a runner in a shell's background, nohup).
+    for signal in [nix::libc::SIGINT, nix::libc::SIGQUIT, nix::libc::SIGHUP] {
+        ghost_sys::signal::set_disposition(signal, ghost_sys::signal::Disposition::Default)?;
+    }
     let mut outcomes = Vec::new();
     for stage in Stage::value_variants() {
         let wanted = if args.only.is_empty() {
@@ -125,22 +129,11 @@ fn acceptance(args: &TestArgs, outcomes: &mut Vec<Outcome>) -> Result<()> {
     for program in programs {
         let name = name_of(&program);
         println!("\n---- {name}");
-        let command = || {
-            let mut command = Command::new(own);
-            command.args(["cluster", "--nodes", NODES, "--outside", "--"]);
-            // One after the other: they count what the whole cluster has.
-            command.arg(&program).arg("--test-threads=1").args(args.filter.iter());
-            command
-        };
-        let limit = Duration::from_secs(args.limit);
-        let mut outcome = observe(&name, command(), limit)?;
-        if !outcome.success {
-            // On a busy machine a race that shows once in thousands does not hide what all the others say; the summary
-            // tells of it.
-            println!("{name}: failed, is tried once more in a new cluster");
-            outcome = observe(&format!("{name} (second try)"), command(), limit)?;
-        }
-        outcomes.push(outcome);
+        let mut command = Command::new(own);
+        command.args(["cluster", "--nodes", NODES, "--outside", "--"]);
+        // One after the other: they count what the whole cluster has.
+        command.arg(&program).arg("--test-threads=1").args(args.filter.iter());
+        outcomes.push(observe(&name, command, Duration::from_secs(args.limit))?);
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ const USAGE: &str = "probe COMMAND…
   hog                     prints its PID, uses a processor until it is killed
   churn                   prints its PID, forks and allocates until it is killed
   family DEPTH            has a child, which has a child, …; all wait for standard input to end
+  threads COUNT           prints its PID, has so many threads in all, waits for standard input to end
   inherited               prints what it inherited: ids, groups, masks, limits, nice, umask, directory
   stop                    stops itself by SIGSTOP, then prints `continued`
   hold-map                holds a BPF map until it is killed";
@@ -40,6 +41,17 @@ fn run(words: &[&str]) -> Result<ExitCode> {
         ["exit", code] => return Ok(ExitCode::from(code.parse::<u8>()?)),
         ["die", signal] => die(signal.parse()?)?,
         ["wait"] => {
+            say_pid()?;
+            std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+        }
+        ["threads", count] => {
+            for number in 1..count.parse::<u32>()? {
+                std::thread::Builder::new().name(format!("worker-{number}")).spawn(|| {
+                    loop {
+                        std::thread::park();
+                    }
+                })?;
+            }
             say_pid()?;
             std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::validity;
 
@@ -30,6 +30,17 @@ pub enum Action {
     /// List nodes and change which ones belong to the cluster
     #[command(subcommand)]
     Nodes(NodesAction),
+    /// Whether /proc shows remote processes' own figures, until ghostd starts anew (root)
+    View {
+        #[arg(value_enum)]
+        state: Switch,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    On,
+    Off,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@
 //! Invariant: memory is bounded by the streams' windows. A byte is acknowledged when it has been written, lies in a spill
 //! file, or in a line buffer, which has a bound of its own.
 
+mod content;
 mod layout;
 mod sink;
 mod spill;
@@ -15,9 +16,8 @@ mod spill;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use bytes::Bytes;
-
 use super::flags::Style;
+pub use content::Content;
 pub use layout::{Channel, Credit};
 use layout::{Layout, Piece};
 use sink::Sink;
@@ -84,18 +84,23 @@ impl<F: AsFd> Output<F> {
     }
 
     /// Takes a piece of a rank's stream.
-    pub fn push(&mut self, rank: usize, channel: Channel, bytes: Bytes) {
+    pub fn push(&mut self, rank: usize, channel: Channel, content: impl Into<Content>) {
+        let content = content.into();
         if let Some(turns) = &mut self.turns {
             let Some(spill) = turns.spills.get_mut(rank) else { return };
             if turns.turn_of[rank] != turns.now || !spill.is_empty() {
-                let length = bytes.len();
-                if spill.push(channel, bytes) {
+                let length = content.len();
+                if spill.push(channel, content.into_bytes()) {
                     self.credits.push(Credit { rank, channel, bytes: length });
                 }
                 return;
             }
         }
-        self.layout.push(rank, channel, bytes, false, &mut self.pieces);
+        if self.layout.is_plain() {
+            self.layout.pass(rank, channel, content, &mut self.pieces);
+        } else {
+            self.layout.push(rank, channel, content.into_bytes(), false, &mut self.pieces);
+        }
         self.distribute();
     }
 
@@ -159,7 +164,7 @@ impl<F: AsFd> Output<F> {
     fn distribute(&mut self) {
         for piece in self.pieces.drain(..) {
             // What is known of the order between the two is kept, for someone who sees both on a terminal.
-            if !piece.bytes.is_empty() {
+            if !piece.content.is_empty() {
                 self.sinks[1 - piece.channel].write(&mut self.credits);
             }
             self.sinks[piece.channel].push(piece);

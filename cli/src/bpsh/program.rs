@@ -5,24 +5,32 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use bytes::Bytes;
 use ghost_proto::launch::{Limit, ProgramSpec, Stdio};
-use ghost_sys::{inherit, quiet};
+use ghost_sys::{capability, inherit, quiet};
+use nix::libc;
 
 use super::flags::{Input, Request};
 
 /// The program as it is sent to the nodes. Is to be called before this process changes its signals and limits.
 pub fn describe(request: &Request) -> ProgramSpec {
+    let privileged = capability::begin();
     let (sched_policy, sched_priority) = inherit::scheduling();
     let signals = quiet::inherited();
     let output = if request.output { Stdio::Stream } else { Stdio::Null };
     let input = if request.input == Input::Forwarded { Stdio::Stream } else { Stdio::Null };
     ProgramSpec {
         argv: command_line(&request.command),
-        env: std::env::vars_os().map(entry).collect(),
+        env: environment(privileged),
         cwd: working_directory(),
         umask: inherit::umask(),
         limits: inherit::limits()
             .into_iter()
-            .map(|limit| Limit { resource: limit.resource, soft: limit.soft, hard: limit.hard })
+            .map(|limit| {
+                let soft = match limit.resource {
+                    libc::RLIMIT_STACK if privileged => capability::stack_limit(limit.soft, limit.hard),
+                    _ => limit.soft,
+                };
+                Limit { resource: limit.resource, soft, hard: limit.hard }
+            })
             .collect(),
         nice: inherit::nice(),
         sched_policy,
@@ -30,6 +38,14 @@ pub fn describe(request: &Request) -> ProgramSpec {
         ignored: signals.ignored,
         blocked: signals.blocked,
         stdio: [input, output, output].map(i32::from).to_vec(),
+    }
+}
+
+/// A privileged program's C library has taken variables away.
+fn environment(privileged: bool) -> Vec<Bytes> {
+    match if privileged { capability::environment().ok() } else { None } {
+        Some(entries) => entries.into_iter().map(Bytes::from).collect(),
+        None => std::env::vars_os().map(entry).collect(),
     }
 }
 

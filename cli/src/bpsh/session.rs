@@ -9,25 +9,28 @@
 //!   ranks are complete, their output has been written, and their ghosts are reaped.
 
 use std::io::{self, Stderr, Stdout};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use ghost_proto::client::{
     Ack, ClientToMaster, CloseStream, Ended, GhostDied, Launch, Launched, MasterToClient, NoGhost, StartFailed, Started,
 };
-use ghost_proto::frame::{ALL_RANKS, Data, MAX_CONTROL, MAX_DATA};
+use ghost_proto::frame::{ALL_RANKS, Data, MAX_CONTROL, MAX_DATA, Placed};
 use ghost_proto::launch::{ProgramSpec, Stdio};
 use ghost_proto::status::WaitStatus;
 use ghost_proto::stream::Receiver;
 use ghost_sys::quiet::{self, Inherited, Quiet};
+use ghost_sys::ring::RingReader;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit};
 use prost::Message;
 
 use super::flags::Request;
 use super::ghosts::{Died, Flock};
 use super::outcome::{NOT_RUN, Outcome, Verdict, describe, not_started, verdict};
-use super::output::{Broken, Channel, Credit, Output};
+use super::output::{Broken, Channel, Content, Credit, Output};
 use super::program;
 use super::received::{Meaning, meaning};
 use super::stdin::{Broadcast, Read, Source};
@@ -54,6 +57,15 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
+/// Open files that a process must be allowed at least for output to come in shared memory: each such stream needs a number
+/// for a moment.
+const SPARE_DESCRIPTORS: u64 = 128;
+const NO_DESCRIPTOR: &str = "output was lost: no number was left for a descriptor (see `ulimit -n`)";
+
+fn failure(text: &str) -> Failure {
+    Failure { text: text.to_owned() }
+}
+
 /// Runs what was asked for; gives how bpsh ends.
 ///
 /// # Errors
@@ -65,6 +77,9 @@ pub fn run(request: &Request) -> Result<Verdict, Failure> {
         return Err(Failure { text: describe(nix::libc::E2BIG) });
     }
     let mut connection = Connection::open(&instance(request.instance.as_deref())?, "bpsh")?;
+    if getrlimit(Resource::RLIMIT_NOFILE).is_ok_and(|(soft, _)| soft >= SPARE_DESCRIPTORS) {
+        connection.offer();
+    }
     connection.queue(ClientToMaster::Launch(Launch { nodes: request.nodes.clone(), program: Some(program.clone()) }));
     let mut quiet = Quiet::begin()?;
     if request.style.sorted {
@@ -106,7 +121,7 @@ fn await_launch(connection: &mut Connection, quiet: &mut Quiet, nodes: &str) -> 
                 Incoming::Message(MasterToClient::Refused(refused)) => {
                     return Err(Failure { text: pointed(&refused.text, nodes, refused.position) });
                 }
-                Incoming::Message(_) | Incoming::Data(_) => {}
+                Incoming::Message(_) | Incoming::Data(_) | Incoming::Placed(..) => {}
             }
         }
     }
@@ -171,6 +186,8 @@ struct RankState {
     /// Outputs from which nothing more comes, or is wanted.
     done: [bool; 2],
     receivers: [Receiver; 2],
+    /// Memory in which output comes, once there is much of it.
+    rings: [Option<Rc<RingReader>>; 2],
     complete: bool,
 }
 
@@ -207,7 +224,7 @@ impl Session {
         let receivers = [Receiver::new(launched.window), Receiver::new(launched.window)];
         let ranks: Vec<RankState> = nodes
             .iter()
-            .map(|node| RankState { node: *node, outcome: None, done, receivers, complete: false })
+            .map(|node| RankState { node: *node, outcome: None, done, receivers, rings: [None, None], complete: false })
             .collect();
         let readers = if program.descriptor(0) == Stdio::Stream { ranks.len() } else { 0 };
         let (stdout, stderr) = (Standard::Out(io::stdout()), Standard::Error(io::stderr()));
@@ -382,6 +399,7 @@ impl Session {
         while let Some(incoming) = self.connection.next_frame()? {
             match incoming {
                 Incoming::Data(data) => self.data(data)?,
+                Incoming::Placed(placed, descriptor) => self.placed(&placed, descriptor)?,
                 Incoming::Message(message) => self.message(message)?,
             }
         }
@@ -415,18 +433,50 @@ impl Session {
     }
 
     fn data(&mut self, data: Data) -> Result<(), Failure> {
-        let rank = usize::try_from(data.id).unwrap_or(usize::MAX);
-        let (Some(state), Some(channel)) = (self.ranks.get_mut(rank), usize::from(data.fd).checked_sub(1)) else {
-            return Ok(());
+        let Some((rank, channel)) = self.stream(data.id, data.fd) else { return Ok(()) };
+        self.arrived(rank, channel, data.offset, data.bytes.into(), data.eof)
+    }
+
+    fn placed(&mut self, placed: &Placed, descriptor: Option<OwnedFd>) -> Result<(), Failure> {
+        let Some((rank, channel)) = self.stream(placed.id, placed.fd) else { return Ok(()) };
+        let place = &mut self.ranks[rank].rings[channel];
+        if placed.new_ring {
+            let Some(descriptor) = descriptor else { return Err(failure(NO_DESCRIPTOR)) };
+            *place = Some(Rc::new(RingReader::open(&descriptor)?));
+        }
+        let length = placed.length as usize;
+        let Some(ring) = place.clone().filter(|ring| length <= ring.size()) else {
+            return Err(failure("ghostd refers to memory that it has not shared"));
         };
-        let skip = state.receivers[channel].receive(data.offset, data.bytes.len())?;
+        if placed.last_of_ring {
+            *place = None;
+        }
+        let content = Content::Ring { ring, offset: placed.offset, length };
+        self.arrived(rank, channel, placed.offset, content, placed.eof)
+    }
+
+    /// The stream that a frame is about, if there is one.
+    fn stream(&self, id: u64, fd: u8) -> Option<(usize, Channel)> {
+        let (rank, channel) = (usize::try_from(id).ok()?, usize::from(fd).checked_sub(1)?);
+        (rank < self.ranks.len() && channel < 2).then_some((rank, channel))
+    }
+
+    fn arrived(
+        &mut self,
+        rank: usize,
+        channel: Channel,
+        offset: u64,
+        mut content: Content,
+        eof: bool,
+    ) -> Result<(), Failure> {
+        let state = &mut self.ranks[rank];
+        let skip = state.receivers[channel].receive(offset, content.len())?;
         if !state.done[channel] {
-            let mut bytes: Bytes = data.bytes;
-            bytes.advance(skip);
-            if !bytes.is_empty() {
-                self.output.push(rank, channel, bytes);
+            content.advance(skip);
+            if !content.is_empty() {
+                self.output.push(rank, channel, content);
             }
-            if data.eof {
+            if eof {
                 self.ranks[rank].done[channel] = true;
                 self.check_complete(rank);
             }

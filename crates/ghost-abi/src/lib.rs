@@ -1,5 +1,6 @@
 //! What the kernel programs and user space say to each other: the value kept with each ghost's task, the records of the
-//! ring buffer, and the configuration that is written into the object before it is loaded.
+//! ring buffers, and the configuration that is written into an object before it is loaded. There are two objects: one
+//! watches ghosts, the other ([`tree`]) follows the processes of a PID namespace.
 //!
 //! Invariant: both sides compile these very definitions; there is no second copy. All of it is plain data in native byte
 //! order, `#[repr(C)]`, without padding that could carry kernel memory out. User space takes them apart with the
@@ -9,14 +10,15 @@
 mod config;
 mod record;
 mod state;
+pub mod tree;
 
-pub use config::{CONFIG_WORDS, Config};
+pub use config::{Config, TreeConfig};
 pub use record::{
     EXIT_RECORD_SIZE, ExitRecord, Kind, Malformed, Record, SIGNAL_RECORD_SIZE, Scope, SignalFlags, SignalRecord,
 };
 pub use state::{GHOST_STATE_SIZE, GhostFlags, GhostState, SIGNALS, is_realtime};
 
-/// Names of maps and globals in the object, as the loader looks them up.
+/// Names of maps and globals in the objects, as the loader looks them up.
 pub mod names {
     /// Task storage: [`crate::GhostState`] of each ghost.
     pub const GHOSTS: &str = "GHOSTS";
@@ -26,7 +28,11 @@ pub mod names {
     pub const DRAINED: &str = "DRAINED";
     /// `Array<u64>` of [`crate::COUNTERS`] words, written by the kernel programs.
     pub const COUNTERS: &str = "COUNTERS";
-    /// Read-only global: [`crate::Config`] as words.
+    /// `Array<[u64; 3]>` of one element, in the object of the tree: [`crate::tree::Namespace`].
+    pub const NAMESPACE: &str = "NAMESPACE";
+    /// `HashMap<u64, u64>` in the object of the tree: the processes whose end is awaited, by key.
+    pub const MEMBERS: &str = "MEMBERS";
+    /// Read-only global: [`crate::Config`] or [`crate::TreeConfig`] as words.
     pub const CONFIG: &str = "CONFIG";
 }
 

@@ -297,7 +297,7 @@ pub struct ProcessInfo {
 /// Administration: for root (and, where it says so, for everybody).
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct AdminRequest {
-    #[prost(oneof = "Admin", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "Admin", tags = "1, 2, 3, 4, 5, 6")]
     pub admin: Option<Admin>,
 }
 
@@ -313,6 +313,8 @@ pub enum Admin {
     RevokeNodes(NodeRequest),
     #[prost(message, tag = "5")]
     ReplaceNodes(NodeRequest),
+    #[prost(message, tag = "6")]
+    View(ViewRequest),
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -332,6 +334,13 @@ pub struct TokenRequest {
 pub struct NodeRequest {
     #[prost(string, tag = "1")]
     pub nodes: String,
+}
+
+/// Whether `/proc/GHOST` shows the node's process, until ghostd starts anew.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct ViewRequest {
+    #[prost(bool, tag = "1")]
+    pub on: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

@@ -22,18 +22,21 @@ pub trait Control: Sized {
     }
 }
 
-/// Writes a Protocol Buffers message as a control frame.
-pub(crate) fn encode_message(message: &impl Message, out: &mut BytesMut) {
+/// Writes a Protocol Buffers message as a frame.
+pub(crate) fn encode_message(message: &impl Message, kind: u8, out: &mut BytesMut) {
     let length = message.encoded_len();
     out.reserve(crate::frame::HEADER + length);
-    crate::frame::put_header(crate::frame::KIND_CONTROL, length, out);
+    crate::frame::put_header(kind, length, out);
     // A BytesMut grows as needed: encoding into it cannot run out of room.
     let _ = message.encode(out);
 }
 
-/// Declares the envelope of a direction and implements [`Control`] for its enum.
+/// Declares the envelope of a direction and implements [`Control`] for its enum. The frames are of the given kind.
 macro_rules! direction {
     ($envelope:ident, $body:ident, $path:tt, $tags:tt) => {
+        $crate::control::direction!($envelope, $body, $path, $tags, $crate::frame::KIND_CONTROL);
+    };
+    ($envelope:ident, $body:ident, $path:tt, $tags:tt, $kind:expr) => {
         #[derive(Clone, PartialEq, prost::Message)]
         struct $envelope {
             #[prost(oneof = $path, tags = $tags)]
@@ -42,7 +45,7 @@ macro_rules! direction {
 
         impl $crate::Control for $body {
             fn encode_frame(self, out: &mut bytes::BytesMut) {
-                $crate::control::encode_message(&$envelope { body: Some(self) }, out);
+                $crate::control::encode_message(&$envelope { body: Some(self) }, $kind, out);
             }
 
             fn decode_body(body: bytes::Bytes) -> Result<Option<Self>, prost::DecodeError> {

@@ -11,8 +11,20 @@
 //! +--------+--------+----+------+----------------+
 //! | id     | offset | fd | flags| bytes          |      id: process (rank on the client link); flags bit 0: end of file
 //! +--------+--------+----+------+----------------+
+//! kind 2: placed data, on Unix sockets only: data whose bytes lie in memory that both ends share ([`Placed`]):
+//! 8        16       24   25     32       36
+//! +--------+--------+----+------+--------+
+//! | id     | offset | fd | flags| length |              flags bit 1: a new ring's descriptor comes along; bit 2: the ring is given up
+//! +--------+--------+----+------+--------+
+//! kind 3: offer, on Unix sockets only: what the sender takes on this connection:
+//! 8        12
+//! +--------+
+//! | flags  |                                            flags bit 0: frames of kind 2
+//! +--------+
+//! kind 16: for nodeagent or from it, the body is a Protocol Buffers message of [`crate::view`]; the holder never sees it
 //! ```
-//! A frame of another kind is skipped: a later version may add one. The three spare bytes and unknown flags are ignored.
+//! A frame of another kind is skipped: a later version may add one. The three spare bytes and unknown flags are ignored, and so
+//! is what an offer has beyond its flags.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -33,7 +45,16 @@ pub const ALL_RANKS: u64 = u64::MAX;
 
 pub(crate) const KIND_CONTROL: u8 = 0;
 const KIND_DATA: u8 = 1;
+const KIND_PLACED: u8 = 2;
+const KIND_OFFER: u8 = 3;
+pub(crate) const KIND_AGENT: u8 = 16;
 const FLAG_EOF: u8 = 1;
+const FLAG_NEW_RING: u8 = 2;
+const FLAG_LAST_OF_RING: u8 = 4;
+const OFFER_PLACED: u32 = 1;
+/// Bytes of a placed frame's body, and of an offer's.
+const PLACED_BODY: usize = DATA_HEADER + 4;
+const OFFER_BODY: usize = 4;
 
 /// A piece of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,12 +73,17 @@ pub struct Data {
 impl Data {
     /// Appends the frame's header (both of them); the caller appends `bytes` itself or sends them from where they are.
     pub fn put_head(&self, out: &mut BytesMut) {
+        Data::put_head_of(self.id, self.offset, self.fd, self.eof, self.bytes.len(), out);
+    }
+
+    /// As [`Data::put_head`], for `length` bytes that the caller has elsewhere.
+    pub fn put_head_of(id: u64, offset: u64, fd: u8, eof: bool, length: usize, out: &mut BytesMut) {
         out.reserve(HEADER + DATA_HEADER);
-        put_header(KIND_DATA, DATA_HEADER + self.bytes.len(), out);
-        out.put_u64_le(self.id);
-        out.put_u64_le(self.offset);
-        out.put_u8(self.fd);
-        out.put_u8(if self.eof { FLAG_EOF } else { 0 });
+        put_header(KIND_DATA, DATA_HEADER + length, out);
+        out.put_u64_le(id);
+        out.put_u64_le(offset);
+        out.put_u8(fd);
+        out.put_u8(if eof { FLAG_EOF } else { 0 });
         out.put_bytes(0, 6);
     }
 
@@ -68,12 +94,71 @@ impl Data {
     }
 }
 
+/// A piece of a stream whose bytes the sender has put into the stream's ring: memory that the two ends of a Unix socket
+/// share. The byte at a stream's offset lies at that offset modulo the ring's size.
+///
+/// The ring is at least as large as the stream's window, so what the sender may send never covers what the receiver has not
+/// acknowledged; what it may have acknowledged falsely was its own. Frames with the bytes in them may stand between; they
+/// do not touch the ring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Placed {
+    /// As in [`Data`].
+    pub id: u64,
+    /// Position of the first byte in the stream.
+    pub offset: u64,
+    /// Bytes, at most [`MAX_DATA`].
+    pub length: u32,
+    /// As in [`Data`].
+    pub fd: u8,
+    /// The stream ends after these bytes.
+    pub eof: bool,
+    /// The stream's ring is another one from here on; its descriptor comes with this frame (SCM_RIGHTS).
+    pub new_ring: bool,
+    /// After this frame the stream's ring is not referred to any more.
+    pub last_of_ring: bool,
+}
+
+impl Placed {
+    /// Appends the frame.
+    pub fn encode(&self, out: &mut BytesMut) {
+        let flags = [(self.eof, FLAG_EOF), (self.new_ring, FLAG_NEW_RING), (self.last_of_ring, FLAG_LAST_OF_RING)];
+        out.reserve(HEADER + PLACED_BODY);
+        put_header(KIND_PLACED, PLACED_BODY, out);
+        out.put_u64_le(self.id);
+        out.put_u64_le(self.offset);
+        out.put_u8(self.fd);
+        out.put_u8(flags.into_iter().filter(|(set, _)| *set).fold(0, |all, (_, flag)| all | flag));
+        out.put_bytes(0, 6);
+        out.put_u32_le(self.length);
+    }
+}
+
+/// What the sender of an offer takes on this connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offer {
+    /// [`Placed`] frames.
+    pub placed: bool,
+}
+
+impl Offer {
+    /// Appends the frame.
+    pub fn encode(&self, out: &mut BytesMut) {
+        put_header(KIND_OFFER, OFFER_BODY, out);
+        out.put_u32_le(if self.placed { OFFER_PLACED } else { 0 });
+    }
+}
+
 /// A frame as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
     /// The body of a control message; see [`crate::Control::decode_body`].
     Control(Bytes),
     Data(Data),
+    /// The body of a message to or from nodeagent itself.
+    Agent(Bytes),
+    /// Only who has made an [`Offer`] may get it; for anyone else it is a broken peer's.
+    Placed(Placed),
+    Offer(Offer),
 }
 
 /// Why a byte stream cannot be read on: the peer is broken or hostile, the connection is to be closed.
@@ -81,12 +166,14 @@ pub enum Frame {
 pub enum FrameError {
     #[error("a frame of kind {kind} with {length} bytes is larger than the {limit} bytes allowed")]
     TooLarge { kind: u8, length: usize, limit: usize },
-    #[error("a data frame of {0} bytes has no room for its header")]
-    ShortData(usize),
+    #[error("a frame of kind {kind} with {length} bytes has no room for what it must say")]
+    Short { kind: u8, length: usize },
     #[error("a data frame names descriptor {0}")]
     BadDescriptor(u8),
     #[error("a data frame's offset {0} is beyond any stream")]
     BadOffset(u64),
+    #[error("{0} bytes of a stream were placed at once")]
+    BadLength(u32),
 }
 
 /// Takes frames from the front of a buffer of received bytes.
@@ -125,17 +212,22 @@ impl Decoder {
             let Some((length, kind)) = peek_header(input) else {
                 return Ok(None);
             };
-            let limit = if kind == KIND_DATA { DATA_HEADER + MAX_DATA } else { self.max_control };
+            let (least, limit) = match kind {
+                KIND_DATA => (DATA_HEADER, DATA_HEADER + MAX_DATA),
+                KIND_PLACED => (PLACED_BODY, self.max_control),
+                KIND_OFFER => (OFFER_BODY, self.max_control),
+                _ => (0, self.max_control),
+            };
             if length > limit {
                 return Err(FrameError::TooLarge { kind, length, limit });
             }
-            if kind != KIND_CONTROL && kind != KIND_DATA {
+            if length < least {
+                return Err(FrameError::Short { kind, length });
+            }
+            if !matches!(kind, KIND_CONTROL | KIND_DATA | KIND_PLACED | KIND_OFFER | KIND_AGENT) {
                 input.advance(HEADER);
                 self.skip = length;
                 continue;
-            }
-            if kind == KIND_DATA && length < DATA_HEADER {
-                return Err(FrameError::ShortData(length));
             }
             if input.len() < HEADER + length {
                 input.reserve(HEADER + length - input.len());
@@ -143,7 +235,13 @@ impl Decoder {
             }
             input.advance(HEADER);
             let body = input.split_to(length).freeze();
-            return Ok(Some(if kind == KIND_CONTROL { Frame::Control(body) } else { Frame::Data(parse_data(body)?) }));
+            return Ok(Some(match kind {
+                KIND_DATA => Frame::Data(parse_data(body)?),
+                KIND_PLACED => Frame::Placed(parse_placed(body)?),
+                KIND_OFFER => Frame::Offer(parse_offer(body)),
+                KIND_AGENT => Frame::Agent(body),
+                _ => Frame::Control(body),
+            }));
         }
     }
 }
@@ -154,13 +252,19 @@ pub(crate) fn put_header(kind: u8, length: usize, out: &mut BytesMut) {
     out.put_bytes(0, HEADER - 5);
 }
 
-fn peek_header(input: &BytesMut) -> Option<(usize, u8)> {
+/// What the head of a frame says, as far as a carrier needs it: bytes of the body, and whether it is for nodeagent itself.
+pub fn peek(input: &[u8]) -> Option<(usize, bool)> {
+    peek_header(input).map(|(length, kind)| (length, kind == KIND_AGENT))
+}
+
+fn peek_header(input: &[u8]) -> Option<(usize, u8)> {
     let header: [u8; HEADER] = input.get(..HEADER)?.try_into().ok()?;
     let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
     Some((length as usize, header[4]))
 }
 
-fn parse_data(mut body: Bytes) -> Result<Data, FrameError> {
+/// Takes what data and placed frames begin with: id, offset, descriptor and flags.
+fn parse_place(body: &mut Bytes) -> Result<(u64, u64, u8, u8), FrameError> {
     let id = body.get_u64_le();
     let offset = body.get_u64_le();
     let fd = body.get_u8();
@@ -172,7 +276,27 @@ fn parse_data(mut body: Bytes) -> Result<Data, FrameError> {
     if offset > i64::MAX as u64 {
         return Err(FrameError::BadOffset(offset));
     }
+    Ok((id, offset, fd, flags))
+}
+
+fn parse_data(mut body: Bytes) -> Result<Data, FrameError> {
+    let (id, offset, fd, flags) = parse_place(&mut body)?;
     Ok(Data { id, offset, fd, eof: flags & FLAG_EOF != 0, bytes: body })
+}
+
+fn parse_placed(mut body: Bytes) -> Result<Placed, FrameError> {
+    let (id, offset, fd, flags) = parse_place(&mut body)?;
+    let length = body.get_u32_le();
+    if length as usize > MAX_DATA {
+        return Err(FrameError::BadLength(length));
+    }
+    let has = |flag| flags & flag != 0;
+    let (eof, new_ring, last_of_ring) = (has(FLAG_EOF), has(FLAG_NEW_RING), has(FLAG_LAST_OF_RING));
+    Ok(Placed { id, offset, length, fd, eof, new_ring, last_of_ring })
+}
+
+fn parse_offer(mut body: Bytes) -> Offer {
+    Offer { placed: body.get_u32_le() & OFFER_PLACED != 0 }
 }
 
 #[cfg(test)]
@@ -225,7 +349,43 @@ mod tests {
         }
         let mut input = BytesMut::new();
         put_header(1, 23, &mut input);
-        assert_eq!(Decoder::new(64).next(&mut input), Err(FrameError::ShortData(23)));
+        assert_eq!(Decoder::new(64).next(&mut input), Err(FrameError::Short { kind: 1, length: 23 }));
+    }
+
+    #[test]
+    fn placed_data_and_offers_have_the_documented_bytes() {
+        let mut out = BytesMut::new();
+        let placed = Placed { id: 3, offset: 0x0a0b, length: 70_000, fd: 2, eof: true, ..Placed::default() };
+        placed.encode(&mut out);
+        let expected = [
+            28, 0, 0, 0, 2, 0, 0, 0, // header
+            3, 0, 0, 0, 0, 0, 0, 0, // id
+            0x0b, 0x0a, 0, 0, 0, 0, 0, 0, // offset
+            2, 1, 0, 0, 0, 0, 0, 0, // fd, flags
+            0x70, 0x11, 1, 0, // length
+        ];
+        assert_eq!(out.as_ref(), expected);
+        Offer { placed: true }.encode(&mut out);
+        assert_eq!(out[expected.len()..], [4, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0]);
+        let mut decoder = Decoder::new(64);
+        assert_eq!(decoder.next(&mut out), Ok(Some(Frame::Placed(placed))));
+        assert_eq!(decoder.next(&mut out), Ok(Some(Frame::Offer(Offer { placed: true }))));
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn placed_data_beyond_any_frame_or_stream_is_refused() {
+        let most = Placed { id: 1, offset: i64::MAX as u64, length: MAX_DATA as u32, fd: 1, ..Placed::default() };
+        for (placed, expected) in [
+            (most, Ok(Some(Frame::Placed(most)))),
+            (Placed { length: MAX_DATA as u32 + 1, ..most }, Err(FrameError::BadLength(MAX_DATA as u32 + 1))),
+            (Placed { offset: 1 << 63, ..most }, Err(FrameError::BadOffset(1 << 63))),
+            (Placed { fd: 3, ..most }, Err(FrameError::BadDescriptor(3))),
+        ] {
+            let mut input = BytesMut::new();
+            placed.encode(&mut input);
+            assert_eq!(Decoder::new(64).next(&mut input), expected);
+        }
     }
 
     proptest! {

@@ -22,6 +22,9 @@ pub mod node_state;
 pub mod nodeset;
 pub mod status;
 pub mod stream;
+pub mod tree;
+pub mod view;
+pub mod view_port;
 
 mod control;
 

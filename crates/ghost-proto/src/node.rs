@@ -12,7 +12,9 @@
 //!   Data stdin, Ack   <-> Data stdout/stderr, Ack, StdinGone
 //!   Signal            ->                   in order for one process
 //!                     <-  SignalDone (where asked for), Stopped, Continued
+//!                     <-  Forked, Execed   what the started processes make of themselves (see [`crate::tree`])
 //!                     <-  Ended            as soon as it is dead; repeated after a reconnect until Forget
+//!                     <-  Reaped           its parent there has waited for it
 //!                                          output follows until each stream's end of file
 //!   Forget            ->
 //! ```
@@ -20,9 +22,10 @@
 use crate::control::direction;
 use crate::launch::{Credentials, ProgramSpec};
 use crate::status::Usage;
+use crate::tree::{Execed, Forked, Reaped};
 
 direction!(ToNodeEnvelope, MasterToNode, "MasterToNode", "1, 2, 3, 4, 5, 6, 7, 8, 9");
-direction!(FromNodeEnvelope, NodeToMaster, "NodeToMaster", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10");
+direction!(FromNodeEnvelope, NodeToMaster, "NodeToMaster", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13");
 
 /// What ghostd may say to a node.
 #[derive(Clone, PartialEq, prost::Oneof)]
@@ -77,6 +80,12 @@ pub enum NodeToMaster {
     StdinGone(StdinGone),
     #[prost(message, tag = "10")]
     SignalDone(SignalDone),
+    #[prost(message, tag = "11")]
+    Forked(Forked),
+    #[prost(message, tag = "12")]
+    Execed(Execed),
+    #[prost(message, tag = "13")]
+    Reaped(Reaped),
 }
 
 /// First message of a node on each connection.

@@ -9,11 +9,13 @@ use std::path::PathBuf;
 use bytes::{Bytes, BytesMut};
 use ghost_proto::Control;
 use ghost_proto::client::{self, Admin, ClientToMaster, MasterToClient, StartStage};
-use ghost_proto::frame::{ALL_RANKS, Data, Decoder, Frame, MAX_CONTROL};
+use ghost_proto::frame::{ALL_RANKS, Data, Decoder, Frame, MAX_CONTROL, Offer, Placed};
+use ghost_proto::ids::NodeNumber;
 use ghost_proto::join::{self, JoinToMaster, JoinToNode};
 use ghost_proto::launch::{Credentials, Limit, ProgramSpec, Stdio};
 use ghost_proto::node::{self, MasterToNode, NodeToMaster, Scope};
 use ghost_proto::status::Usage;
+use ghost_proto::tree;
 
 fn program() -> ProgramSpec {
     ProgramSpec {
@@ -37,6 +39,10 @@ fn usage() -> Usage {
 
 fn hello() -> client::Hello {
     client::Hello { version: 1, features: vec!["tty".into(), "view".into()], program: "bpsh 0.1.0".into() }
+}
+
+fn standing() -> tree::Standing {
+    tree::Standing { pgid: 4000, sid: 1, uid: 1000, gid: 100, comm: Bytes::from_static(b"sort") }
 }
 
 fn nodes(list: &str) -> client::NodeRequest {
@@ -167,6 +173,18 @@ fn node_to_master() -> Samples<NodeToMaster> {
         ("Ack", NodeToMaster::Ack(node::Ack { proc: 9, fd: 0, offset: 10 })),
         ("StdinGone", NodeToMaster::StdinGone(node::StdinGone { proc: 9 })),
         ("SignalDone", NodeToMaster::SignalDone(node::SignalDone { proc: 9, seq: 12, errno: 1 })),
+        (
+            "Forked",
+            NodeToMaster::Forked(tree::Forked {
+                proc: tree::forked_id(NodeNumber(3), 7).0,
+                parent: 9,
+                launch: 8,
+                pid: 1_050_000,
+                standing: Some(standing()),
+            }),
+        ),
+        ("Execed", NodeToMaster::Execed(tree::Execed { proc: 9, standing: Some(standing()) })),
+        ("Reaped", NodeToMaster::Reaped(tree::Reaped { proc: 9 })),
     ]
 }
 
@@ -296,7 +314,7 @@ fn master_to_node_bytes() {
 #[test]
 fn node_to_master_bytes() {
     let variants = variants!(NodeToMaster: Hello, LeaseAck, Started, StartFailed, Stopped, Continued, Ended, Ack, StdinGone,
-        SignalDone);
+        SignalDone, Forked, Execed, Reaped);
     check("node_to_master", variants, node_to_master());
 }
 
@@ -323,4 +341,30 @@ fn data_bytes() {
         .collect();
     compare("data", &encoded);
     assert_eq!(frames_of("data"), samples.map(|(_, data)| Frame::Data(data)));
+}
+
+#[test]
+fn placed_data_bytes() {
+    let placed = Placed { id: 9, offset: 1 << 33, length: 131_072, fd: 1, ..Placed::default() };
+    let samples = [
+        ("offer", Frame::Offer(Offer { placed: true })),
+        ("first in a ring", Frame::Placed(Placed { new_ring: true, ..placed })),
+        ("end of stderr, and of its ring", {
+            Frame::Placed(Placed { length: 0, fd: 2, eof: true, last_of_ring: true, ..placed })
+        }),
+    ];
+    let encoded: Vec<(&str, Bytes)> = samples
+        .iter()
+        .map(|(name, frame)| {
+            let mut out = BytesMut::new();
+            match frame {
+                Frame::Placed(placed) => placed.encode(&mut out),
+                Frame::Offer(offer) => offer.encode(&mut out),
+                Frame::Control(_) | Frame::Data(_) | Frame::Agent(_) => panic!("{name} is in another file"),
+            }
+            (*name, out.freeze())
+        })
+        .collect();
+    compare("placed", &encoded);
+    assert_eq!(frames_of("placed"), samples.map(|(_, frame)| frame));
 }

@@ -187,6 +187,8 @@ fn heard<M: Control>(frames: &[Bytes], piece: usize) -> (Vec<M>, Vec<Data>) {
                     messages.extend(M::decode_body(body).expect("a later version keeps the envelope"))
                 }
                 Frame::Data(data) => pieces.push(data),
+                Frame::Agent(_) => panic!("nothing here is for nodeagent"),
+                Frame::Placed(_) | Frame::Offer(_) => panic!("this link has none"),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A thread with a descriptor table of its own.
+//! Descriptor tables: a thread with one of its own, and what a program finds in its at its start.
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -28,4 +28,21 @@ pub fn keep_only(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: this thread's copy, made by the unshare above; the original in the old table keeps its owner.
     let copy = unsafe { OwnedFd::from_raw_fd(number) };
     Ok(copy)
+}
+
+/// A descriptor that whoever started this program has left open for it and named on the command line; close-on-exec from
+/// now on. To be called at most once for each number, before anything else of the program opens descriptors.
+///
+/// # Errors
+/// EBADF: it is not open.
+pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    if number <= libc::STDERR_FILENO {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: an integer; fails with EBADF for a number that is not open.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: open, as just seen, and nobody's: this program has opened nothing yet, and the caller asks for it once.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }

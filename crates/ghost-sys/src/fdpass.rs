@@ -16,15 +16,22 @@ const MAX_DESCRIPTORS: usize = 4;
 /// # Errors
 /// Those of sendmsg(2): EAGAIN on a full non-blocking socket, EPIPE when the other end is gone.
 pub fn send(socket: &impl AsFd, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>) -> io::Result<usize> {
+    send_pieces(socket, &[IoSlice::new(bytes)], descriptor)
+}
+
+/// As [`send`], of several pieces (at most 1,024: UIO_MAXIOV).
+///
+/// # Errors
+/// Those of sendmsg(2).
+pub fn send_pieces(
+    socket: &impl AsFd,
+    pieces: &[IoSlice<'_>],
+    descriptor: Option<BorrowedFd<'_>>,
+) -> io::Result<usize> {
     let raw = descriptor.map(|fd| [fd.as_raw_fd()]);
     let rights = raw.as_ref().map(|fds| ControlMessage::ScmRights(fds));
-    let sent = sendmsg::<UnixAddr>(
-        socket.as_fd().as_raw_fd(),
-        &[IoSlice::new(bytes)],
-        rights.as_slice(),
-        MsgFlags::MSG_NOSIGNAL,
-        None,
-    )?;
+    let sent =
+        sendmsg::<UnixAddr>(socket.as_fd().as_raw_fd(), pieces, rights.as_slice(), MsgFlags::MSG_NOSIGNAL, None)?;
     Ok(sent)
 }
 

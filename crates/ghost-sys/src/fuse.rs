@@ -19,9 +19,22 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 /// # Errors
 /// ENOENT or EACCES of /dev/fuse, and what mount(2) gives (EPERM without CAP_SYS_ADMIN).
 pub fn mount_at(dir: &Path, source: &str) -> io::Result<OwnedFd> {
+    mount_with(dir, source, "")
+}
+
+/// As [`mount_at`], for everybody: the kernel checks each file's owner and mode as it does on a disk (`allow_other`,
+/// `default_permissions`).
+///
+/// # Errors
+/// As [`mount_at`].
+pub fn mount_for_all(dir: &Path, source: &str) -> io::Result<OwnedFd> {
+    mount_with(dir, source, ",allow_other,default_permissions")
+}
+
+fn mount_with(dir: &Path, source: &str, more: &str) -> io::Result<OwnedFd> {
     let device =
         OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open("/dev/fuse")?;
-    let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
+    let options = format!("fd={},rootmode=40000,user_id=0,group_id=0{more}", device.as_raw_fd());
     mount(
         Some(source),
         dir,

@@ -11,7 +11,8 @@
 //! fork). Invariants that this asks for:
 //! - What runs in a ghost (`body`) makes raw system calls only: libc's wrappers would write the parent's `errno`, an
 //!   allocation could find the parent's allocator locked.
-//! - A ghost's stack is used again only after the ghost has been reaped here: a killed ghost never tells.
+//! - A ghost's stack is used again only after the ghost has been reaped here: a killed ghost never tells. The stacks of ghosts
+//!   that ghosts make (for processes that a process forks) are ghostd's to give out: it sees when such a ghost's task ends.
 //! - Who makes ghosts has all signals blocked and all but SIGCHLD ignored ([`crate::quiet::Quiet`]): a ghost is born that
 //!   way, so that no signal can end it or get lost before it is armed. SIGCHLD stays at its default: ignored, it would let a
 //!   killed ghost vanish before its process (kernel/signal.c `do_notify_parent`).
@@ -26,12 +27,29 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 
 /// Bytes of an encoded [`Answer`].
-pub const ANSWER_SIZE: usize = 8;
+pub const ANSWER_SIZE: usize = 40;
 
-/// A ghost reads the pin file at its rank shifted by this many bits: the offset names the rank.
+/// Ghosts of forked processes that a launch may have at once: their stacks lie in places with numbers below this.
+pub const NURSERY: u32 = 16_384;
+
+/// A ghost reads the pin file at its rank shifted by this many bits: the offset names the rank. Ghosts of forked processes have
+/// numbers above those of the ranks.
 pub const RANK_SHIFT: u32 = 12;
 
-/// What a ghost's read of the pin gives: two little-endian 32-bit words, operation and argument.
+/// A child that a ghost is to make.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Birth {
+    /// What it reads the pin as, like a rank.
+    pub rank: u32,
+    /// Its PID; 0 for any. Another one if this is taken, or the ghost has no right to choose (CAP_CHECKPOINT_RESTORE).
+    pub pid: u32,
+    /// Where its stack lies, below [`NURSERY`]; nobody else's while it lives.
+    pub place: u32,
+    pub comm: [u8; 15],
+}
+
+/// What a ghost's read of the pin gives. The bytes: little-endian 32-bit words, operation and argument, then up to three words
+/// and a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answer {
     /// The ghost is known and watched: it unblocks its signals (what is pending is then seen as delivered) and reads again.
@@ -44,32 +62,82 @@ pub enum Answer {
     Stop(u8),
     /// Read again.
     Again,
+    /// Make a child, and read again.
+    Fork(Birth),
+    /// Wait for this child, which is dead, and read again.
+    Reap(u32),
+    /// Take this name, and read again.
+    Name([u8; 15]),
+    /// Join this process group (its own, if it is the ghost's number), and read again.
+    Group(u32),
+    /// Lead a session of its own, and read again.
+    Session,
 }
 
 impl Answer {
     /// The bytes that the pin's reader gets.
     pub const fn encode(self) -> [u8; ANSWER_SIZE] {
-        let (operation, argument) = match self {
-            Answer::Armed => (1, 0),
-            Answer::Exit(code) => (2, code),
-            Answer::Die(signal) => (3, signal),
-            Answer::Stop(signal) => (4, signal),
-            Answer::Again => (5, 0),
-        };
-        [operation, 0, 0, 0, argument, 0, 0, 0]
+        let mut words = [0u32; 5];
+        let mut name = [0u8; 15];
+        match self {
+            Answer::Armed => words[0] = 1,
+            Answer::Exit(code) => (words[0], words[1]) = (2, code as u32),
+            Answer::Die(signal) => (words[0], words[1]) = (3, signal as u32),
+            Answer::Stop(signal) => (words[0], words[1]) = (4, signal as u32),
+            Answer::Again => words[0] = 5,
+            Answer::Fork(birth) => {
+                words = [6, 0, birth.rank, birth.pid, birth.place];
+                name = birth.comm;
+            }
+            Answer::Reap(pid) => (words[0], words[1]) = (7, pid),
+            Answer::Name(comm) => {
+                words[0] = 8;
+                name = comm;
+            }
+            Answer::Group(pgid) => (words[0], words[1]) = (9, pgid),
+            Answer::Session => words[0] = 10,
+        }
+        let mut bytes = [0; ANSWER_SIZE];
+        let mut at = 0;
+        while at < 20 {
+            bytes[at] = words[at / 4].to_le_bytes()[at % 4];
+            at += 1;
+        }
+        at = 0;
+        while at < 15 {
+            bytes[20 + at] = name[at];
+            at += 1;
+        }
+        bytes
     }
 
     /// The answer in these bytes; `None` if it is none, which a ghost takes as [`Answer::Again`] after a pause.
-    pub const fn decode(bytes: [u8; ANSWER_SIZE]) -> Option<Answer> {
-        let [operation, 0, 0, 0, argument, 0, 0, 0] = bytes else {
-            return None;
-        };
+    pub const fn decode(bytes: &[u8; ANSWER_SIZE]) -> Option<Answer> {
+        let mut words = [0u32; 5];
+        let mut at = 0;
+        while at < 5 {
+            let four = [bytes[4 * at], bytes[4 * at + 1], bytes[4 * at + 2], bytes[4 * at + 3]];
+            words[at] = u32::from_le_bytes(four);
+            at += 1;
+        }
+        let mut name = [0u8; 15];
+        at = 0;
+        while at < 15 {
+            name[at] = bytes[20 + at];
+            at += 1;
+        }
+        let [operation, argument, rank, pid, place] = words;
         match operation {
             1 => Some(Answer::Armed),
-            2 => Some(Answer::Exit(argument)),
-            3 if argument >= 1 && argument <= 64 => Some(Answer::Die(argument)),
-            4 if argument >= 1 && argument <= 64 => Some(Answer::Stop(argument)),
+            2 if argument <= 0xff => Some(Answer::Exit(argument as u8)),
+            3 if argument >= 1 && argument <= 64 => Some(Answer::Die(argument as u8)),
+            4 if argument >= 1 && argument <= 64 => Some(Answer::Stop(argument as u8)),
             5 => Some(Answer::Again),
+            6 if place < NURSERY => Some(Answer::Fork(Birth { rank, pid, place, comm: name })),
+            7 if argument > 0 && argument <= i32::MAX as u32 => Some(Answer::Reap(argument)),
+            8 => Some(Answer::Name(name)),
+            9 if argument > 0 && argument <= i32::MAX as u32 => Some(Answer::Group(argument)),
+            10 => Some(Answer::Session),
             _ => None,
         }
     }
@@ -85,6 +153,8 @@ pub enum Change {
 
 /// Stack of one ghost. Only its upper page is ever touched.
 const STACK: usize = 8192;
+/// Where in its stack a ghost's orders lie: above what it may use itself.
+const ROOM: usize = (STACK - size_of::<body::Orders>()) & !15;
 /// Stacks that are mapped at a time.
 const STACKS_PER_ARENA: usize = 256;
 
@@ -95,6 +165,8 @@ pub struct Ghosts {
     free: Vec<NonNull<u8>>,
     /// The stacks of ghosts that have not been reaped, by PID.
     living: BTreeMap<i32, NonNull<u8>>,
+    /// Where the ghosts of forked processes have their stacks; made with the first ghost.
+    nursery: Option<NonNull<u8>>,
 }
 
 impl Ghosts {
@@ -111,14 +183,19 @@ impl Ghosts {
         if self.free.is_empty() {
             self.map_stacks()?;
         }
+        if self.nursery.is_none() {
+            // Without it (RLIMIT_AS) there are no ghosts of forked processes.
+            self.nursery = map_stacks(NURSERY as usize).ok();
+        }
         let Some(stack) = self.free.pop() else {
             return Err(io::Error::from_raw_os_error(libc::ENOMEM));
         };
-        let mut orders = body::Orders { pin: pin.as_raw_fd(), rank, comm: [0; 16] };
+        let nursery = self.nursery.map_or(std::ptr::null_mut(), NonNull::as_ptr);
+        let mut orders = body::Orders { pin: pin.as_raw_fd(), rank, comm: [0; 16], nursery };
         for (to, from) in orders.comm[..15].iter_mut().zip(comm.to_bytes()) {
             *to = *from;
         }
-        let room = (STACK - size_of::<body::Orders>()) & !15;
+        let room = ROOM;
         // SAFETY: the stack is STACK bytes of mapped memory that no one else uses (it was in the free list), so that the
         // orders fit at `room`, which is a multiple of their alignment from a page's start. The new process runs `body::run`
         // on the memory below them, which stays mapped for ever (arenas are never unmapped) and goes back to the free list
@@ -201,31 +278,34 @@ impl Ghosts {
     }
 
     fn map_stacks(&mut self) -> io::Result<()> {
-        let length = STACK * STACKS_PER_ARENA;
-        // SAFETY: a fresh private mapping at an address of the kernel's choice; it is never unmapped, because a ghost may
-        // outlive everything here. MADV_NOHUGEPAGE only advises: one touched stack must not cost 2 MiB.
-        let start = unsafe {
-            let start = libc::mmap(
-                std::ptr::null_mut(),
-                length,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE,
-                -1,
-                0,
-            );
-            if start == libc::MAP_FAILED {
-                return Err(io::Error::last_os_error());
-            }
-            libc::madvise(start, length, libc::MADV_NOHUGEPAGE);
-            start
-        };
-        let Some(start) = NonNull::new(start.cast::<u8>()) else {
-            return Err(io::Error::from_raw_os_error(libc::ENOMEM));
-        };
-        // SAFETY: every multiple of STACK below `length` is inside the mapping.
+        let start = map_stacks(STACKS_PER_ARENA)?;
+        // SAFETY: every multiple of STACK below the length of the mapping is inside it.
         self.free.extend((0..STACKS_PER_ARENA).rev().map(|index| unsafe { start.add(index * STACK) }));
         Ok(())
     }
+}
+
+/// Address space for this many stacks; memory is used only by those that are touched.
+fn map_stacks(count: usize) -> io::Result<NonNull<u8>> {
+    let length = STACK * count;
+    // SAFETY: a fresh private mapping at an address of the kernel's choice; it is never unmapped, because a ghost may
+    // outlive everything here. MADV_NOHUGEPAGE only advises: one touched stack must not cost 2 MiB.
+    let start = unsafe {
+        let start = libc::mmap(
+            std::ptr::null_mut(),
+            length,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE,
+            -1,
+            0,
+        );
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        libc::madvise(start, length, libc::MADV_NOHUGEPAGE);
+        start
+    };
+    NonNull::new(start.cast::<u8>()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))
 }
 
 /// waitid(2) without waiting: PID, si_code, si_status.

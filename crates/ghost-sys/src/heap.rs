@@ -15,3 +15,9 @@ pub fn keep_freed_memory() {
         libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
     }
 }
+
+/// Gives freed memory back to the kernel now, whatever is to be kept otherwise: after work that needed much of it once.
+pub fn give_back() {
+    // SAFETY: malloc_trim takes the allocator's own locks and changes nothing that is in use.
+    unsafe { libc::malloc_trim(0) };
+}

@@ -57,6 +57,17 @@ pub fn of(pidfd: &impl AsFd, pid: u32) -> io::Result<Identity> {
     }
 }
 
+/// The process group of a process.
+///
+/// # Errors
+/// ESRCH: there is no such process.
+pub fn group(pid: u32) -> io::Result<u32> {
+    let pid = libc::pid_t::try_from(pid).map_err(|_| io::Error::from_raw_os_error(libc::ESRCH))?;
+    // SAFETY: no memory is passed.
+    let group = unsafe { libc::getpgid(pid) };
+    u32::try_from(group).map_err(|_| io::Error::last_os_error())
+}
+
 fn from_proc(pid: u32) -> io::Result<Identity> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let field = |name: &str| {

@@ -3,6 +3,7 @@
 
 pub mod bpf;
 pub mod bpf_objects;
+pub mod capability;
 pub mod descriptors;
 pub mod fdpass;
 pub mod fuse;
@@ -11,6 +12,7 @@ pub mod heap;
 pub mod identity;
 pub mod inherit;
 pub mod mount;
+pub mod mount_tree;
 pub mod namespace;
 pub mod notify;
 pub mod nowait;
@@ -19,7 +21,10 @@ pub mod pidfd;
 pub mod pipe;
 pub mod quiet;
 pub mod reaper;
+pub mod ring;
 pub mod signal;
 pub mod signal_wait;
 pub mod spawn;
 pub mod tcp;
+#[cfg(feature = "trials")]
+pub mod trials;

@@ -14,6 +14,8 @@ pub struct Mount {
     pub id: u32,
     /// Number of the mount it hangs on.
     pub parent: u32,
+    /// Which filesystem: its device numbers, as `0:57`.
+    pub device: String,
     /// What of the filesystem is mounted.
     pub root: PathBuf,
     /// Where, relative to the reader's root directory.
@@ -76,7 +78,7 @@ fn parse(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|&byte| byte == b' ');
     let id = number(fields.next()?)?;
     let parent = number(fields.next()?)?;
-    let _device = fields.next()?;
+    let device = String::from_utf8(fields.next()?.to_vec()).ok()?;
     let root = unescape(fields.next()?).into();
     let point = unescape(fields.next()?).into();
     let options = String::from_utf8(fields.next()?.to_vec()).ok()?;
@@ -84,7 +86,7 @@ fn parse(line: &[u8]) -> Option<Mount> {
     fields.by_ref().find(|field| *field == b"-")?;
     let kind = String::from_utf8(fields.next()?.to_vec()).ok()?;
     let source = unescape(fields.next()?);
-    Some(Mount { id, parent, root, point, options, kind, source })
+    Some(Mount { id, parent, device, root, point, options, kind, source })
 }
 
 fn number(field: &[u8]) -> Option<u32> {
@@ -128,6 +130,7 @@ mod tests {
         let mount = parse(line).expect("parses");
         assert_eq!(mount.id, 36);
         assert_eq!(mount.parent, 35);
+        assert_eq!(mount.device, "98:0");
         assert_eq!(mount.root, Path::new("/mnt1"));
         assert_eq!(mount.point, Path::new("/mnt two"));
         assert_eq!(mount.options, "rw,noatime");

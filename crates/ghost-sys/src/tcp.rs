@@ -1,7 +1,10 @@
 //! What the kernel keeps for a TCP connection before it is sent.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+
+use nix::sys::socket::{setsockopt, sockopt};
 
 /// Bytes that wait in front of a control message at most, on top of what the network has in flight.
 pub const UNSENT: u32 = 128 * 1024;
@@ -20,6 +23,15 @@ pub fn limit_unsent(socket: &impl AsFd, bytes: u32) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Sends as soon as the peer has room, whatever the system's congestion control is.
+///
+/// One that paces (bbr) sends a packet at each beat of a timer (net/ipv4/tcp_output.c, `tcp_pacing_check`): on a cluster's
+/// network that is an interrupt for every 64 KiB, and a rate that was measured while there was little to send. A kernel without
+/// cubic, its own default, keeps what it has.
+pub fn do_not_pace(socket: &impl AsFd) {
+    let _ = setsockopt(socket, sockopt::TcpCongestion, &OsString::from("cubic"));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -29,6 +41,10 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
         let stream = std::net::TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
         limit_unsent(&stream, UNSENT).expect("set");
+        do_not_pace(&stream);
+        let chosen = nix::sys::socket::getsockopt(&stream, sockopt::TcpCongestion).expect("a congestion control");
+        let known = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control").unwrap_or_default();
+        assert!(chosen == "cubic" || !known.contains("cubic"), "{chosen:?}");
         let (one, _two) = std::os::unix::net::UnixStream::pair().expect("pair");
         limit_unsent(&one, UNSENT).expect_err("not TCP");
     }

@@ -5,8 +5,18 @@ use toml::de::{DeTable, DeValue};
 use super::Fault;
 
 /// The keys of the file's top level.
-const TOP: &[&str] =
-    &["listen", "lease_seconds", "margin_seconds", "log", "socket_mode", "certificate_days", "nodes", "node", "join"];
+const TOP: &[&str] = &[
+    "listen",
+    "lease_seconds",
+    "margin_seconds",
+    "log",
+    "socket_mode",
+    "certificate_days",
+    "nodes",
+    "node",
+    "join",
+    "view",
+];
 const NODE: &[&str] = &["nodes", "owner", "group", "mode"];
 const JOIN: &[&str] = &["hostname", "add", "addresses", "first"];
 

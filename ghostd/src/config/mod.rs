@@ -36,6 +36,8 @@ pub struct Config {
     pub margin: Duration,
     /// What is logged, in the form of `RUST_LOG`.
     pub log: String,
+    /// Whether `/proc/GHOST` shows the node's process.
+    pub view: bool,
     /// Permission bits of the commands' socket.
     pub socket_mode: u32,
     /// How long a node's certificate is valid.
@@ -90,6 +92,7 @@ impl Default for Config {
             lease: Duration::from_secs(15),
             margin: Duration::from_secs(5),
             log: "info".to_owned(),
+            view: true,
             socket_mode: 0o666,
             certificate_term: ghost_trust::ca::NODE_TERM,
             nodes: Vec::new(),
@@ -135,6 +138,7 @@ struct Written {
     lease_seconds: Option<Spanned<u64>>,
     margin_seconds: Option<Spanned<u64>>,
     log: Option<String>,
+    view: Option<Spanned<String>>,
     socket_mode: Option<Spanned<u32>>,
     certificate_days: Option<Spanned<u32>>,
     nodes: Option<Spanned<String>>,
@@ -188,6 +192,16 @@ fn understand(text: &str) -> Result<Config, Fault> {
     }
     if let Some(log) = written.log {
         config.log = log;
+    }
+    if let Some(view) = &written.view {
+        config.view = match view.get_ref().as_str() {
+            "on" => true,
+            "off" => false,
+            other => {
+                let message = format!("`{other}` is neither \"on\" nor \"off\"");
+                return Err(Fault { at: view.span().start, message });
+            }
+        };
     }
     if let Some(mode) = &written.socket_mode {
         config.socket_mode = permission_bits(mode)?;
@@ -294,6 +308,7 @@ listen = "[::1]:99"
 lease_seconds = 40
 margin_seconds = 19
 log = "debug"
+view = "off"
 socket_mode = 0o660
 certificate_days = 2
 nodes = "0-3,8"
@@ -311,7 +326,7 @@ hostname = "n{}"
         .unwrap();
         assert_eq!(config.listen.to_string(), "[::1]:99");
         assert_eq!((config.lease.as_secs(), config.margin.as_secs()), (40, 19));
-        assert_eq!((config.log.as_str(), config.socket_mode), ("debug", 0o660));
+        assert_eq!((config.log.as_str(), config.socket_mode, config.view), ("debug", 0o660, false));
         assert_eq!(config.certificate_term.as_secs(), 172_800);
         assert_eq!(config.nodes, [0, 1, 2, 3, 8].map(NodeNumber));
         let permissions = NodePermissions {
@@ -334,6 +349,7 @@ hostname = "n{}"
         refuse("lease_seconds = 40\nmargin_seconds = 20", 2, "below 60");
         refuse("lease_seconds = \"15\"", 1, "invalid type");
         refuse("socket_mode = 666", 1, "0o");
+        refuse("view = \"yes\"", 1, "neither");
         refuse("certificate_days = 0", 1, "a day");
         refuse("nodes = \"0-3,up\"", 1, "only node numbers");
         refuse("nodes = \"3-1\"", 1, "ends before");

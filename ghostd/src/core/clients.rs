@@ -187,6 +187,7 @@ impl Core {
             Admin::RemoveNodes(_) => "nodes remove",
             Admin::RevokeNodes(_) => "nodes revoke",
             Admin::ReplaceNodes(_) => "nodes replace",
+            Admin::View(_) => "view",
         }
     }
 }

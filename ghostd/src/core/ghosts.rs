@@ -24,7 +24,14 @@ impl Core {
         let rank = offset >> RANK_SHIFT;
         let Some(launch) = self.launches.get(launch) else { return self.act(Action::RefuseRead { token }) };
         let id = usize::try_from(rank).ok().and_then(|rank| launch.ranks.get(rank).copied().flatten());
+        let forked = u32::try_from(rank).ok().and_then(|rank| launch.forked.get(&rank).copied());
         let (parent, uid) = (launch.user.pid, launch.user.uid);
+        if let Some(id) = forked
+            && pid != 0
+            && offset.is_multiple_of(1 << RANK_SHIFT)
+        {
+            return self.forked_ghost_comes(id, token, pid, uid);
+        }
         let process = id.and_then(|id| self.processes.get_mut(&id).map(|p| (id, p)));
         match process {
             Some((id, process))
@@ -38,27 +45,34 @@ impl Core {
                 }
                 process.ghost = Ghost::Arriving;
                 process.pid = pid;
-                self.act(Action::Adopt { process: id, token, pid, parent, uid });
+                self.act(Action::Adopt { process: id, token, pid, parent: Some(parent), uid });
             }
             _ => self.act(Action::RefuseRead { token }),
         }
     }
 
     /// The ghost has been told that it is watched: from now on it is the process's ghost.
-    pub(super) fn ghost_adopted(&mut self, id: ProcId, ok: bool) {
+    pub(super) fn ghost_adopted(&mut self, id: ProcId, ok: bool, pgid: u32) {
         let Some(process) = self.processes.get_mut(&id) else { return };
         if !ok {
             // Whoever it was, the real ghost may still come.
-            process.ghost = Ghost::Awaited;
+            process.ghost = match (&process.fork, &process.ghost) {
+                (None, _) => Ghost::Awaited,
+                (Some(_), Ghost::Awake { next }) => Ghost::Expected { next: *next },
+                (Some(_), _) => Ghost::Expected { next: None },
+            };
             process.pid = 0;
             return;
         }
+        process.ghost_pgid = pgid;
+        self.unborn.remove(&id);
         // What it is to be told already waits for its next read.
         if matches!(process.ghost, Ghost::Arriving) {
             process.ghost = Ghost::Awake { next: None };
         }
         let pid = process.pid;
         self.by_pid.insert(pid, id);
+        self.view_born(id);
         if self.processes.get(&id).is_some_and(|p| p.remote == Remote::Planned) {
             self.spawn(id);
             self.forward_forestalled(id);
@@ -68,14 +82,21 @@ impl Core {
     fn ghost_back(&mut self, id: ProcId, token: ReadToken) {
         self.release_held_back(id);
         let Some(process) = self.processes.get_mut(&id) else { return };
+        if process.remote != Remote::Planned {
+            // All that waited, blocked, has been seen.
+            process.forestalled = 0;
+        }
         match &mut process.ghost {
             Ghost::Awake { next } => {
                 let next = next.take();
                 self.by_read.insert(token.unique(), id);
                 process.ghost = Ghost::Asleep(token);
-                match next {
-                    Some(answer) => self.answer_ghost(id, answer),
-                    None => {
+                // What it is to do for others comes before its own end.
+                let busy = self.serve_order(id);
+                match (next, self.processes.get_mut(&id)) {
+                    (Some(answer), Some(process)) if busy => process.ghost = Ghost::Awake { next: Some(answer) },
+                    (Some(answer), _) => self.answer_ghost(id, answer),
+                    (None, _) => {
                         self.restless.remove(&id);
                     }
                 }
@@ -85,7 +106,9 @@ impl Core {
                 self.act(Action::AnswerGhost { token, answer });
             }
             // One read at a time: a second one is not the ghost's code.
-            Ghost::Asleep(_) | Ghost::Arriving | Ghost::Awaited | Ghost::Gone => self.act(Action::RefuseRead { token }),
+            Ghost::Asleep(_) | Ghost::Arriving | Ghost::Awaited | Ghost::Expected { .. } | Ghost::Gone => {
+                self.act(Action::RefuseRead { token });
+            }
         }
     }
 
@@ -120,11 +143,10 @@ impl Core {
     /// Each time its launcher, too, which stops when it sees its last ghost stopped.
     pub(super) fn continue_ghost(&mut self, id: ProcId) {
         let Some(process) = self.processes.get(&id) else { return };
-        let launch = process.launch;
         if process.pid != 0 {
             self.act(Action::ContinueGhost { process: id, pid: process.pid });
         }
-        self.wake_launcher(launch);
+        self.wake_launcher_of(id);
     }
 
     /// The kernel says that a ghost's or a launcher's task has ended.
@@ -162,8 +184,9 @@ impl Core {
             self.by_read.remove(&token.unique());
             self.act(Action::AnswerGhost { token, answer: Answer::Die(libc::SIGKILL as u8) });
         }
-        let Some(process) = self.processes.get_mut(&id) else { return };
         self.restless.remove(&id);
+        self.view_over(id);
+        let Some(process) = self.processes.get_mut(&id) else { return };
         if self.by_pid.get(&process.pid) == Some(&id) {
             // The number is free as soon as its parent reaps it.
             self.by_pid.remove(&process.pid);
@@ -171,6 +194,7 @@ impl Core {
         if process.remote.is_live() {
             self.forward(id, Forward::kill());
         }
+        self.ghost_of_tree_gone(id);
         self.clear_process(id);
     }
 

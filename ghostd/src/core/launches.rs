@@ -13,7 +13,7 @@ use super::{Action, ClientId, Core, Directory};
 
 /// Stream bytes that one launch may have on their way, in all its streams together.
 const LAUNCH_BUDGET: usize = 16 * 1024 * 1024;
-const LARGEST_WINDOW: usize = 512 * 1024;
+const LARGEST_WINDOW: usize = 1024 * 1024;
 const SMALLEST_WINDOW: usize = 16 * 1024;
 
 /// The window of each stream of a launch with this many ranks (three streams each).
@@ -52,6 +52,9 @@ impl Core {
             program,
             file: None,
             ranks: vec![None; plans.len()],
+            forked: Default::default(),
+            next_rank: plans.len() as u32,
+            places: Default::default(),
             window: window(plans.len()),
             plans,
             stdin: Stdin::default(),
@@ -93,28 +96,9 @@ impl Core {
             .collect();
         for (rank, node) in planned {
             let process = ProcId(self.fresh_id());
-            self.processes.insert(
-                process,
-                Process {
-                    launch: id,
-                    rank: rank as u32,
-                    node,
-                    ghost: Ghost::Awaited,
-                    remote: Remote::Planned,
-                    pid: 0,
-                    killed: false,
-                    stopped: false,
-                    ghost_stopped: false,
-                    interrupt_wanted: false,
-                    signals: Default::default(),
-                    held: false,
-                    forestalled: 0,
-                    held_back: Some(Vec::new()),
-                    outputs: streamed.map(|open| Output { receiver: Receiver::new(window), eof: !open, closed: false }),
-                    stdin_acked: 0,
-                    stdin_open,
-                },
-            );
+            let outputs = streamed.map(|open| Output { receiver: Receiver::new(window), eof: !open, closed: false });
+            let planned = Process { outputs, stdin_open, ..Process::planned(id, rank as u32, node) };
+            self.processes.insert(process, planned);
             if let Some(launch) = self.launches.get_mut(&id) {
                 launch.ranks[rank] = Some(process);
             }
@@ -169,7 +153,9 @@ impl Core {
             return;
         }
         process.remote = Remote::Running { pid: message.pid };
-        let (launch, rank) = (process.launch, process.rank);
+        process.pgid = message.pid;
+        let (launch, rank, node) = (process.launch, process.rank, process.node);
+        self.by_node_pid.insert((node, message.pid), id);
         let told = client::Started { rank, pid: message.pid, cwd_errno: message.cwd_errno };
         self.tell_launcher(launch, MasterToClient::Started(told));
     }
@@ -200,20 +186,26 @@ impl Core {
             return;
         }
         let stopped = process.ghost_stopped || process.stopped;
+        let node_pid = if let Remote::Running { pid } = process.remote { pid } else { 0 };
         process.remote = Remote::Ended(status);
-        let (launch, rank) = (process.launch, process.rank);
-        if lost {
-            self.end_outputs(id);
+        let (launch, rank, node, launched) = (process.launch, process.rank, process.node, process.fork.is_none());
+        if self.by_node_pid.get(&(node, node_pid)) == Some(&id) {
+            self.by_node_pid.remove(&(node, node_pid));
         }
-        let told = client::Ended { rank, status: status.to_raw(), lost, usage };
-        self.tell_launcher(launch, MasterToClient::Ended(told));
+        if launched {
+            if lost {
+                self.end_outputs(id);
+            }
+            let told = client::Ended { rank, status: status.to_raw(), lost, usage };
+            self.tell_launcher(launch, MasterToClient::Ended(told));
+        }
         let answer = match status {
             WaitStatus::Exited(code) => Answer::Exit(code),
             WaitStatus::Signaled { signal, .. } => Answer::Die(signal),
         };
         self.answer_ghost(id, answer);
         self.over(id);
-        if stopped {
+        if stopped && launched {
             self.wake_launcher(launch);
         }
     }
@@ -224,6 +216,14 @@ impl Core {
         process.stdin_open = false;
         process.signals.clear();
         let launch = process.launch;
+        self.see_off(id);
+        self.acknowledge_stdin(launch);
+        self.clear_process(id);
+    }
+
+    /// A ghost whose process is over is made to come for its last answer, and to go with it.
+    pub(super) fn see_off(&mut self, id: ProcId) {
+        let Some(process) = self.processes.get(&id) else { return };
         match process.ghost {
             Ghost::Awake { .. } => {
                 self.restless.insert(id);
@@ -236,10 +236,8 @@ impl Core {
                     self.continue_ghost(id);
                 }
             }
-            Ghost::Awaited | Ghost::Arriving | Ghost::Asleep(_) | Ghost::Gone => {}
+            Ghost::Awaited | Ghost::Expected { .. } | Ghost::Arriving | Ghost::Asleep(_) | Ghost::Gone => {}
         }
-        self.acknowledge_stdin(launch);
-        self.clear_process(id);
     }
 
     /// Forgets a process of which nothing more is to come, and its launch if it was the last.
@@ -263,12 +261,15 @@ impl Core {
         if std::mem::take(&mut process.held) {
             self.tell_node(node, MasterToNode::Forget(node::Forget { proc: id.0 }));
         }
+        let settled = settled && !self.is_zombie(id);
         if settled {
             if self.by_pid.get(&pid) == Some(&id) {
                 self.by_pid.remove(&pid);
             }
             self.restless.remove(&id);
+            self.leave_tree(id);
             self.processes.remove(&id);
+            self.view_over(id);
         }
         settled
     }
@@ -280,7 +281,8 @@ impl Core {
             return;
         }
         let mut left = false;
-        for process in launch.ranks.iter().flatten().copied().collect::<Vec<ProcId>>() {
+        let ranks = launch.ranks.iter().flatten();
+        for process in ranks.chain(launch.forked.values()).copied().collect::<Vec<ProcId>>() {
             left |= !self.forget_process(process);
         }
         if !left

@@ -32,9 +32,11 @@ mod signals;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod types;
+mod view;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use ghost_proto::client::{self, MasterToClient};
 use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
@@ -43,6 +45,7 @@ use ghost_sys::ghost::Answer;
 
 pub use types::{Action, ClientId, Directory, Event, Instant, LinkId, NodeFacts, Settings, User};
 use types::{Client, Launch, Node, Process};
+use view::View;
 
 /// The state of the process space.
 pub struct Core {
@@ -58,10 +61,17 @@ pub struct Core {
     by_read: HashMap<u64, ProcId>,
     /// Launches by the number of their pin file.
     by_file: HashMap<u64, LaunchId>,
+    /// Living processes by their number on their node.
+    by_node_pid: HashMap<(NodeNumber, u32), ProcId>,
+    /// Forked processes whose ghosts have not come yet.
+    unborn: BTreeSet<ProcId>,
+    /// Group signals that were sent on lately: the sender's call, node and group there.
+    group_calls: VecDeque<(u64, NodeNumber, u32)>,
     /// Ghosts that are awake and should not be: looked at again at each tick.
     restless: BTreeSet<ProcId>,
     /// Launchers that are being continued, and how often still: one may have decided to stop just before.
     waking: BTreeMap<LaunchId, u8>,
+    view: View,
     next_id: u64,
     next_epoch: u64,
     ending: bool,
@@ -72,6 +82,7 @@ impl Core {
     pub fn new(settings: Settings) -> Core {
         Core {
             next_epoch: settings.epoch,
+            view: View::new(settings.view),
             settings,
             now: Instant::ZERO,
             clients: HashMap::new(),
@@ -81,6 +92,9 @@ impl Core {
             by_pid: HashMap::new(),
             by_read: HashMap::new(),
             by_file: HashMap::new(),
+            by_node_pid: HashMap::new(),
+            unborn: BTreeSet::new(),
+            group_calls: VecDeque::new(),
             restless: BTreeSet::new(),
             waking: BTreeMap::new(),
             next_id: 0,
@@ -105,10 +119,16 @@ impl Core {
             Event::NodeDismissed { node } => self.node_dismissed(node),
             Event::PinRead { token, file, pid, offset } => self.pin_read(token, file, pid, offset),
             Event::PinInterrupted { unique } => self.pin_interrupted(unique),
-            Event::Adopted { process, ok } => self.ghost_adopted(process, ok),
+            Event::Adopted { process, ok, pgid } => self.ghost_adopted(process, ok, pgid),
             Event::Signal(record) => self.signal_seen(record),
             Event::GhostExited { ghost, launcher } => self.ghost_exited(ghost, launcher),
             Event::GhostState { process, signals, exited } => self.ghost_state(process, signals, exited),
+            Event::Looked(look) => self.looked(look),
+            Event::AgentSaid { node, link, message } => self.agent_said(node, link, message),
+            Event::ViewUp => self.view_up(),
+            Event::ViewDown => self.view_down(),
+            Event::ViewSwitched { on } => self.view_switched(on),
+            Event::GhostHidden { process } => self.view_hidden(process),
             Event::Tick => self.tick(),
             Event::End => self.end(),
         }
@@ -122,7 +142,11 @@ impl Core {
 
     /// Whether [`Event::Tick`] is wanted every 20 ms or so rather than every few hundred.
     pub fn is_restless(&self) -> bool {
-        !self.restless.is_empty() || !self.waking.is_empty() || self.ending
+        !self.restless.is_empty()
+            || !self.waking.is_empty()
+            || !self.unborn.is_empty()
+            || self.view.is_restless()
+            || self.ending
     }
 
     /// Nodes that are up, and processes that live.
@@ -144,8 +168,11 @@ impl Core {
             + self.by_pid.len()
             + self.by_read.len()
             + self.by_file.len()
+            + self.by_node_pid.len()
+            + self.unborn.len()
             + self.restless.len()
             + self.waking.len()
+            + self.view.table_entries()
             + self.actions.len()
     }
 
@@ -184,6 +211,9 @@ impl Core {
 
     /// Gives a ghost what it waits for, now or when it reads next.
     fn answer_ghost(&mut self, id: ProcId, answer: Answer) {
+        if self.view_delays(id, answer) {
+            return;
+        }
         let Some(process) = self.processes.get_mut(&id) else { return };
         if let Some(token) = process.ghost.wake(answer) {
             process.interrupt_wanted = false;

@@ -172,6 +172,14 @@ impl Core {
             NodeToMaster::SignalDone(m) => {
                 self.if_there(number, m.proc, |core, id| core.signal_done(id, m.seq, m.errno))
             }
+            NodeToMaster::Forked(m) => self.forked(number, &m),
+            NodeToMaster::Execed(m) => self.if_there(number, m.proc, |core, id| {
+                if let Some(standing) = &m.standing {
+                    core.stands(id, standing);
+                    core.named(id, &standing.comm);
+                }
+            }),
+            NodeToMaster::Reaped(m) => self.if_there(number, m.proc, |core, id| core.reaped(id)),
         }
     }
 
@@ -217,7 +225,9 @@ impl Core {
         for number in self.nodes.keys().copied().collect::<Vec<_>>() {
             self.tend_node(number);
         }
+        self.tend_unborn();
         self.wake_launchers_again();
+        self.view_tick();
         for id in self.restless.iter().copied().collect::<Vec<_>>() {
             self.continue_ghost(id);
         }

@@ -74,6 +74,11 @@ impl SignalQueue {
         self.0.iter().any(|s| s.signal == STOP)
     }
 
+    /// A SIGCONT is on its way. What the node tells of a stop until it has confirmed it was before it.
+    pub fn holds_continue(&self) -> bool {
+        self.0.iter().any(|s| s.signal == CONT)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Signal> {
         self.0.iter()
     }

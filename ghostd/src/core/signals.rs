@@ -61,7 +61,7 @@ impl Forward {
 /// Ticks at which a launcher is continued again.
 const WAKES: u8 = 8;
 
-const fn bit(signal: u16) -> u64 {
+pub(super) const fn bit(signal: u16) -> u64 {
     1 << (signal - 1)
 }
 
@@ -118,8 +118,14 @@ impl Core {
     }
 
     fn forward_record(&mut self, id: ProcId, record: &SignalRecord) {
-        let scope = if record.scope() == Aim::Group { Scope::Group } else { Scope::Process };
-        self.forward(id, Forward::of(record, scope));
+        if record.scope() != Aim::Group {
+            return self.forward(id, Forward::of(record, Scope::Process));
+        }
+        // Each ghost of the group has its own record of the call; the node gets it once, for all that are in the group there.
+        if self.is_first_of_group(id, record.call) {
+            self.forward(id, Forward::of(record, Scope::Group));
+            self.forestall_group(id, record.sig);
+        }
     }
 
     /// What a signal has done to the ghost itself.
@@ -133,8 +139,7 @@ impl Core {
             }
             libc::SIGCONT => {
                 process.ghost_stopped = false;
-                let launch = process.launch;
-                self.wake_launcher(launch);
+                self.wake_launcher_of(id);
             }
             _ => {}
         }
@@ -146,6 +151,16 @@ impl Core {
         // SIGSTOP to oneself cannot be made to wait for anything: the launcher may be about to send it.
         self.waking.insert(launch, WAKES);
         self.wake_launcher_now(launch);
+    }
+
+    /// Of the processes only those that were launched keep their launcher from stopping.
+    pub(super) fn wake_launcher_of(&mut self, id: ProcId) {
+        if let Some(process) = self.processes.get(&id)
+            && process.fork.is_none()
+        {
+            let launch = process.launch;
+            self.wake_launcher(launch);
+        }
     }
 
     fn wake_launcher_now(&mut self, launch: LaunchId) {
@@ -260,6 +275,10 @@ impl Core {
             return;
         }
         process.stopped = true;
+        if process.signals.holds_continue() {
+            // Over already: the ghost has its SIGCONT, and would stop once more, seen by everybody.
+            return;
+        }
         self.waking.remove(&process.launch);
         self.restless.remove(&id);
         if !process.ghost_stopped && !process.killed {
@@ -275,7 +294,6 @@ impl Core {
         }
         process.stopped = false;
         process.ghost_stopped = false;
-        let launch = process.launch;
         if let Ghost::Awake { next } = &mut process.ghost {
             if matches!(next, Some(Answer::Stop(_))) {
                 *next = None;
@@ -283,6 +301,6 @@ impl Core {
             self.restless.insert(id);
             self.continue_ghost(id);
         }
-        self.wake_launcher(launch);
+        self.wake_launcher_of(id);
     }
 }

@@ -1,6 +1,6 @@
 //! What the core knows, is told and wants done.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ use ghost_proto::node::{MasterToNode, NodeHello, NodeToMaster};
 use ghost_proto::node_state::NodeStatus;
 use ghost_proto::status::WaitStatus;
 use ghost_proto::stream::Receiver;
+use ghost_proto::view::{AgentToMaster, Figures, MasterToAgent};
+use ghost_proto::view_port::Look;
 use ghost_sys::ghost::Answer;
 
 use super::signal_queue::SignalQueue;
@@ -40,6 +42,8 @@ pub struct Settings {
     pub margin: Duration,
     /// For hellos, as `ghostd 0.1.0`.
     pub program: String,
+    /// Whether `/proc/GHOST` shows the process.
+    pub view: bool,
 }
 
 /// Who is at the other end of a client's socket, as the kernel says.
@@ -133,6 +137,8 @@ pub enum Event {
     Adopted {
         process: ProcId,
         ok: bool,
+        /// The ghost's process group.
+        pgid: u32,
     },
     Signal(SignalRecord),
     GhostExited {
@@ -144,6 +150,26 @@ pub enum Event {
         process: ProcId,
         signals: u64,
         exited: bool,
+    },
+    /// Somebody looks at ghosts' views, and what is known is too old.
+    Looked(Look),
+    /// A node's agent has read what it was asked for.
+    AgentSaid {
+        node: NodeNumber,
+        link: LinkId,
+        message: AgentToMaster,
+    },
+    /// The view's guard has begun.
+    ViewUp,
+    /// The view's guard has gone, and no ghost has a view any more.
+    ViewDown,
+    /// Root has switched the view.
+    ViewSwitched {
+        on: bool,
+    },
+    /// Answer to [`Action::HideGhost`].
+    GhostHidden {
+        process: ProcId,
     },
     Tick,
     /// The process space ends.
@@ -190,13 +216,13 @@ pub enum Action {
         client: ClientId,
         message: MasterToClient,
     },
-    /// Make sure that the sleeper is a child of `parent` and of user `uid`, watch it, and answer its read with
-    /// [`Answer::Armed`]; or refuse it. Report by [`Event::Adopted`].
+    /// Make sure that the sleeper is a child of `parent` (of anybody, if that is dead: `None`) and of user `uid`, watch it, and
+    /// answer its read with [`Answer::Armed`]; or refuse it. Report by [`Event::Adopted`].
     Adopt {
         process: ProcId,
         token: ReadToken,
         pid: u32,
-        parent: u32,
+        parent: Option<u32>,
         uid: u32,
     },
     AnswerGhost {
@@ -210,6 +236,29 @@ pub enum Action {
     /// EPERM: this process has no business here.
     RefuseRead {
         token: ReadToken,
+    },
+    /// Let `/proc/PID` show the process, if that number is still this ghost.
+    ShowGhost {
+        process: ProcId,
+        pid: u32,
+        uid: u32,
+        gid: u32,
+        node: NodeNumber,
+    },
+    /// Let `/proc/PID` be the kernel's own again. Reported by [`Event::GhostHidden`].
+    HideGhost {
+        process: ProcId,
+    },
+    /// To nodeagent itself.
+    TellAgent {
+        node: NodeNumber,
+        link: LinkId,
+        message: MasterToAgent,
+    },
+    /// For the view's server.
+    Figures {
+        node: NodeNumber,
+        figures: Figures,
     },
     /// SIGCONT, if that number is still this ghost.
     ContinueGhost {
@@ -258,6 +307,10 @@ pub(super) struct Launch {
     pub file: Option<u64>,
     /// By rank; `None` for one that could not be planned.
     pub ranks: Vec<Option<ProcId>>,
+    /// What its processes have forked, by the rank that their ghosts read as: numbers above the true ranks.
+    pub forked: BTreeMap<u32, ProcId>,
+    pub next_rank: u32,
+    pub places: Places,
     pub plans: Vec<(NodeNumber, String)>,
     pub window: u32,
     pub stdin: Stdin,
@@ -279,6 +332,17 @@ pub(super) struct Stdin {
 pub(super) struct Process {
     pub launch: LaunchId,
     pub rank: u32,
+    /// It was not launched but forked by another process of the launch.
+    pub fork: Option<Fork>,
+    /// What the ghost is to do besides, in this order.
+    pub orders: VecDeque<Order>,
+    /// Processes whose ghosts this one's has made, or is to make.
+    pub made: BTreeSet<ProcId>,
+    /// Process group and session on the node; 0: as at the start.
+    pub pgid: u32,
+    pub sid: u32,
+    /// The ghost's process group.
+    pub ghost_pgid: u32,
     pub node: NodeNumber,
     pub ghost: Ghost,
     pub remote: Remote,
@@ -304,6 +368,57 @@ pub(super) struct Process {
     pub stdin_open: bool,
 }
 
+/// What there is to know about a forked process alone.
+#[derive(Debug)]
+pub(super) struct Fork {
+    /// Whose ghost makes its ghost.
+    pub maker: ProcId,
+    /// Where the ghost's stack lies, once its maker was told.
+    pub place: Option<u32>,
+    pub comm: [u8; 15],
+    /// When another maker is to be looked for, and how many have been.
+    pub due: Instant,
+    pub makers: u32,
+    /// Its parent on the node has waited for it.
+    pub reaped: bool,
+}
+
+/// What a ghost is to do besides sleeping, stopping and ending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Make this process's ghost.
+    Fork(ProcId),
+    /// Wait for a dead child.
+    Reap(u32),
+    Name([u8; 15]),
+    /// Go into the master's group that stands for this one of the node.
+    Group(u32),
+    Session,
+}
+
+/// Which stacks of a launch's nursery are free.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    free: Vec<u32>,
+    next: u32,
+}
+
+impl Places {
+    pub fn take(&mut self) -> Option<u32> {
+        self.free.pop().or_else(|| {
+            let place = self.next;
+            (place < ghost_sys::ghost::NURSERY).then(|| {
+                self.next += 1;
+                place
+            })
+        })
+    }
+
+    pub fn give_back(&mut self, place: u32) {
+        self.free.push(place);
+    }
+}
+
 /// stdout or stderr on its way to the client.
 #[derive(Debug)]
 pub(super) struct Output {
@@ -314,6 +429,11 @@ pub(super) struct Output {
 }
 
 impl Output {
+    /// Of a process that writes to another one's.
+    pub fn none() -> Output {
+        Output { receiver: Receiver::new(0), eof: true, closed: false }
+    }
+
     /// All of it has reached the client and been acknowledged: the node need not keep any of it.
     pub fn is_done(&self) -> bool {
         self.closed || self.eof && self.receiver.consumed() == self.receiver.received()
@@ -325,6 +445,10 @@ impl Output {
 pub(super) enum Ghost {
     /// The client has not made it yet.
     Awaited,
+    /// Another ghost is to make it; `next` is for when it has come.
+    Expected {
+        next: Option<Answer>,
+    },
     /// It is being checked and watched.
     Arriving,
     Asleep(ReadToken),
@@ -345,11 +469,12 @@ impl Ghost {
     pub fn wake(&mut self, answer: Answer) -> Option<ReadToken> {
         let after = match answer {
             Answer::Exit(_) | Answer::Die(_) => Ghost::Leaving { last: answer },
-            Answer::Armed | Answer::Stop(_) | Answer::Again => Ghost::Awake { next: None },
+            _ => Ghost::Awake { next: None },
         };
         match std::mem::replace(self, after) {
             Ghost::Asleep(token) => return Some(token),
             Ghost::Awake { .. } | Ghost::Arriving => *self = Ghost::Awake { next: Some(answer) },
+            Ghost::Expected { .. } => *self = Ghost::Expected { next: Some(answer) },
             other @ (Ghost::Awaited | Ghost::Leaving { .. } | Ghost::Gone) => *self = other,
         }
         None

@@ -15,6 +15,7 @@ use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::outbox::{Outbox, Parcel};
+use super::rings::Rings;
 use super::{ClientPort, Shared};
 use crate::core::{ClientId, Event, User};
 
@@ -62,7 +63,8 @@ fn begin(stream: UnixStream, shared: &Shared, per_user: &PerUser) {
     let client = {
         let mut driver = shared.borrow_mut();
         let client = ClientId(driver.connection_id());
-        driver.clients.insert(client, ClientPort { outbox: Rc::clone(&outbox), pidfd: peer.pidfd, pin: None });
+        let rings = Rings::new(driver.ring_budget.clone());
+        driver.clients.insert(client, ClientPort { outbox: Rc::clone(&outbox), pidfd: peer.pidfd, pin: None, rings });
         let user = User { pid: peer.pid, uid, gid: peer.gid, groups: peer.groups };
         driver.turn(Event::ClientJoined { client, user });
         client
@@ -139,6 +141,14 @@ async fn read(stream: &UnixStream, client: ClientId, outbox: &Outbox, shared: &S
                     Err(error) => return Err(format!("a message cannot be read: {error}")),
                 },
                 Frame::Data(data) => Event::ClientData { client, data },
+                Frame::Agent(_) => continue,
+                Frame::Offer(offer) => {
+                    if let Some(port) = shared.borrow_mut().clients.get_mut(&client) {
+                        port.rings.offer(offer.placed);
+                    }
+                    continue;
+                }
+                Frame::Placed(_) => return Err("ghostd has no memory that a command may refer to".to_owned()),
             };
             shared.borrow_mut().turn(event);
         }
@@ -148,14 +158,14 @@ async fn read(stream: &UnixStream, client: ClientId, outbox: &Outbox, shared: &S
 async fn write(stream: &UnixStream, outbox: &Outbox) -> io::Result<()> {
     while let Some(parcel) = outbox.next().await {
         match parcel {
-            Parcel::Control(frame, descriptor) => write_control(stream, frame, descriptor).await?,
-            Parcel::Bulk(data) => write_bulk(stream, data).await?,
+            Parcel::Frame(frame, descriptor) => write_frame(stream, frame, descriptor).await?,
+            Parcel::Data(data) => write_data(stream, data).await?,
         }
     }
     Ok(())
 }
 
-async fn write_control(stream: &UnixStream, mut frame: Bytes, mut descriptor: Option<OwnedFd>) -> io::Result<()> {
+async fn write_frame(stream: &UnixStream, mut frame: Bytes, mut descriptor: Option<OwnedFd>) -> io::Result<()> {
     while !frame.is_empty() {
         stream.writable().await?;
         let sent = stream.try_io(Interest::WRITABLE, || {
@@ -173,7 +183,7 @@ async fn write_control(stream: &UnixStream, mut frame: Bytes, mut descriptor: Op
     Ok(())
 }
 
-async fn write_bulk(stream: &UnixStream, mut data: Data) -> io::Result<()> {
+async fn write_data(stream: &UnixStream, mut data: Data) -> io::Result<()> {
     let mut head = BytesMut::new();
     data.put_head(&mut head);
     while !head.is_empty() || !data.bytes.is_empty() {

@@ -45,7 +45,7 @@ pub(super) fn watch(shared: &Shared) -> Result<mpsc::Receiver<anyhow::Error>> {
 }
 
 #[expect(deprecated, reason = "its successor is unsafe for types whose descriptor may change; an OwnedFd's does not")]
-fn pollable(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+pub(super) fn pollable(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(fd, Interest::READABLE)
 }
 

@@ -6,6 +6,8 @@ mod kernel;
 mod nodes;
 mod outbox;
 mod pin;
+mod rings;
+mod view;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -22,9 +24,10 @@ use ghost_host::pin::{Pin, PinFile};
 use ghost_host::programs::Programs;
 use ghost_host::requirements::{Role, missing};
 use ghost_proto::Control;
-use ghost_proto::client::Admin;
+use ghost_proto::client::{Admin, MasterToClient};
 use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
 use ghost_proto::instance::Instance;
+use ghost_sys::ring::Budget;
 use ghost_trust::{Serial, tls};
 use nix::time::{ClockId, clock_gettime};
 use sd_notify::NotifyState;
@@ -36,6 +39,7 @@ use crate::core::{Action, ClientId, Core, Directory, Event, LinkId, NodeFacts, S
 use crate::files::Files;
 use crate::membership::{Listed, Membership};
 use outbox::Outbox;
+use rings::{ALL_RINGS, Rings};
 
 /// How long the end of the process space may take before what is left is left to the nodes' leases.
 const LONGEST_END: Duration = Duration::from_secs(10);
@@ -48,6 +52,7 @@ struct ClientPort {
     outbox: Rc<Outbox>,
     pidfd: OwnedFd,
     pin: Option<PinFile>,
+    rings: Rings,
 }
 
 struct NodePort {
@@ -68,7 +73,10 @@ pub(crate) struct Driver {
     pins_wanted: VecDeque<(ClientId, LaunchId)>,
     /// What the kernel had dropped of a ghost's signals when last looked.
     dropped: HashMap<ProcId, GhostState>,
+    /// The view's guard, while there is one.
+    view: Option<view::Guard>,
     next_connection: u64,
+    ring_budget: Budget,
     started: Duration,
 }
 
@@ -130,8 +138,11 @@ impl Driver {
                 }
             }
             Action::SendClient { client, data } => {
-                if let Some(port) = self.clients.get(&client) {
-                    port.outbox.bulk(data);
+                if let Some(port) = self.clients.get_mut(&client) {
+                    match port.rings.place(&data) {
+                        Some((placed, descriptor)) => port.outbox.placed(placed, descriptor),
+                        None => port.outbox.bulk(data),
+                    }
                 }
             }
             Action::CloseClient { client } => {
@@ -160,6 +171,9 @@ impl Driver {
             }
             Action::Launched { client, message } => {
                 if let Some(port) = self.clients.get_mut(&client) {
+                    if let MasterToClient::Launched(launched) = &message {
+                        port.rings.set_window(launched.window);
+                    }
                     let descriptor = port.pin.take().map(|file| file.fd);
                     port.outbox.control(message.to_frame(), descriptor);
                 }
@@ -176,11 +190,22 @@ impl Driver {
                     tracing::debug!("a launcher could not be continued: {error}");
                 }
             }
+            Action::ShowGhost { process, pid, uid, gid, node } => self.show_ghost(process, pid, (uid, gid), node),
+            Action::HideGhost { process } => self.hide_ghost(process),
+            Action::TellAgent { link, message, .. } => {
+                if let Some(port) = self.nodes.get(&link) {
+                    port.outbox.control(message.to_frame(), None);
+                }
+            }
+            Action::Figures { node, figures } => self.give_figures(node, figures),
             Action::Admin { client, admin } => self.administer(client, &admin),
         }
     }
 
     fn administer(&mut self, client: ClientId, admin: &Admin) {
+        if let Admin::View(view) = admin {
+            self.events.push_back(Event::ViewSwitched { on: view.on });
+        }
         let outcome = self.membership.admin(admin, SystemTime::now());
         match &outcome {
             Ok(_) => tracing::info!(request = Core::admin_name(admin), "done for root"),
@@ -263,6 +288,7 @@ async fn serve(instance: &Instance, files: &Files, config: Config) -> Result<()>
         lease: config.lease,
         margin: config.margin,
         program: concat!("ghostd ", env!("CARGO_PKG_VERSION")).to_owned(),
+        view: config.view,
     };
     let shared: Shared = Rc::new(RefCell::new(Driver {
         core: Core::new(settings),
@@ -274,13 +300,16 @@ async fn serve(instance: &Instance, files: &Files, config: Config) -> Result<()>
         events: VecDeque::new(),
         pins_wanted: VecDeque::new(),
         dropped: HashMap::new(),
+        view: None,
         next_connection: 0,
+        ring_budget: Budget::new(ALL_RINGS),
         started: boot_time(),
     }));
 
     let mut failed = kernel::watch(&shared)?;
     tokio::task::spawn_local(clients::accept(unix, Rc::clone(&shared)));
     tokio::task::spawn_local(nodes::accept(tcp, server.into(), Rc::clone(&shared)));
+    view::begin(&shared, &run_directory);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // Not being told by a service manager is no error.

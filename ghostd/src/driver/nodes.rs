@@ -12,6 +12,7 @@ use ghost_proto::frame::{Decoder, Frame, MAX_CONTROL, MAX_CONTROL_STRANGER};
 use ghost_proto::ids::NodeNumber;
 use ghost_proto::join::JoinToMaster;
 use ghost_proto::node::NodeToMaster;
+use ghost_proto::view::AgentToMaster;
 use ghost_trust::tls::{self, Peer};
 use ghost_trust::{Distrust, Serial};
 use rustls::ServerConfig;
@@ -80,6 +81,7 @@ async fn meet(
     shared: &Shared,
 ) -> Result<Option<Session>> {
     stream.set_nodelay(true)?;
+    ghost_sys::tcp::do_not_pace(&stream);
     // rustls asks for 4 KiB at a time; the kernel is asked for more.
     let stream = BufReader::with_capacity(READ_AT_ONCE, stream);
     let mut stream = match acceptor.accept(stream).await {
@@ -193,6 +195,12 @@ async fn read(
                     None => continue,
                 },
                 Frame::Data(data) => Event::NodeData { node, link, data },
+                Frame::Agent(body) => match AgentToMaster::decode_body(body)? {
+                    Some(message) => Event::AgentSaid { node, link, message },
+                    None => continue,
+                },
+                Frame::Offer(_) => continue,
+                Frame::Placed(_) => bail!("it refers to memory that is not shared with it"),
             };
             shared.borrow_mut().turn(event);
         }
@@ -209,8 +217,8 @@ async fn write(mut writer: WriteHalf<TlsStream<BufReader<TcpStream>>>, outbox: &
         let mut next = Some(parcel);
         while let Some(parcel) = next {
             match parcel {
-                Parcel::Control(frame, _) => writer.write_all(&frame).await?,
-                Parcel::Bulk(data) => {
+                Parcel::Frame(frame, _) => writer.write_all(&frame).await?,
+                Parcel::Data(data) => {
                     head.clear();
                     data.put_head(&mut head);
                     writer.write_all(&head).await?;

@@ -4,21 +4,22 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
-use bytes::Bytes;
-use ghost_proto::frame::Data;
+use bytes::{Bytes, BytesMut};
+use ghost_proto::frame::{Data, Placed};
 use tokio::sync::Notify;
 
 /// One thing to send.
 pub(super) enum Parcel {
-    Control(Bytes, Option<OwnedFd>),
-    Bulk(Data),
+    /// A whole frame, and a descriptor that goes with it.
+    Frame(Bytes, Option<OwnedFd>),
+    Data(Data),
 }
 
 #[derive(Default)]
 struct Waiting {
     control: VecDeque<(Bytes, Option<OwnedFd>)>,
     control_bytes: usize,
-    bulk: VecDeque<Data>,
+    bulk: VecDeque<Parcel>,
     closed: bool,
 }
 
@@ -45,9 +46,20 @@ impl Outbox {
     }
 
     pub(super) fn bulk(&self, data: Data) {
+        self.push_bulk(Parcel::Data(data));
+    }
+
+    /// Says where bulk lies; with the descriptor of a new ring.
+    pub(super) fn placed(&self, placed: Placed, descriptor: Option<OwnedFd>) {
+        let mut frame = BytesMut::new();
+        placed.encode(&mut frame);
+        self.push_bulk(Parcel::Frame(frame.freeze(), descriptor));
+    }
+
+    fn push_bulk(&self, parcel: Parcel) {
         let mut waiting = self.waiting.borrow_mut();
         if !waiting.closed {
-            waiting.bulk.push_back(data);
+            waiting.bulk.push_back(parcel);
             self.filled.notify_one();
         }
     }
@@ -67,9 +79,9 @@ impl Outbox {
             if waiting.control_bytes < CONTROL_ROOM {
                 self.emptied.notify_one();
             }
-            return Some(Parcel::Control(frame, descriptor));
+            return Some(Parcel::Frame(frame, descriptor));
         }
-        waiting.bulk.pop_front().map(Parcel::Bulk)
+        waiting.bulk.pop_front()
     }
 
     /// The next thing to send; `None` when the box is closed and empty.

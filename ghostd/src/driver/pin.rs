@@ -13,12 +13,14 @@ use crate::core::Event;
 
 impl Driver {
     /// The sleeper's read is not answered yet, so its number cannot go to another process meanwhile.
-    pub(super) fn adopt(&mut self, process: ProcId, token: ReadToken, pid: u32, parent: u32, uid: u32) {
+    pub(super) fn adopt(&mut self, process: ProcId, token: ReadToken, pid: u32, parent: Option<u32>, uid: u32) {
+        let mut pgid = 0;
         let watched = pidfd::open(pid).and_then(|pidfd| {
             let who = identity::of(&pidfd, pid)?;
-            if who.ppid != parent || who.uid != uid {
+            if parent.is_some_and(|parent| who.ppid != parent) || who.uid != uid {
                 return Err(std::io::Error::from_raw_os_error(libc::EPERM));
             }
+            pgid = identity::group(pid).unwrap_or(0);
             self.programs.attach_ghost(pidfd.as_fd(), process.0, false)
         });
         let ok = match watched {
@@ -32,7 +34,7 @@ impl Driver {
                 false
             }
         };
-        self.events.push_back(Event::Adopted { process, ok });
+        self.events.push_back(Event::Adopted { process, ok, pgid });
     }
 
     pub(super) fn answer(&self, token: ReadToken, answer: Answer) {

@@ -126,6 +126,15 @@ impl Cgroups {
         Some(text.lines().filter_map(|line| line.parse().ok()).collect())
     }
 
+    /// The launch in whose cgroup a process is.
+    pub fn launch_of(&self, pid: u32) -> Option<LaunchId> {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let path = Path::new(text.lines().find_map(|line| line.strip_prefix("0::"))?);
+        // The process may have made cgroups of its own below.
+        let is_in = |slot: &Slot| path.ancestors().any(|path| path.file_name() == slot.path.file_name());
+        self.used.iter().find(|(_, slot)| is_in(slot)).map(|(launch, _)| *launch)
+    }
+
     fn make(&mut self) -> Option<Slot> {
         let top = self.top.as_ref()?;
         self.next += 1;

@@ -4,20 +4,26 @@
 //! What waits to go out is bounded by the streams' windows and the number of processes, not by this module.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use bytes::{Buf, Bytes, BytesMut};
 use ghost_proto::Control;
-use ghost_proto::frame::{Data, Decoder, Frame, MAX_CONTROL};
+use ghost_proto::frame::{Data, Decoder, Frame, MAX_CONTROL, Placed};
+use ghost_proto::ids::ProcId;
 use ghost_proto::node::{MasterToNode, NodeToMaster};
+use ghost_sys::fdpass;
 use nix::sys::socket::{setsockopt, sockopt};
+
+use super::rings::Ring;
 
 /// Data bytes that are committed to go out before the next control frame.
 const BULK: usize = 256 * 1024;
 /// Socket buffer towards the agent, in bytes: a few of the largest frames.
 const SOCKET_BUFFER: usize = 1024 * 1024;
+/// Pieces that go out with one call.
+const PIECES: usize = 64;
 /// Bytes read at once.
 const READ: usize = 256 * 1024;
 /// When this much control waits because the agent does not read, nothing more is taken from it.
@@ -30,27 +36,54 @@ pub enum Received {
     Data(Data),
 }
 
+/// Bulk that waits.
+#[derive(Debug)]
+enum Bulk {
+    Data(Data),
+    /// A whole frame that says where data lies, with the descriptor of a new ring.
+    Placed(Bytes, Option<OwnedFd>),
+}
+
+/// Bytes that go out, and a descriptor that goes with the first of them.
+#[derive(Debug)]
+struct Piece {
+    bytes: Bytes,
+    descriptor: Option<OwnedFd>,
+}
+
+impl From<Bytes> for Piece {
+    fn from(bytes: Bytes) -> Piece {
+        Piece { bytes, descriptor: None }
+    }
+}
+
 /// A connection of the agent.
 #[derive(Debug)]
 pub struct Connection {
+    /// No other has it.
+    number: u64,
+    takes_placed: bool,
     stream: UnixStream,
     decoder: Decoder,
     input: BytesMut,
     control: VecDeque<Bytes>,
     control_bytes: usize,
-    data: VecDeque<Data>,
+    data: VecDeque<Bulk>,
     /// In the order in which they go out.
-    committed: VecDeque<Bytes>,
+    committed: VecDeque<Piece>,
     /// The socket was full.
     pub blocked: bool,
 }
 
 impl Connection {
-    pub fn new(stream: UnixStream) -> io::Result<Connection> {
+    /// `number`: one that no other connection has, not 0.
+    pub fn new(stream: UnixStream, number: u64) -> io::Result<Connection> {
         stream.set_nonblocking(true)?;
         // Without the right to more than the system's usual size it gets that.
         let _ = setsockopt(&stream, sockopt::SndBufForce, &SOCKET_BUFFER);
         Ok(Connection {
+            number,
+            takes_placed: false,
             stream,
             decoder: Decoder::new(MAX_CONTROL),
             input: BytesMut::new(),
@@ -69,7 +102,45 @@ impl Connection {
     }
 
     pub fn send_data(&mut self, data: Data) {
-        self.data.push_back(data);
+        self.data.push_back(Bulk::Data(data));
+    }
+
+    /// Whether this agent reads rings.
+    pub fn takes_placed(&self) -> bool {
+        self.takes_placed
+    }
+
+    /// Sends what lies in a ring: the agent gets the ring with it if it has not had it, or the bytes if that cannot be.
+    pub fn send_placed(&mut self, mut placed: Placed, ring: &mut Ring) {
+        let mut descriptor = None;
+        if self.takes_placed && ring.known_on != self.number {
+            descriptor = ring.descriptor.try_clone().ok();
+            if descriptor.is_some() {
+                ring.known_on = self.number;
+            }
+        }
+        if ring.known_on != self.number {
+            let length = placed.length as usize;
+            let mut bytes = BytesMut::with_capacity(length);
+            ring.memory.copy_out(placed.offset, length, &mut bytes);
+            let Placed { id, offset, fd, eof, .. } = placed;
+            return self.send_data(Data { id, offset, fd, eof, bytes: bytes.freeze() });
+        }
+        placed.new_ring = descriptor.is_some();
+        self.push_placed(&placed, descriptor);
+    }
+
+    /// Nothing that lies in this ring will be sent any more.
+    pub fn give_up(&mut self, proc: ProcId, fd: u8, ring: &Ring) {
+        if ring.known_on == self.number {
+            self.push_placed(&Placed { id: proc.0, fd, last_of_ring: true, ..Placed::default() }, None);
+        }
+    }
+
+    fn push_placed(&mut self, placed: &Placed, descriptor: Option<OwnedFd>) {
+        let mut frame = BytesMut::new();
+        placed.encode(&mut frame);
+        self.data.push_back(Bulk::Placed(frame.freeze(), descriptor));
     }
 
     /// Whether more is to be read from the agent.
@@ -95,6 +166,10 @@ impl Connection {
             match self.decoder.next(&mut self.input).map_err(|why| why.to_string())? {
                 None => return Ok(None),
                 Some(Frame::Data(data)) => return Ok(Some(Received::Data(data))),
+                // The agent has taken out what is its own.
+                Some(Frame::Agent(_)) => {}
+                Some(Frame::Offer(offer)) => self.takes_placed = offer.placed,
+                Some(Frame::Placed(_)) => return Err("it refers to memory that is not shared with it".to_owned()),
                 Some(Frame::Control(body)) => {
                     // A message of a later version is skipped.
                     if let Some(message) = MasterToNode::decode_body(body).map_err(|why| why.to_string())? {
@@ -118,8 +193,13 @@ impl Connection {
                     return Ok(());
                 }
             }
-            let pieces: Vec<IoSlice<'_>> = self.committed.iter().take(64).map(|bytes| IoSlice::new(bytes)).collect();
-            match (&self.stream).write_vectored(&pieces) {
+            // A descriptor goes with the first byte of a call.
+            let plain = self.committed.iter().skip(1).position(|piece| piece.descriptor.is_some());
+            let count = plain.map_or(PIECES, |plain| (plain + 1).min(PIECES));
+            let pieces: Vec<IoSlice<'_>> =
+                self.committed.iter().take(count).map(|piece| IoSlice::new(&piece.bytes)).collect();
+            let descriptor = self.committed.front().and_then(|piece| piece.descriptor.as_ref()).map(AsFd::as_fd);
+            match fdpass::send_pieces(&self.stream, &pieces, descriptor) {
                 Ok(n) => self.written(n),
                 Err(why) if why.kind() == io::ErrorKind::WouldBlock => {
                     self.blocked = true;
@@ -134,28 +214,39 @@ impl Connection {
     /// All control, then some data.
     fn commit(&mut self) {
         self.control_bytes = 0;
-        self.committed.append(&mut self.control);
+        self.committed.extend(self.control.drain(..).map(Piece::from));
         let mut heads = BytesMut::new();
         let mut bulk = 0;
         while bulk < BULK
-            && let Some(data) = self.data.pop_front()
+            && let Some(next) = self.data.pop_front()
         {
-            data.put_head(&mut heads);
-            self.committed.push_back(heads.split().freeze());
-            bulk += data.bytes.len();
-            if !data.bytes.is_empty() {
-                self.committed.push_back(data.bytes);
+            match next {
+                Bulk::Data(data) => {
+                    data.put_head(&mut heads);
+                    self.committed.push_back(heads.split().freeze().into());
+                    bulk += data.bytes.len();
+                    if !data.bytes.is_empty() {
+                        self.committed.push_back(data.bytes.into());
+                    }
+                }
+                Bulk::Placed(bytes, descriptor) => {
+                    bulk += bytes.len();
+                    self.committed.push_back(Piece { bytes, descriptor });
+                }
             }
         }
     }
 
     fn written(&mut self, mut n: usize) {
         while let Some(first) = self.committed.front_mut() {
-            if first.len() > n {
-                first.advance(n);
+            if n > 0 {
+                first.descriptor = None;
+            }
+            if first.bytes.len() > n {
+                first.bytes.advance(n);
                 break;
             }
-            n -= first.len();
+            n -= first.bytes.len();
             self.committed.pop_front();
         }
     }

@@ -19,18 +19,20 @@ use std::time::Duration;
 
 use ghost_proto::client::StartStage;
 use ghost_proto::frame::Data;
-use ghost_proto::ids::{LaunchId, ProcId};
+use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
 use ghost_proto::launch::Stdio;
 use ghost_proto::node::{
     Ack, Continued, Ended, HeldProcess, MasterToNode, NodeHello, NodeToMaster, Scope, Signal, SignalDone, Spawn,
     StartFailed, Started, StdinGone, Stopped, Welcome,
 };
 use ghost_proto::status::Usage;
+use ghost_proto::tree::{Execed, Forked, Reaped, Standing};
 
-use super::event::{Action, Creation, Event, Order};
+use super::event::{Action, Creation, Event, Order, TreeEvent};
 use super::input::Input;
-use super::output::Output;
+use super::output::{Output, Piece};
 use super::program::{self, NodeLimits};
+use super::tree::{Told, Tree};
 
 /// A window, whatever is asked for.
 const WINDOWS: std::ops::RangeInclusive<u32> = 4096..=4 << 20;
@@ -61,9 +63,20 @@ struct Pending {
     give_up: Option<Duration>,
 }
 
+/// What there is besides for a process that another one has forked.
+#[derive(Debug)]
+struct Fork {
+    parent: ProcId,
+    standing: Standing,
+    reaped: bool,
+    /// The master needs its status no more.
+    forgotten: bool,
+}
+
 #[derive(Debug)]
 struct Process {
     launch: LaunchId,
+    fork: Option<Fork>,
     uid: u32,
     /// 0: not made.
     pid: u32,
@@ -101,6 +114,7 @@ pub struct Core {
     welcomed: bool,
     processes: BTreeMap<ProcId, Process>,
     by_pid: HashMap<u32, ProcId>,
+    tree: Tree,
     retries: BTreeSet<(Duration, ProcId)>,
     /// Everything was killed; nothing new is begun until then, or until nothing is left.
     purge: Option<Duration>,
@@ -120,6 +134,7 @@ impl Core {
             welcomed: false,
             processes: BTreeMap::new(),
             by_pid: HashMap::new(),
+            tree: Tree::default(),
             retries: BTreeSet::new(),
             purge: None,
         }
@@ -133,12 +148,18 @@ impl Core {
     /// When [`Event::Tick`] is due.
     pub fn deadline(&self) -> Option<Duration> {
         let retry = self.retries.first().map(|(when, _)| *when);
-        [self.lease.map(|lease| lease.over), self.purge, retry].into_iter().flatten().min()
+        let held = self.tree.deadline();
+        [self.lease.map(|lease| lease.over), self.purge, retry, held].into_iter().flatten().min()
     }
 
-    /// Living processes of a launch.
+    /// All processes of the namespace that descend from launched ones.
+    pub const fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Living processes of a launch that were started for it, not forked by others.
     pub fn living(&self, launch: LaunchId) -> Vec<u32> {
-        let lives = |p: &&Process| p.launch == launch && p.pid != 0 && p.is_alive();
+        let lives = |p: &&Process| p.launch == launch && p.fork.is_none() && p.pid != 0 && p.is_alive();
         self.processes.values().filter(lives).map(|p| p.pid).collect()
     }
 
@@ -188,6 +209,12 @@ impl Core {
                 let frame = self.output_mut(proc, fd).map(|output| output.read(bytes));
                 self.tell_data(frame, actions);
             }
+            Event::Placed { proc, fd, length } => {
+                let frame = self.output_mut(proc, fd).map(|output| output.placed(length));
+                if self.welcomed {
+                    actions.extend(frame.map(Action::SendPlaced));
+                }
+            }
             Event::OutputOver { proc, fd } => {
                 let frame = self.output_mut(proc, fd).and_then(Output::end);
                 self.tell_data(frame, actions);
@@ -198,6 +225,7 @@ impl Core {
             Event::Reaped { pid, status, usage } => self.reaped(pid, status, usage, actions),
             Event::Stopped { pid, signal } => self.stopped(pid, Some(signal), actions),
             Event::Continued { pid } => self.stopped(pid, None, actions),
+            Event::Tree(event) => self.tree_event(event, now, actions),
             Event::NoChildren => {
                 if self.purge.is_some() {
                     self.purged(actions);
@@ -211,6 +239,9 @@ impl Core {
         if self.purge.is_some_and(|over| over <= now) {
             self.purged(actions);
         }
+        let mut told = Vec::new();
+        self.tree.tick(now, &mut told);
+        self.tell_tree(told, actions);
         while let Some(&(when, proc)) = self.retries.first()
             && when <= now
         {
@@ -245,6 +276,7 @@ impl Core {
             actions.push(Action::Release { proc });
         }
         self.by_pid.clear();
+        self.tree.clear();
         self.retries.clear();
         self.lease = None;
         self.purge = Some(now + PURGE_PATIENCE);
@@ -321,6 +353,9 @@ impl Core {
             self.purge_all(now, actions);
         }
         self.epoch = welcome.epoch;
+        let node = NodeNumber(welcome.node);
+        self.tree.begin(node, self.holder);
+        actions.push(Action::Steer { node });
         let length = Duration::from_millis(u64::from(welcome.lease_ms.clamp(1_000, 40_000)));
         self.lease = Some(Lease { length, over: now + length });
         self.welcomed = true;
@@ -332,6 +367,7 @@ impl Core {
         for (&proc, process) in &self.processes {
             let mut say = |message| actions.push(Action::Send(message));
             match &process.life {
+                _ if let Some(fork) = &process.fork => say(process.forked(proc, fork)),
                 Life::Starting => {}
                 Life::Running { directory_errno } | Life::Ended { directory_errno, .. } => {
                     say(process.started(proc, *directory_errno));
@@ -349,8 +385,14 @@ impl Core {
             if let Life::Ended { status, usage, .. } = &process.life {
                 say(ended(proc, *status, usage));
             }
+            if process.fork.as_ref().is_some_and(|fork| fork.reaped) {
+                say(NodeToMaster::Reaped(Reaped { proc: proc.0 }));
+            }
             for output in &process.outputs {
-                actions.extend(output.resend().into_iter().map(Action::SendData));
+                actions.extend(output.resend().into_iter().map(|piece| match piece {
+                    Piece::Data(data) => Action::SendData(data),
+                    Piece::Placed(placed) => Action::SendPlaced(placed),
+                }));
             }
         }
     }
@@ -368,6 +410,7 @@ impl Core {
         let [stdin, stdout, stderr] = streams.map(|stream| stream.then_some(window));
         let process = Process {
             launch: LaunchId(spawn.launch),
+            fork: None,
             uid: credentials.uid,
             pid: 0,
             life: Life::Starting,
@@ -523,12 +566,18 @@ impl Core {
     }
 
     fn reaped(&mut self, pid: u32, status: i32, usage: Usage, actions: &mut Vec<Action>) {
-        let Some(proc) = self.by_pid.remove(&pid) else {
-            return;
-        };
+        if let Some(&proc) = self.by_pid.get(&pid) {
+            self.over(proc, status, usage, actions);
+        }
+    }
+
+    fn over(&mut self, proc: ProcId, status: i32, usage: Usage, actions: &mut Vec<Action>) {
         let Some(process) = self.processes.get_mut(&proc) else {
             return;
         };
+        if self.by_pid.get(&process.pid) == Some(&proc) {
+            self.by_pid.remove(&process.pid);
+        }
         let directory_errno = match process.life {
             Life::Running { directory_errno } => directory_errno,
             Life::Starting => 0,
@@ -551,6 +600,9 @@ impl Core {
         let Some(process) = self.processes.get_mut(&proc) else {
             return;
         };
+        if process.fork.is_some() && process.stopped == signal {
+            return;
+        }
         if matches!(process.life, Life::Starting) {
             // What has no program yet goes on, or ends, before it has anything to tell.
             return;
@@ -564,10 +616,82 @@ impl Core {
     }
 
     fn forget(&mut self, proc: ProcId, actions: &mut Vec<Action>) {
-        let over = |process: &Process| !process.is_alive();
-        if self.processes.get(&proc).is_some_and(over) {
-            self.processes.remove(&proc);
-            actions.push(Action::Release { proc });
+        let Some(process) = self.processes.get_mut(&proc).filter(|process| !process.is_alive()) else {
+            return;
+        };
+        if let Some(fork) = &mut process.fork
+            && !fork.reaped
+        {
+            fork.forgotten = true;
+            return;
+        }
+        self.processes.remove(&proc);
+        actions.push(Action::Release { proc });
+    }
+
+    // ---- the tree
+
+    fn tree_event(&mut self, event: TreeEvent, now: Duration, actions: &mut Vec<Action>) {
+        let mut told = Vec::new();
+        match event {
+            TreeEvent::Forked { process, launch } => {
+                let by_holder = process.parent.unsigned_abs() == std::process::id();
+                let launched = self.by_pid.get(&process.pid.unsigned_abs()).copied().filter(|_| by_holder);
+                let launched = launched.and_then(|proc| self.processes.get(&proc).map(|p| (proc, p)));
+                match launched {
+                    Some((proc, found)) if found.fork.is_none() => self.tree.launched(&process, proc, found.launch),
+                    _ => self.tree.forked(&process, launch, now, &mut told),
+                }
+            }
+            TreeEvent::Executed(process) => self.tree.executed(&process, &mut told),
+            TreeEvent::Ended { key, status } => self.tree.ended(key, status, &mut told),
+            TreeEvent::Reaped { key } => self.tree.reaped(key, &mut told),
+            TreeEvent::Stopped { key, signal } => {
+                if let Some(pid) =
+                    self.tree.stopped(key, signal).and_then(|proc| self.processes.get(&proc)).map(|p| p.pid)
+                {
+                    self.stopped(pid, signal, actions);
+                }
+            }
+        }
+        self.tell_tree(told, actions);
+    }
+
+    fn tell_tree(&mut self, told: Vec<Told>, actions: &mut Vec<Action>) {
+        for told in told {
+            match told {
+                Told::Forked { proc, parent, launch, pid, standing } => {
+                    let uid = standing.uid;
+                    let fork = Fork { parent, standing, reaped: false, forgotten: false };
+                    let process = Process::of_fork(proc, launch, pid, uid, fork);
+                    if let Some(fork) = &process.fork {
+                        self.tell(process.forked(proc, fork), actions);
+                    }
+                    self.processes.insert(proc, process);
+                    self.by_pid.insert(pid, proc);
+                }
+                Told::Stopped { proc, signal } => {
+                    if let Some(pid) = self.processes.get(&proc).map(|process| process.pid) {
+                        self.stopped(pid, Some(signal), actions);
+                    }
+                }
+                Told::Execed { proc, standing } => {
+                    if let Some(fork) = self.processes.get_mut(&proc).and_then(|process| process.fork.as_mut()) {
+                        fork.standing = standing.clone();
+                    }
+                    self.tell(NodeToMaster::Execed(Execed { proc: proc.0, standing: Some(standing) }), actions);
+                }
+                Told::Ended { proc, status } => self.over(proc, status, Usage::default(), actions),
+                Told::Reaped { proc } => {
+                    self.tell(NodeToMaster::Reaped(Reaped { proc: proc.0 }), actions);
+                    if let Some(fork) = self.processes.get_mut(&proc).and_then(|process| process.fork.as_mut()) {
+                        fork.reaped = true;
+                        if fork.forgotten {
+                            self.processes.remove(&proc);
+                        }
+                    }
+                }
+            }
         }
     }
 
@@ -604,6 +728,34 @@ impl Core {
 }
 
 impl Process {
+    /// One whose streams are another's.
+    fn of_fork(proc: ProcId, launch: LaunchId, pid: u32, uid: u32, fork: Fork) -> Process {
+        Process {
+            launch,
+            fork: Some(fork),
+            uid,
+            pid,
+            life: Life::Running { directory_errno: 0 },
+            stopped: None,
+            signals: VecDeque::new(),
+            sending: false,
+            retry: None,
+            input: Input::new(None),
+            input_gone: false,
+            outputs: [Output::new(proc.0, 1, None), Output::new(proc.0, 2, None)],
+        }
+    }
+
+    fn forked(&self, proc: ProcId, fork: &Fork) -> NodeToMaster {
+        NodeToMaster::Forked(Forked {
+            proc: proc.0,
+            parent: fork.parent.0,
+            launch: self.launch.0,
+            pid: self.pid,
+            standing: Some(fork.standing.clone()),
+        })
+    }
+
     fn is_alive(&self) -> bool {
         matches!(self.life, Life::Starting | Life::Running { .. })
     }

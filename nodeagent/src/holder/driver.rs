@@ -6,6 +6,10 @@
 //! - All actions of an event are carried out before the next event is taken.
 //! - No call here waits, except for the next event, and for some microseconds while a fast writer's output gathers.
 
+mod agent;
+mod streams;
+mod tree;
+
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
@@ -14,12 +18,14 @@ use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use ghost_host::programs::tree::TreePrograms;
 use ghost_proto::client::StartStage;
 use ghost_proto::ids::ProcId;
 use ghost_proto::instance::Instance;
 use ghost_proto::node::{LeaseAck, NodeToMaster};
 use ghost_proto::status::Usage;
 use ghost_sys::reaper::{self, Change, Wait};
+use ghost_sys::ring::Budget;
 use ghost_sys::spawn::{self, Outcome, Place, Stage};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::resource::{Resource, getrlimit};
@@ -29,19 +35,18 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use super::cgroup::Cgroups;
-use super::connection::{Connection, Received};
+use super::connection::Connection;
 use super::core::Core;
 use super::deliver;
 use super::event::{Action, Creation, Event};
-use super::handles::{Handles, Pipe, Pipes, Read};
+use super::handles::{Handles, Pipes};
 use super::launch_end::LaunchEnds;
+use super::numbers::Numbers;
+use super::rings::ALL_RINGS;
 use super::setup::log;
 
-/// Frames of one wake-up, so that output and ends get their turn.
-const FRAMES: usize = 256;
-
-/// Descriptors that a process may take: its own, three pipes, and two of its launch's cgroup.
-const DESCRIPTORS_EACH: u64 = 6;
+/// Descriptors that a process may take: its own, three pipes, two rings, and two of its launch's cgroup.
+const DESCRIPTORS_EACH: u64 = 8;
 /// Descriptors that are kept for everything else, above all for the next agent: without a place for its connection the
 /// lease would end.
 const DESCRIPTORS_KEPT: u64 = 256;
@@ -53,6 +58,7 @@ enum Source {
     Agent,
     Child,
     Timer,
+    Tree,
     Start(u64),
     Stdin(u64),
     Stdout(u64),
@@ -66,6 +72,7 @@ impl Source {
             Source::Agent => 1,
             Source::Child => 2,
             Source::Timer => 3,
+            Source::Tree => 1 << 3,
             Source::Start(process) => process << 3 | 4,
             Source::Stdin(process) => process << 3 | 5,
             Source::Stdout(process) => process << 3 | 6,
@@ -76,6 +83,7 @@ impl Source {
     fn of(number: u64) -> Source {
         let process = number >> 3;
         match number & 7 {
+            0 if process == 1 => Source::Tree,
             0 => Source::Listener,
             1 => Source::Agent,
             2 => Source::Child,
@@ -93,7 +101,6 @@ impl Source {
 }
 
 /// The holder at work.
-#[derive(Debug)]
 pub struct Driver {
     core: Core,
     epoll: Epoll,
@@ -102,6 +109,8 @@ pub struct Driver {
     timer: TimerFd,
     armed: Option<Duration>,
     agent: Option<Connection>,
+    /// How many connections there were.
+    connections: u64,
     /// What epoll watches the agent's socket for.
     agent_interest: EpollFlags,
     /// By a number that never comes back.
@@ -115,7 +124,16 @@ pub struct Driver {
     ends: LaunchEnds,
     null: File,
     scratch: Vec<u8>,
+    rings: Budget,
     actions: VecDeque<Action>,
+    /// `None`: this kernel does not let us see what processes fork.
+    programs: Option<TreePrograms>,
+    /// `None`: not known yet, or this kernel has no numbers for it.
+    slice: Option<Numbers>,
+    /// Processes that may have stopped: when to look, at which, by which signal, and how often still.
+    looks: Vec<tree::Look>,
+    /// When it is to be looked for processes that were reaped; unless none is awaited.
+    overdue: Option<Duration>,
     /// Something has ended since the cgroups were tidied.
     untidy: bool,
     /// Frames have arrived that are still to be taken.
@@ -157,7 +175,19 @@ impl Driver {
             log(&format!("launches get no cgroups of their own: {why}"));
             Cgroups::default()
         });
+        let programs = TreePrograms::load()
+            .map_err(|why| {
+                log(&format!("the master sees no forked processes of this node: {:#}", anyhow::Error::from(why)))
+            })
+            .ok();
+        if let Some(programs) = &programs {
+            epoll.add(programs.event_fd(), input(Source::Tree)).context("epoll")?;
+        }
         Ok(Driver {
+            programs,
+            slice: None,
+            looks: Vec::new(),
+            overdue: None,
             core,
             epoll,
             listener,
@@ -165,6 +195,7 @@ impl Driver {
             timer,
             armed: None,
             agent: None,
+            connections: 0,
             agent_interest: EpollFlags::empty(),
             handles: HashMap::new(),
             numbers: HashMap::new(),
@@ -175,6 +206,7 @@ impl Driver {
             ends: LaunchEnds::default(),
             null: File::options().read(true).write(true).open("/dev/null").context("/dev/null")?,
             scratch: Vec::new(),
+            rings: Budget::new(ALL_RINGS),
             actions: VecDeque::new(),
             untidy: false,
             backlog: false,
@@ -198,6 +230,7 @@ impl Driver {
             };
             self.handle(Event::Tick);
             self.gather(&events[..count]);
+            self.follow_tree();
             // Ends first: then what is said about a process is up to date.
             let ready = || events.iter().take(count).map(|event| (Source::of(event.data()), event.events()));
             if ready().any(|(source, _)| source == Source::Child) {
@@ -231,7 +264,7 @@ impl Driver {
         match source {
             Source::Listener => self.accept(),
             Source::Agent => self.agent_ready(flags),
-            Source::Child => {}
+            Source::Child | Source::Tree => {}
             Source::Timer => {
                 let _ = self.timer.wait();
                 self.armed = None;
@@ -245,7 +278,7 @@ impl Driver {
 
     /// Sets the timer to whatever is due first.
     fn arm(&mut self) {
-        let due = [self.core.deadline(), self.ends.deadline()].into_iter().flatten().min();
+        let due = [self.core.deadline(), self.ends.deadline(), self.next_look()].into_iter().flatten().min();
         if due == self.armed {
             return;
         }
@@ -293,6 +326,13 @@ impl Driver {
                     agent.send_data(data);
                 }
             }
+            Action::SendPlaced(placed) => {
+                let handles = self.numbers.get(&ProcId(placed.id)).and_then(|number| self.handles.get_mut(number));
+                let ring = handles.and_then(|handles| handles.ring(placed.fd)?.as_mut());
+                if let (Some(agent), Some(ring)) = (&mut self.agent, ring) {
+                    agent.send_placed(placed, ring);
+                }
+            }
             Action::AckLease { seq } => {
                 if let Some(agent) = &mut self.agent {
                     agent.send(NodeToMaster::LeaseAck(load(seq)));
@@ -305,13 +345,20 @@ impl Driver {
             Action::Create(creation) => return Some(self.create(*creation)),
             Action::Signal { proc, pid, order } => {
                 let handles = self.numbers.get(&proc).and_then(|number| self.handles.get(number));
-                let errno = handles.map_or(libc::ESRCH, |handles| deliver::deliver(pid, &handles.pidfd, &order));
+                let errno = match handles {
+                    Some(handles) => deliver::deliver(pid, &handles.pidfd, &order),
+                    // Forked by another process. Its number is its own as long as the core knows it: the end of a process
+                    // is seen before it can be waited for, and numbers come round after tens of thousands of forks.
+                    None => ghost_sys::pidfd::open(pid)
+                        .map_or(libc::ESRCH, |process| deliver::deliver(pid, &process, &order)),
+                };
                 return Some(Event::Signaled { proc, errno });
             }
             Action::FeedInput { proc } => return self.feed_input(proc),
             Action::ServeOutput { proc, fd } => self.serve_output(proc, fd),
             Action::Drain { proc } => self.drain(proc),
             Action::Release { proc } => self.release(proc),
+            Action::Steer { node } => self.steer(node),
             Action::EndLaunch { launch } => self.ends.begin(launch, now()),
             Action::KillEverything => {
                 // ESRCH: there is nothing.
@@ -324,8 +371,6 @@ impl Driver {
         }
         None
     }
-
-    // ---- processes
 
     fn create(&mut self, creation: Creation) -> Event {
         let proc = creation.proc;
@@ -362,6 +407,7 @@ impl Driver {
             starting: Some(spawned.starting),
             stdin,
             outputs: [stdout, stderr],
+            rings: [None, None],
             released: false,
         };
         self.handles.insert(number, handles);
@@ -456,285 +502,14 @@ impl Driver {
         };
         handles.stdin = None;
         handles.outputs = [None, None];
+        for fd in [1, 2] {
+            handles.give_up_ring(fd, self.agent.as_mut());
+        }
         handles.released = true;
         if handles.starting.is_none() {
             self.handles.remove(&number);
         }
         self.untidy = true;
-    }
-
-    // ---- streams
-
-    fn watch_stdin(&mut self, number: u64, flags: EpollFlags) {
-        if let Some(Handles { stdin: Some(pipe), .. }) = self.handles.get_mut(&number) {
-            // EPOLLERR, "nobody reads", is always told.
-            if pipe.watched {
-                let mut event = EpollEvent::new(flags, Source::Stdin(number).number());
-                let _ = self.epoll.modify(&pipe.fd, &mut event);
-            } else {
-                watch(&self.epoll, &pipe.fd, flags, Source::Stdin(number));
-                pipe.watched = true;
-            }
-        }
-    }
-
-    fn stdin_ready(&mut self, number: u64, flags: EpollFlags) {
-        let Some(handles) = self.handles.get_mut(&number) else {
-            return;
-        };
-        let proc = handles.proc;
-        if flags.contains(EpollFlags::EPOLLERR) {
-            handles.stdin = None;
-            self.handle(Event::InputGone { proc });
-        } else if let Some(event) = self.feed_input(proc) {
-            self.handle(event);
-        }
-    }
-
-    /// Writes what waits for stdin, and closes it after the last byte.
-    fn feed_input(&mut self, proc: ProcId) -> Option<Event> {
-        let number = *self.numbers.get(&proc)?;
-        let handles = self.handles.get_mut(&number)?;
-        let input = self.core.input(proc)?;
-        let pipe = handles.stdin.as_ref()?;
-        if !input.is_open() || input.finished() {
-            handles.stdin = None;
-            return None;
-        }
-        if input.pieces().is_empty() {
-            self.watch_stdin(number, EpollFlags::empty());
-            return None;
-        }
-        match pipe.write(input) {
-            Ok(0) => {
-                self.watch_stdin(number, EpollFlags::EPOLLOUT);
-                None
-            }
-            Ok(bytes) => {
-                // There may be more, or it may be the end: both are seen to next.
-                self.actions.push_back(Action::FeedInput { proc });
-                Some(Event::Written { proc, bytes })
-            }
-            Err(_) => {
-                handles.stdin = None;
-                Some(Event::InputGone { proc })
-            }
-        }
-    }
-
-    fn serve_output(&mut self, proc: ProcId, fd: u8) {
-        let Some(&number) = self.numbers.get(&proc) else {
-            return;
-        };
-        let outputs = self.handles.get(&number).map(|handles| &handles.outputs);
-        let pipe = outputs.and_then(|outputs| outputs.get(usize::from(fd).checked_sub(1)?)?.as_ref());
-        match pipe.map(|pipe| pipe.left.is_some()) {
-            Some(true) => self.drain_output(number, fd),
-            Some(false) => self.watch_number(number, fd),
-            None => {}
-        }
-    }
-
-    /// Lets epoll tell of an output exactly while it may be read: it would tell of a hang-up without being asked.
-    fn watch_number(&mut self, number: u64, fd: u8) {
-        let Some(handles) = self.handles.get_mut(&number) else {
-            return;
-        };
-        let output = self.core.output(handles.proc, fd);
-        let Some(place) = handles.outputs.get_mut(usize::from(fd - 1)) else {
-            return;
-        };
-        // Before the core knows the process it has room.
-        let open = output.is_none_or(|output| output.is_open());
-        if !open {
-            *place = None;
-            return;
-        }
-        let Some(pipe) = place else {
-            return;
-        };
-        let wanted = output.is_none_or(|output| output.room() > 0);
-        if wanted && !pipe.watched {
-            watch(&self.epoll, &pipe.fd, EpollFlags::EPOLLIN, Source::output(number, fd));
-        } else if !wanted && pipe.watched {
-            let _ = self.epoll.delete(&pipe.fd);
-        }
-        pipe.watched = wanted;
-    }
-
-    fn read_output(&mut self, number: u64, fd: u8) {
-        let Some(handles) = self.handles.get_mut(&number) else {
-            return;
-        };
-        let proc = handles.proc;
-        let Some(place) = handles.outputs.get_mut(usize::from(fd - 1)) else {
-            return;
-        };
-        let Some(pipe) = place else {
-            return;
-        };
-        let room = self.core.output(proc, fd).map_or(0, |output| output.room());
-        match pipe.read(room, &mut self.scratch) {
-            Read::Bytes(bytes) => {
-                let over = pipe.left == Some(0);
-                self.moved += bytes.len();
-                self.handle(Event::Read { proc, fd, bytes });
-                if over {
-                    self.output_over(number, fd);
-                }
-            }
-            Read::Nothing => {}
-            Read::Over => self.output_over(number, fd),
-        }
-        self.watch_number(number, fd);
-    }
-
-    fn output_over(&mut self, number: u64, fd: u8) {
-        if let Some(handles) = self.handles.get_mut(&number) {
-            let proc = handles.proc;
-            if let Some(place) = handles.outputs.get_mut(usize::from(fd - 1)) {
-                *place = None;
-            }
-            self.handle(Event::OutputOver { proc, fd });
-        }
-    }
-
-    /// The process is dead: its outputs end with what is in them now.
-    fn drain(&mut self, proc: ProcId) {
-        let Some(&number) = self.numbers.get(&proc) else {
-            return;
-        };
-        let Some(handles) = self.handles.get_mut(&number) else {
-            return;
-        };
-        handles.stdin = None;
-        for pipe in handles.outputs.iter_mut().flatten() {
-            Pipe::limit_to_present(pipe);
-        }
-        for fd in [1u8, 2] {
-            self.drain_output(number, fd);
-        }
-    }
-
-    /// Reads while there is room; the rest when there is room again.
-    fn drain_output(&mut self, number: u64, fd: u8) {
-        loop {
-            let Some(handles) = self.handles.get_mut(&number) else {
-                return;
-            };
-            let Some(Some(pipe)) = handles.outputs.get_mut(usize::from(fd - 1)) else {
-                return;
-            };
-            let proc = handles.proc;
-            let room = self.core.output(proc, fd).map_or(0, |output| output.room());
-            match pipe.read(room, &mut self.scratch) {
-                Read::Bytes(bytes) => self.follow(Event::Read { proc, fd, bytes }),
-                Read::Over => {
-                    if let Some(place) = handles.outputs.get_mut(usize::from(fd - 1)) {
-                        *place = None;
-                    }
-                    self.follow(Event::OutputOver { proc, fd });
-                }
-                Read::Nothing => {
-                    // Closed, or watched no longer until there is room.
-                    self.watch_number(number, fd);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// An event in the middle of an action: what follows from it comes after the other actions.
-    fn follow(&mut self, event: Event) {
-        let mut actions = Vec::new();
-        self.core.handle(event, now(), &mut actions);
-        self.actions.extend(actions);
-    }
-
-    // ---- the agent
-
-    fn accept(&mut self) {
-        let Ok((stream, _)) = self.listener.accept() else {
-            return;
-        };
-        match Connection::new(stream) {
-            Ok(connection) => {
-                let event = EpollEvent::new(EpollFlags::EPOLLIN, Source::Agent.number());
-                // A new agent takes the place of an old one, whose socket leaves epoll as it is closed.
-                self.agent = None;
-                if self.epoll.add(&connection, event).is_ok() {
-                    self.agent = Some(connection);
-                    self.agent_interest = EpollFlags::EPOLLIN;
-                    self.handle(Event::Linked);
-                }
-            }
-            Err(why) => log(&format!("a connection of the agent cannot be used: {why}")),
-        }
-    }
-
-    fn agent_ready(&mut self, flags: EpollFlags) {
-        let reads = self.agent_interest.contains(EpollFlags::EPOLLIN);
-        if !reads && flags.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
-            self.unlinked();
-        } else if reads && flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
-            match self.agent.as_mut().map(Connection::fill) {
-                Some(Ok(true)) => self.frames(),
-                Some(Err(why)) if why.kind() == io::ErrorKind::WouldBlock => {}
-                Some(Ok(false) | Err(_)) => self.unlinked(),
-                None => {}
-            }
-        }
-    }
-
-    /// Takes frames that have arrived, a limited number of them.
-    fn frames(&mut self) {
-        self.backlog = false;
-        for _ in 0..FRAMES {
-            if !self.core.accepts() {
-                return;
-            }
-            let Some(agent) = &mut self.agent else {
-                return;
-            };
-            match agent.receive() {
-                Ok(Some(Received::Message(message))) => self.handle(Event::Message(message)),
-                Ok(Some(Received::Data(data))) => self.handle(Event::Data(data)),
-                Ok(None) => return,
-                Err(why) => {
-                    log(&format!("connection of the agent closed: {why}"));
-                    self.unlinked();
-                    return;
-                }
-            }
-        }
-        self.backlog = true;
-    }
-
-    fn unlinked(&mut self) {
-        self.agent = None;
-        self.handle(Event::Unlinked);
-    }
-
-    fn flush(&mut self) {
-        // Those that waited for the end of a purge, or for their turn.
-        self.frames();
-        let accepts = self.core.accepts();
-        let Some(agent) = &mut self.agent else {
-            return;
-        };
-        if agent.flush().is_err() {
-            self.unlinked();
-            return;
-        }
-        let mut interest = EpollFlags::empty();
-        interest.set(EpollFlags::EPOLLIN, accepts && agent.takes());
-        interest.set(EpollFlags::EPOLLOUT, agent.blocked);
-        if interest != self.agent_interest {
-            let mut event = EpollEvent::new(interest, Source::Agent.number());
-            if self.epoll.modify(&*agent, &mut event).is_ok() {
-                self.agent_interest = interest;
-            }
-        }
     }
 }
 

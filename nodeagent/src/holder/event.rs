@@ -1,9 +1,10 @@
 //! Everything that can happen to the holder, and everything it can do.
 
 use bytes::Bytes;
+use ghost_abi::tree::Process as TreeProcess;
 use ghost_proto::client::StartStage;
-use ghost_proto::frame::Data;
-use ghost_proto::ids::{LaunchId, ProcId};
+use ghost_proto::frame::{Data, Placed};
+use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
 use ghost_proto::node::{MasterToNode, NodeToMaster, Scope};
 use ghost_proto::status::Usage;
 use ghost_sys::spawn::Program;
@@ -37,6 +38,12 @@ pub enum Event {
         fd: u8,
         bytes: Bytes,
     },
+    /// Bytes came out of an output's pipe and lie in its ring, at the stream's end.
+    Placed {
+        proc: ProcId,
+        fd: u8,
+        length: usize,
+    },
     /// Nothing more will be read from it: all writers are gone, or what a dead process had written is read.
     OutputOver {
         proc: ProcId,
@@ -68,10 +75,37 @@ pub enum Event {
     Continued {
         pid: u32,
     },
+    /// What the kernel programs have seen.
+    Tree(TreeEvent),
     /// The namespace is empty.
     NoChildren,
     /// Time has passed.
     Tick,
+}
+
+/// What happens to processes of the namespace, launched ones and all others.
+#[derive(Debug)]
+pub enum TreeEvent {
+    /// `launch`: whose cgroup it is in, if its parent is the holder.
+    Forked {
+        process: TreeProcess,
+        launch: Option<LaunchId>,
+    },
+    Executed(TreeProcess),
+    /// Its last thread is gone.
+    Ended {
+        key: u64,
+        status: i32,
+    },
+    /// It has been waited for.
+    Reaped {
+        key: u64,
+    },
+    /// By this signal; `None`: it goes on.
+    Stopped {
+        key: u64,
+        signal: Option<u8>,
+    },
 }
 
 /// What is to be done, in order.
@@ -79,6 +113,8 @@ pub enum Event {
 pub enum Action {
     Send(NodeToMaster),
     SendData(Data),
+    /// What lies in an output's ring.
+    SendPlaced(Placed),
     /// Answer a lease with this node's load.
     AckLease {
         seq: u64,
@@ -115,6 +151,10 @@ pub enum Action {
     },
     /// SIGKILL for everything in the namespace.
     KillEverything,
+    /// This is the node's number: forked processes get theirs from its slice.
+    Steer {
+        node: NodeNumber,
+    },
 }
 
 /// A process to be made.

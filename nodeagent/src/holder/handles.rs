@@ -4,17 +4,21 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bytes::Bytes;
-use ghost_proto::frame::MAX_DATA;
+use ghost_proto::frame::{DATA_HEADER, HEADER, MAX_DATA};
 use ghost_proto::ids::ProcId;
 use ghost_sys::pipe;
 use ghost_sys::spawn::Starting;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{Gid, Uid, fchown};
 
+use super::connection::Connection;
 use super::input::Input;
+use super::rings::Ring;
 
 /// What pipes are made to hold if the node allows it; more means fewer wake-ups.
 const PIPE: i32 = 256 * 1024;
+/// Most bytes that are read at once: with its head a frame then fills TLS records (16 KiB) to the last byte.
+const PIECE: usize = MAX_DATA - HEADER - DATA_HEADER;
 /// A piece of output of at least this size is passed on in the memory it was read into, a smaller one is copied out of it.
 const WORTH_PASSING: usize = MAX_DATA / 2;
 
@@ -36,8 +40,27 @@ pub struct Handles {
     pub starting: Option<Starting>,
     pub stdin: Option<Pipe>,
     pub outputs: [Option<Pipe>; 2],
+    /// Of the outputs that have carried much.
+    pub rings: [Option<Ring>; 2],
     /// The master has forgotten it; only the start is still to be seen through.
     pub released: bool,
+}
+
+impl Handles {
+    /// Where the ring of an output (1 or 2) is kept.
+    pub fn ring(&mut self, fd: u8) -> Option<&mut Option<Ring>> {
+        self.rings.get_mut(usize::from(fd).checked_sub(1)?)
+    }
+
+    /// Nothing more of this output will be asked for: its ring goes, here and in the agent.
+    pub fn give_up_ring(&mut self, fd: u8, agent: Option<&mut Connection>) {
+        let proc = self.proc;
+        if let Some(ring) = self.ring(fd).and_then(Option::take)
+            && let Some(agent) = agent
+        {
+            agent.give_up(proc, fd, &ring);
+        }
+    }
 }
 
 /// Pipes for a new process: the ends kept here, and its own.
@@ -78,35 +101,52 @@ impl Pipes {
     }
 }
 
+/// Where an output's bytes are read to.
+#[derive(Debug)]
+pub enum Goal<'a> {
+    /// Memory that is taken from here, and renewed.
+    Scratch(&'a mut Vec<u8>),
+    /// The stream's ring, at this offset.
+    Ring(&'a Ring, u64),
+}
+
 /// What reading an output gave.
 #[derive(Debug)]
 pub enum Read {
     Bytes(Bytes),
+    /// So many bytes lie in the ring.
+    Placed(usize),
     Nothing,
     /// All writers are gone, or all that a dead process had written was read.
     Over,
 }
 
 impl Pipe {
-    /// Reads up to `room` bytes, in memory that is taken from `scratch` and renewed there.
-    pub fn read(&mut self, room: usize, scratch: &mut Vec<u8>) -> Read {
-        let most = room.min(MAX_DATA).min(self.left.unwrap_or(usize::MAX));
+    /// Reads up to `room` bytes.
+    pub fn read(&mut self, room: usize, goal: Goal<'_>) -> Read {
+        let most = room.min(PIECE).min(self.left.unwrap_or(usize::MAX));
         if most == 0 {
             return if self.left == Some(0) { Read::Over } else { Read::Nothing };
         }
-        scratch.clear();
-        scratch.reserve(MAX_DATA);
-        match pipe::read_buf(&self.fd, scratch, most) {
+        let (result, scratch) = match goal {
+            Goal::Ring(ring, offset) => (ring.memory.read_from(&self.fd, offset, most), None),
+            Goal::Scratch(scratch) => {
+                scratch.clear();
+                scratch.reserve(PIECE);
+                (pipe::read_buf(&self.fd, scratch, most), Some(scratch))
+            }
+        };
+        match result {
             Ok(0) => Read::Over,
             Ok(n) => {
                 if let Some(left) = &mut self.left {
                     *left -= n;
                 }
-                Read::Bytes(if n >= WORTH_PASSING {
-                    Bytes::from(std::mem::take(scratch))
-                } else {
-                    Bytes::copy_from_slice(scratch)
-                })
+                match scratch {
+                    None => Read::Placed(n),
+                    Some(scratch) if n >= WORTH_PASSING => Read::Bytes(Bytes::from(std::mem::take(scratch))),
+                    Some(scratch) => Read::Bytes(Bytes::copy_from_slice(scratch)),
+                }
             }
             Err(why) if why.kind() == io::ErrorKind::WouldBlock || why.kind() == io::ErrorKind::Interrupted => {
                 // A dead process's bytes may have been read by another reader of its pipe.

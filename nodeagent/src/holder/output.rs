@@ -1,12 +1,12 @@
 //! What a process writes: a pipe's bytes on their way to the master.
 //!
-//! Invariant: at most a window of bytes is kept here, each until it is acknowledged, so that a new connection goes on where
-//! the master has taken the last one.
+//! Invariant: at most a window of bytes is kept, here or in the stream's ring, each until it is acknowledged, so that a new
+//! connection goes on where the master has taken the last one.
 
 use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes, BytesMut};
-use ghost_proto::frame::{Data, MAX_DATA};
+use ghost_proto::frame::{Data, MAX_DATA, Placed};
 use ghost_proto::stream::{BadAck, Sender};
 
 /// Pieces up to this size are put together, so that a program that writes single bytes costs no more memory than any.
@@ -23,20 +23,46 @@ enum State {
     Closed,
 }
 
+/// Bytes that are not acknowledged.
+#[derive(Debug)]
+enum Kept {
+    Here(Bytes),
+    /// So many, in the ring, where their offsets say.
+    Placed(usize),
+}
+
+impl Kept {
+    fn len(&self) -> usize {
+        match self {
+            Kept::Here(bytes) => bytes.len(),
+            Kept::Placed(length) => *length,
+        }
+    }
+}
+
+/// What is to be sent of an output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    Data(Data),
+    Placed(Placed),
+}
+
 /// One output stream of a process.
 #[derive(Debug)]
 pub struct Output {
     id: u64,
     fd: u8,
     sender: Sender,
-    kept: VecDeque<Bytes>,
+    window: u32,
+    kept: VecDeque<Kept>,
     state: State,
 }
 
 impl Output {
     pub fn new(id: u64, fd: u8, window: Option<u32>) -> Output {
         let state = if window.is_some() { State::Open } else { State::Absent };
-        Output { id, fd, sender: Sender::new(window.unwrap_or(0)), kept: VecDeque::new(), state }
+        let window = window.unwrap_or(0);
+        Output { id, fd, sender: Sender::new(window), window, kept: VecDeque::new(), state }
     }
 
     /// Bytes that may be read from the pipe now.
@@ -48,19 +74,45 @@ impl Output {
         self.state == State::Open
     }
 
+    /// The reader has gone: nothing that was kept will be asked for.
+    pub fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
+    /// Most bytes beyond the acknowledged offset.
+    pub fn window(&self) -> usize {
+        self.window as usize
+    }
+
+    /// Where the next byte belongs in the stream.
+    pub fn offset(&self) -> u64 {
+        self.sender.sent()
+    }
+
     /// Takes what was read; gives the frame to send. At most [`Output::room`] bytes.
     pub fn read(&mut self, bytes: Bytes) -> Data {
         let offset = self.sender.send(bytes.len());
         match self.kept.back_mut() {
-            Some(last) if last.len() + bytes.len() <= SMALL => {
+            Some(Kept::Here(last)) if last.len() + bytes.len() <= SMALL => {
                 let mut joined = BytesMut::with_capacity(SMALL);
                 joined.extend_from_slice(last);
                 joined.extend_from_slice(&bytes);
                 *last = joined.freeze();
             }
-            _ => self.kept.push_back(bytes.clone()),
+            _ => self.kept.push_back(Kept::Here(bytes.clone())),
         }
         self.frame(offset, bytes, false)
+    }
+
+    /// Takes note of bytes that were read into the ring, at [`Output::offset`]; gives the frame to send. At most
+    /// [`Output::room`] bytes.
+    pub fn placed(&mut self, length: usize) -> Placed {
+        let offset = self.sender.send(length);
+        match self.kept.back_mut() {
+            Some(Kept::Placed(last)) => *last += length,
+            _ => self.kept.push_back(Kept::Placed(length)),
+        }
+        self.place(offset, length)
     }
 
     /// No more will come; gives the frame that says so, once.
@@ -79,7 +131,10 @@ impl Output {
         let mut freed = self.sender.ack(offset)?;
         while let Some(first) = self.kept.front_mut() {
             if first.len() > freed {
-                first.advance(freed);
+                match first {
+                    Kept::Here(bytes) => bytes.advance(freed),
+                    Kept::Placed(length) => *length -= freed,
+                }
                 break;
             }
             freed -= first.len();
@@ -97,20 +152,33 @@ impl Output {
     }
 
     /// What a new connection has to be sent: all from the acknowledged offset.
-    pub fn resend(&self) -> Vec<Data> {
+    pub fn resend(&self) -> Vec<Piece> {
         let mut offset = self.sender.acked();
-        let mut frames = Vec::new();
+        let mut pieces = Vec::new();
         if self.state == State::Absent || self.state == State::Closed {
-            return frames;
+            return pieces;
         }
-        for bytes in &self.kept {
-            frames.push(self.frame(offset, bytes.clone(), false));
-            offset += bytes.len() as u64;
+        for kept in &self.kept {
+            match kept {
+                Kept::Here(bytes) => pieces.push(Piece::Data(self.frame(offset, bytes.clone(), false))),
+                Kept::Placed(length) => {
+                    let starts = (0..*length).step_by(MAX_DATA);
+                    pieces.extend(
+                        starts.map(|at| Piece::Placed(self.place(offset + at as u64, (length - at).min(MAX_DATA)))),
+                    );
+                }
+            }
+            offset += kept.len() as u64;
         }
         if self.state == State::Over {
-            frames.push(self.frame(offset, Bytes::new(), true));
+            pieces.push(Piece::Data(self.frame(offset, Bytes::new(), true)));
         }
-        frames
+        pieces
+    }
+
+    fn place(&self, offset: u64, length: usize) -> Placed {
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        Placed { id: self.id, offset, length, fd: self.fd, ..Placed::default() }
     }
 
     fn frame(&self, offset: u64, bytes: Bytes, eof: bool) -> Data {
@@ -126,33 +194,50 @@ mod tests {
     proptest! {
         /// Reads, acknowledgements and reconnects in any order: what a receiver puts together is what was read.
         #[test]
-        fn a_receiver_gets_every_byte(window in 1u32..9000, steps in prop::collection::vec((1usize..6000, 0u64..9000, any::<bool>()), 1..60)) {
+        fn a_receiver_gets_every_byte(window in 1u32..9000, steps in prop::collection::vec((1usize..6000, 0u64..9000, any::<bool>(), any::<bool>()), 1..60)) {
             let mut output = Output::new(9, 1, Some(window));
             let (mut source, mut got) = (Vec::new(), Vec::new());
-            let take = |frame: Data, got: &mut Vec<u8>| {
+            let mut ring = vec![0u8; window as usize];
+            let take = |piece: Piece, ring: &[u8], got: &mut Vec<u8>| {
+                let frame = match piece {
+                    Piece::Data(data) => data,
+                    Piece::Placed(placed) => {
+                        let at = |i| ring[((placed.offset + i) % ring.len() as u64) as usize];
+                        let bytes: Vec<u8> = (0..u64::from(placed.length)).map(at).collect();
+                        Data { id: 9, offset: placed.offset, fd: 1, eof: false, bytes: bytes.into() }
+                    }
+                };
                 assert!(frame.offset as usize <= got.len(), "a gap");
                 let old = (got.len() - frame.offset as usize).min(frame.bytes.len());
                 got.extend_from_slice(&frame.bytes[old..]);
                 frame.eof
             };
-            for (read, ack, reconnect) in steps {
+            for (read, ack, reconnect, placed) in steps {
                 let n = read.min(output.room());
                 if n > 0 {
                     let bytes: Vec<u8> = (0..n).map(|i| (source.len() + i) as u8).collect();
                     source.extend_from_slice(&bytes);
-                    take(output.read(bytes.into()), &mut got);
+                    let piece = if placed {
+                        for (at, byte) in (output.offset()..).zip(&bytes) {
+                            ring[(at % u64::from(window)) as usize] = *byte;
+                        }
+                        Piece::Placed(output.placed(n))
+                    } else {
+                        Piece::Data(output.read(bytes.into()))
+                    };
+                    take(piece, &ring, &mut got);
                 }
                 output.ack(ack.min(got.len() as u64)).unwrap();
-                let kept: usize = output.kept.iter().map(Bytes::len).sum();
+                let kept: usize = output.kept.iter().map(Kept::len).sum();
                 prop_assert!(kept <= window as usize);
                 prop_assert_eq!(kept as u64, output.sender.sent() - output.sender.acked());
                 if reconnect {
-                    for frame in output.resend() {
-                        take(frame, &mut got);
+                    for piece in output.resend() {
+                        take(piece, &ring, &mut got);
                     }
                 }
             }
-            prop_assert!(take(output.end().unwrap(), &mut got));
+            prop_assert!(take(Piece::Data(output.end().unwrap()), &ring, &mut got));
             prop_assert!(output.end().is_none());
             prop_assert_eq!(source, got);
         }

@@ -17,6 +17,12 @@ pub fn stat(pid: u32) -> Option<Stat> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// The letter of its state (proc_pid_stat(5)), `None` if it is gone.
+pub fn state(pid: u32) -> Option<char> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    text.get(text.rfind(')')? + 1..)?.trim_start().chars().next()
+}
+
 /// Real and saved user of a process (its thread-group leader), `None` if it is gone.
 pub fn users(pid: u32) -> Option<[u32; 2]> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

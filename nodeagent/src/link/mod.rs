@@ -4,6 +4,7 @@
 //! ghostd ── TLS 1.3 ── [session] ── Unix socket ── holder
 //!                       up:   frames, control before bulk
 //!                       down: bytes as they come
+//!                       and between the two, [sampler]: what the view asks for
 //! ```
 //! Invariants:
 //! - Each session with the master has a connection of its own to the holder, so that the holder's hello is the first frame
@@ -11,6 +12,8 @@
 //! - Nothing is kept here that is not lost without harm: what is under way is sent again by the two ends.
 
 pub mod holder_process;
+mod own_frames;
+mod sampler;
 pub mod service;
 pub mod session;
 mod socket;

@@ -5,17 +5,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow, bail};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use ghost_proto::frame::Offer;
+use ghost_proto::view::MasterToAgent;
+use ghost_sys::fdpass;
 use ghost_trust::Distrust;
 use ghost_trust::tls::{node_client_config, server_name};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use nix::sys::socket::{getsockopt, sockopt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, ReadHalf, WriteHalf};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::holder_process::HolderProcess;
+use super::own_frames::{OwnFrames, Piece};
+use super::sampler::Sampler;
 use super::socket;
 use super::splitter::Splitter;
 use crate::identity::Identity;
@@ -24,6 +31,11 @@ use crate::identity::Identity;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// What is read from the holder ahead of what the master takes.
 const AHEAD: usize = 512 * 1024;
+/// Bytes read from the holder at once: bulk comes in memory that is shared, once there is much of it.
+const FROM_HOLDER: usize = 64 * 1024;
+/// Bytes that are encrypted ahead of what the network takes: a whole piece of the splitter's, which then goes with one call.
+const ENCRYPTED: usize = 192 * 1024;
+/// Bytes read from the master at once.
 const READ: usize = 256 * 1024;
 
 /// How far a session came.
@@ -58,28 +70,48 @@ async fn session(
     let config = node_client_config(&identity.tls).context("this node's certificate cannot be used")?;
     let tcp = socket::connect(&addresses).await?;
     let connector = TlsConnector::from(Arc::new(config));
-    let tls = timeout(HANDSHAKE, connector.connect(server_name(), tcp))
+    let mut tls = timeout(HANDSHAKE, connector.connect(server_name(), tcp))
         .await
         .map_err(|_| anyhow!("the master does not answer the TLS handshake"))?
         .map_err(explain)?;
+    tls.get_mut().1.set_buffer_limit(Some(ENCRYPTED));
     let own = holder.connect()?;
     own.set_nonblocking(true).context("the holder's socket")?;
-    let (from_holder, to_holder) = UnixStream::from_std(own).context("the holder's socket")?.into_split();
+    // Who listens there, as the kernel knows it (net/unix/af_unix.c, unix_listen()).
+    let holder_pid = getsockopt(&own, sockopt::PeerCredentials).context("the holder's PID")?.pid();
+    let (sampler, figures) = Sampler::start(holder_pid.unsigned_abs())?;
+    let (from_holder, mut to_holder) = UnixStream::from_std(own).context("the holder's socket")?.into_split();
+    let mut offer = BytesMut::new();
+    Offer { placed: true }.encode(&mut offer);
+    to_holder.write_all(&offer).await.context("writing to the holder")?;
     let (from_master, to_master) = tokio::io::split(tls);
     tokio::select! {
-        ended = up(from_holder, to_master) => ended,
-        ended = down(from_master, to_holder, on_word, progress) => ended,
+        ended = up(from_holder, figures, to_master) => ended,
+        ended = down(from_master, to_holder, &sampler, on_word, progress) => ended,
     }
 }
 
-/// What the holder says, control first.
-async fn up(holder: OwnedReadHalf, mut master: WriteHalf<TlsStream<TcpStream>>) -> Result<()> {
+/// What the holder says, control first, and figures for the view as bulk.
+async fn up(
+    holder: OwnedReadHalf,
+    mut figures: mpsc::Receiver<Bytes>,
+    mut master: WriteHalf<TlsStream<TcpStream>>,
+) -> Result<()> {
     let mut splitter = Splitter::default();
+    let mut buffer = vec![0; FROM_HOLDER];
     loop {
+        while let Ok(frame) = figures.try_recv() {
+            splitter.bulk(frame);
+        }
         // All that is there already: it may have something urgent behind its bulk.
         while splitter.waiting() < AHEAD {
-            splitter.input.reserve(READ);
-            match holder.try_read_buf(&mut splitter.input) {
+            let (socket, mut descriptors): (&UnixStream, _) = (holder.as_ref(), Vec::new());
+            let received = socket.try_io(Interest::READABLE, || fdpass::receive(socket, &mut buffer, &mut descriptors));
+            splitter.descriptors.extend(descriptors);
+            if let Ok(n) = &received {
+                splitter.input.extend_from_slice(&buffer[..*n]);
+            }
+            match received {
                 Ok(0) => bail!("the holder has closed its connection (its log says why), or has ended"),
                 Ok(_) => splitter.cut()?,
                 Err(why) if why.kind() == io::ErrorKind::WouldBlock => break,
@@ -90,31 +122,41 @@ async fn up(holder: OwnedReadHalf, mut master: WriteHalf<TlsStream<TcpStream>>) 
             Some(piece) => master.write_all(&piece).await.map_err(explain)?,
             None => {
                 master.flush().await.map_err(explain)?;
-                holder.readable().await.context("the holder's socket")?;
+                tokio::select! {
+                    ready = holder.readable() => ready.context("the holder's socket")?,
+                    Some(frame) = figures.recv() => splitter.bulk(frame),
+                }
             }
         }
     }
 }
 
-/// What the master says, as it comes. It has sent control before bulk itself, and the holder reads at once.
+/// What the master says, as it comes. It has sent control before bulk itself, and the holder reads at once. What is for
+/// nodeagent itself is taken out.
 async fn down(
     mut master: ReadHalf<TlsStream<TcpStream>>,
     mut holder: OwnedWriteHalf,
+    sampler: &Sampler,
     on_word: impl FnOnce() -> Progress,
     progress: &mut Progress,
 ) -> Result<()> {
     let mut on_word = Some(on_word);
     let mut buffer = BytesMut::with_capacity(READ);
+    let mut own = OwnFrames::default();
     loop {
-        buffer.clear();
-        buffer.reserve(READ);
+        buffer.reserve(READ / 4);
         if master.read_buf(&mut buffer).await.map_err(explain)? == 0 {
             bail!("the master has closed the connection{}", if on_word.is_some() { "; its log says why" } else { "" });
         }
         if let Some(on_word) = on_word.take() {
             *progress = on_word();
         }
-        holder.write_all(&buffer).await.context("writing to the holder")?;
+        while let Some(piece) = own.next(&mut buffer)? {
+            match piece {
+                Piece::Holder(bytes) => holder.write_all(&bytes).await.context("writing to the holder")?,
+                Piece::Own(MasterToAgent::Sample(sample)) => sampler.request(sample),
+            }
+        }
     }
 }
 

@@ -45,6 +45,7 @@ fn settle(stream: &TcpStream) -> Result<()> {
     setsockopt(&fd, sockopt::TcpKeepInterval, &interval)?;
     setsockopt(&fd, sockopt::TcpKeepCount, &count)?;
     setsockopt(&fd, sockopt::TcpUserTimeout, &UNACKNOWLEDGED)?;
+    ghost_sys::tcp::do_not_pace(&fd);
     ghost_sys::tcp::limit_unsent(&fd, ghost_sys::tcp::UNSENT)?;
     Ok(())
 }

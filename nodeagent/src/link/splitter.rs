@@ -1,63 +1,141 @@
 //! Frames of the holder, cut where they end and put in the order in which they go to the master: control first.
 //!
-//! The frames stay as they are; only the head of each is looked at.
+//! The frames stay as they are; only the head of each is looked at. Data that lies in a ring is copied out of it as it goes out,
+//! and becomes a frame with the bytes in it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
-use ghost_proto::frame::{DATA_HEADER, HEADER, MAX_CONTROL, MAX_DATA};
+use ghost_proto::frame::{DATA_HEADER, Data, Decoder, Frame, FrameError, HEADER, MAX_CONTROL, MAX_DATA, Placed};
+use ghost_sys::ring::RingReader;
 
 /// Bulk frames below this size go out together.
 const SMALL: usize = 16 * 1024;
 /// How much goes out together.
-const BATCH: usize = 64 * 1024;
-/// Kind of a control frame (ghost_proto::frame).
+const BATCH: usize = HEADER + DATA_HEADER + MAX_DATA;
+/// Kinds of frames (ghost_proto::frame).
 const CONTROL: u8 = 0;
+const PLACED: u8 = 2;
 
-/// The holder does not speak the protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the holder sent a frame of kind {kind} with {length} bytes")]
-pub struct BadFrame {
-    kind: u8,
-    length: usize,
+/// The holder does not speak the protocol, or its memory cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BadFrame {
+    #[error("the holder sent a frame of kind {kind} with {length} bytes")]
+    TooLarge { kind: u8, length: usize },
+    #[error("the holder sent what cannot be read: {0}")]
+    Unreadable(#[from] FrameError),
+    #[error("the holder's memory for a stream cannot be had: {0}")]
+    Ring(#[from] io::Error),
+    #[error("the holder refers to memory that it has not shared")]
+    NoRing,
+}
+
+/// Bulk that waits.
+#[derive(Debug)]
+enum Bulk {
+    Frame(Bytes),
+    Placed(Placed, Rc<RingReader>),
+}
+
+impl Bulk {
+    /// Bytes that go out for it.
+    fn len(&self) -> usize {
+        match self {
+            Bulk::Frame(bytes) => bytes.len(),
+            Bulk::Placed(placed, _) => HEADER + DATA_HEADER + placed.length as usize,
+        }
+    }
+
+    fn append_to(self, batch: &mut BytesMut) {
+        match self {
+            Bulk::Frame(bytes) => batch.extend_from_slice(&bytes),
+            Bulk::Placed(placed, ring) => {
+                let Placed { id, offset, length, fd, eof, .. } = placed;
+                Data::put_head_of(id, offset, fd, eof, length as usize, batch);
+                ring.copy_out(offset, length as usize, batch);
+            }
+        }
+    }
 }
 
 /// Takes bytes, gives pieces of whole frames.
 #[derive(Debug, Default)]
 pub struct Splitter {
-    /// What has been received and not yet cut.
+    /// What has been received and not yet cut, and the descriptors that came with it.
     pub input: BytesMut,
+    pub descriptors: VecDeque<OwnedFd>,
     control: BytesMut,
-    bulk: VecDeque<Bytes>,
+    bulk: VecDeque<Bulk>,
     bulk_bytes: usize,
+    /// By process and descriptor.
+    rings: HashMap<(u64, u8), Rc<RingReader>>,
+    /// What goes out is put together here, again and again in the same memory.
+    batch: BytesMut,
 }
 
 impl Splitter {
     /// Cuts what has arrived.
     ///
     /// # Errors
-    /// A frame is larger than any may be.
+    /// See [`BadFrame`].
     pub fn cut(&mut self) -> Result<(), BadFrame> {
         while let Some(&[a, b, c, d, kind, ..]) = self.input.get(..HEADER) {
             let length = u32::from_le_bytes([a, b, c, d]) as usize;
             let limit = if kind == CONTROL { MAX_CONTROL } else { DATA_HEADER + MAX_DATA };
             if length > limit {
-                return Err(BadFrame { kind, length });
+                return Err(BadFrame::TooLarge { kind, length });
             }
             let whole = HEADER + length;
             if self.input.len() < whole {
                 self.input.reserve(whole - self.input.len());
                 break;
             }
-            let frame = self.input.split_to(whole);
-            if kind == CONTROL {
-                self.control.extend_from_slice(&frame);
-            } else {
-                self.bulk_bytes += frame.len();
-                self.bulk.push_back(frame.freeze());
+            let mut frame = self.input.split_to(whole);
+            match kind {
+                CONTROL => self.control.extend_from_slice(&frame),
+                PLACED => {
+                    if let Some(Frame::Placed(placed)) = Decoder::new(MAX_CONTROL).next(&mut frame)? {
+                        self.placed(placed)?;
+                    }
+                }
+                _ => self.bulk(frame.freeze()),
             }
         }
         Ok(())
+    }
+
+    fn placed(&mut self, placed: Placed) -> Result<(), BadFrame> {
+        let stream = (placed.id, placed.fd);
+        if placed.new_ring {
+            // It came with the frame's first byte, if not before.
+            let descriptor = self.descriptors.pop_front().ok_or(BadFrame::NoRing)?;
+            self.rings.insert(stream, Rc::new(RingReader::open(&descriptor)?));
+        }
+        let ring = self.rings.get(&stream).ok_or(BadFrame::NoRing)?;
+        if placed.length as usize > ring.size() {
+            return Err(BadFrame::NoRing);
+        }
+        if placed.length > 0 || placed.eof {
+            let bulk = Bulk::Placed(placed, Rc::clone(ring));
+            self.push(bulk);
+        }
+        if placed.last_of_ring {
+            self.rings.remove(&stream);
+        }
+        Ok(())
+    }
+
+    /// A whole frame that is to go out with the bulk.
+    pub fn bulk(&mut self, frame: Bytes) {
+        self.push(Bulk::Frame(frame));
+    }
+
+    fn push(&mut self, bulk: Bulk) {
+        self.bulk_bytes += bulk.len();
+        self.bulk.push_back(bulk);
     }
 
     /// Bytes that are cut and wait.
@@ -72,19 +150,22 @@ impl Splitter {
         }
         let first = self.bulk.pop_front()?;
         self.bulk_bytes -= first.len();
-        let mergeable = |next: &Bytes| next.len() < SMALL;
-        if !mergeable(&first) || !self.bulk.front().is_some_and(mergeable) {
-            return Some(first);
-        }
-        let mut batch = BytesMut::with_capacity(BATCH + SMALL);
-        batch.extend_from_slice(&first);
-        while batch.len() < BATCH
-            && let Some(next) = self.bulk.pop_front_if(|next| next.len() < SMALL)
-        {
+        let first = match first {
+            // As it is, if it is large enough or alone.
+            Bulk::Frame(frame) if frame.len() >= SMALL || self.bulk.is_empty() => return Some(frame),
+            other => other,
+        };
+        // All but this piece has gone out: its memory is used again.
+        self.batch.reserve(BATCH);
+        first.append_to(&mut self.batch);
+        let room = |next: &Bulk, batch: &BytesMut| {
+            batch.len() + next.len() <= BATCH && (next.len() < SMALL || matches!(next, Bulk::Placed(..)))
+        };
+        while let Some(next) = self.bulk.pop_front_if(|next| room(next, &self.batch)) {
             self.bulk_bytes -= next.len();
-            batch.extend_from_slice(&next);
+            next.append_to(&mut self.batch);
         }
-        Some(batch.freeze())
+        Some(self.batch.split().freeze())
     }
 }
 
@@ -92,8 +173,8 @@ impl Splitter {
 mod tests {
     use super::*;
     use ghost_proto::Control;
-    use ghost_proto::frame::{Data, Decoder, Frame};
     use ghost_proto::node::{NodeToMaster, StdinGone};
+    use ghost_sys::ring::RingWriter;
     use proptest::prelude::*;
 
     fn data(id: u64, offset: u64, size: usize) -> Data {
@@ -112,6 +193,48 @@ mod tests {
         assert_eq!(splitter.next().map(|piece| piece.len()), Some(100_032));
         assert_eq!(splitter.next().map(|piece| piece.len()), Some(42));
         assert_eq!((splitter.next(), splitter.waiting()), (None, 0));
+    }
+
+    #[test]
+    fn what_lies_in_a_ring_goes_out_with_its_bytes() {
+        let (writer, fd) = RingWriter::new(100_000).expect("ring");
+        let mut splitter = Splitter::default();
+        splitter.descriptors.push_back(fd);
+        let (mut expected, mut offset) = (BytesMut::new(), 90_000);
+        for (number, length) in [50_000u32, 10, 0, 40_000].into_iter().enumerate() {
+            let bytes: Vec<u8> = (0..length).map(|at| (at % 251) as u8 ^ number as u8).collect();
+            writer.put(offset, &bytes);
+            let placed = Placed { id: 7, offset, length, fd: 2, new_ring: number == 0, ..Placed::default() };
+            placed.encode(&mut splitter.input);
+            if length > 0 {
+                Data { id: 7, offset, fd: 2, eof: false, bytes: bytes.into() }.encode(&mut expected);
+            }
+            offset += u64::from(length);
+        }
+        data(1, 0, 10).encode(&mut splitter.input);
+        data(1, 0, 10).encode(&mut expected);
+        Placed { id: 7, fd: 2, last_of_ring: true, ..Placed::default() }.encode(&mut splitter.input);
+        splitter.cut().expect("frames");
+        assert!(splitter.rings.is_empty() && splitter.input.is_empty());
+        assert_eq!(splitter.waiting(), expected.len());
+        assert_eq!(splitter.next(), Some(expected.freeze()));
+        assert_eq!((splitter.next(), splitter.waiting()), (None, 0));
+        Placed { id: 7, fd: 2, length: 1, ..Placed::default() }.encode(&mut splitter.input);
+        assert!(matches!(splitter.cut(), Err(BadFrame::NoRing)), "it was given up");
+    }
+
+    #[test]
+    fn a_ring_that_is_none_is_refused() {
+        let mut splitter = Splitter::default();
+        let placed = Placed { id: 7, fd: 1, length: 5, new_ring: true, ..Placed::default() };
+        placed.encode(&mut splitter.input);
+        assert!(matches!(splitter.cut(), Err(BadFrame::NoRing)), "nothing came with it");
+        splitter.descriptors.push_back(RingWriter::new(4).expect("ring").1);
+        placed.encode(&mut splitter.input);
+        assert!(matches!(splitter.cut(), Err(BadFrame::NoRing)), "it is too small");
+        splitter.descriptors.push_back(std::io::pipe().expect("pipe").0.into());
+        placed.encode(&mut splitter.input);
+        assert!(matches!(splitter.cut(), Err(BadFrame::Ring(_))), "no memory");
     }
 
     #[test]

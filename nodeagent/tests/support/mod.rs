@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,11 +13,12 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use ghost_proto::Control;
-use ghost_proto::frame::{Data, Decoder, Frame, MAX_CONTROL};
+use ghost_proto::frame::{Data, Decoder, Frame, MAX_CONTROL, Offer, Placed};
 use ghost_proto::instance::Instance;
 use ghost_proto::launch::{Credentials, ProgramSpec, Stdio as StreamKind};
 use ghost_proto::node::*;
 use ghost_sys::namespace::{Place, spawn};
+use ghost_sys::ring::RingReader;
 use nix::sched::CloneFlags;
 
 /// Generous: a machine under load.
@@ -139,6 +141,10 @@ pub struct Link {
     /// Frames that came while another was waited for.
     held: Vec<Got>,
     seq: u64,
+    descriptors: Vec<OwnedFd>,
+    rings: HashMap<(u64, u8), RingReader>,
+    /// Rings that came, frames that referred to one, and rings that were given up.
+    pub ringed: [usize; 3],
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -171,7 +177,42 @@ impl Ran {
 impl Link {
     pub fn over(stream: UnixStream) -> Link {
         stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
-        Link { stream, decoder: Decoder::new(MAX_CONTROL), input: BytesMut::new(), held: Vec::new(), seq: 0 }
+        Link {
+            stream,
+            decoder: Decoder::new(MAX_CONTROL),
+            input: BytesMut::new(),
+            held: Vec::new(),
+            seq: 0,
+            descriptors: Vec::new(),
+            rings: HashMap::new(),
+            ringed: [0; 3],
+        }
+    }
+
+    /// Tells the holder that data may come in shared memory; it is found in [`Got::Data`] all the same.
+    pub fn offer(&mut self) {
+        let mut out = BytesMut::new();
+        Offer { placed: true }.encode(&mut out);
+        self.stream.write_all(&out).expect("send");
+    }
+
+    fn placed(&mut self, placed: Placed) -> Option<Got> {
+        let stream = (placed.id, placed.fd);
+        if placed.new_ring {
+            self.ringed[0] += 1;
+            let ring = RingReader::open(&self.descriptors.remove(0)).expect("a ring");
+            self.rings.insert(stream, ring);
+        }
+        let mut bytes = Vec::new();
+        self.rings[&stream].copy_out(placed.offset, placed.length as usize, &mut bytes);
+        if placed.last_of_ring {
+            self.ringed[2] += 1;
+            self.rings.remove(&stream);
+            return None;
+        }
+        self.ringed[1] += 1;
+        let Placed { id, offset, fd, eof, .. } = placed;
+        Some(Got::Data(Data { id, offset, fd, eof, bytes: bytes.into() }))
     }
 
     pub fn send(&mut self, message: MasterToNode) {
@@ -200,10 +241,16 @@ impl Link {
                     return Some(Got::Message(message));
                 }
                 Some(Frame::Data(data)) => return Some(Got::Data(data)),
+                Some(Frame::Agent(_)) => panic!("the holder says nothing for nodeagent"),
+                Some(Frame::Placed(placed)) => match self.placed(placed) {
+                    Some(got) => return Some(got),
+                    None => continue,
+                },
+                Some(Frame::Offer(_)) => panic!("the holder takes nothing of the kind"),
                 None => {}
             }
             let mut buffer = [0; 65536];
-            match self.stream.read(&mut buffer) {
+            match ghost_sys::fdpass::receive(&self.stream, &mut buffer, &mut self.descriptors) {
                 Ok(0) => return None,
                 Ok(n) => self.input.extend_from_slice(buffer.get(..n).expect("in range")),
                 Err(why) if why.kind() == std::io::ErrorKind::ConnectionReset => return None,

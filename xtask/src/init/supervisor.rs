@@ -4,18 +4,19 @@
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use ghost_sys::namespace::{Place, keep_over_exec, spawn};
 use ghost_sys::notify::NotifySocket;
+use ghost_sys::reaper::{self, Change, Wait};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::service::{Action, Service};
@@ -166,18 +167,19 @@ impl Supervisor {
     fn reap(&mut self) -> Result<()> {
         while let Ok(Some(_)) = self.signals.read_signal() {}
         loop {
-            let status = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(()),
-                Ok(status) => status,
-                Err(why) => return Err(why).context("waitpid"),
+            // By number: nix knows no real-time signals, and whoever is an orphan here may have died by one.
+            let (pid, status) = match reaper::next().context("waiting for children")? {
+                Wait::Nothing | Wait::NoChildren => return Ok(()),
+                Wait::Change(Change::Ended { pid, status, .. }) => (pid, ExitStatus::from_raw(status)),
+                Wait::Change(Change::Stopped { .. } | Change::Continued { .. }) => continue,
             };
-            if status.pid() != self.main || self.main.is_none() {
+            if self.main != Some(Pid::from_raw(pid.cast_signed())) {
                 continue;
             }
-            let how = match status {
-                WaitStatus::Exited(_, code) => format!("exited with status {code}"),
-                WaitStatus::Signaled(_, signal, _) => format!("was killed by {signal}"),
-                other => format!("ended ({other:?})"),
+            let how = match (status.code(), status.signal()) {
+                (Some(code), _) => format!("exited with status {code}"),
+                (None, Some(signal)) => format!("was killed by signal {signal}"),
+                (None, None) => format!("ended ({status:?})"),
             };
             log(&format!("{} {how}", self.spec.name));
             self.main = None;

@@ -8,6 +8,8 @@ mod measure;
 mod signals;
 mod ssh;
 mod throughput;
+mod tree;
+mod view;
 
 use std::process::ExitCode;
 
@@ -18,6 +20,8 @@ fn main() -> ExitCode {
     let outcome = match arguments.first().map(String::as_str) {
         Some("stamp") => signals::stamp(),
         Some("ghosts") => ghosts::launcher(),
+        Some("mother") => tree::mother(),
+        Some("view") => only_view(),
         Some(other) => Err(anyhow::anyhow!("unknown argument {other}")),
         None => run(),
     };
@@ -28,6 +32,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The one that can be wanted alone: `cargo xtask cluster -- target/…/bench view`.
+fn only_view() -> anyhow::Result<()> {
+    let mut table = Table::default();
+    view::measure(&mut table)?;
+    print!("{table}");
+    Ok(())
 }
 
 fn run() -> anyhow::Result<()> {
@@ -41,7 +53,9 @@ fn run() -> anyhow::Result<()> {
     signals::measure(&mut table)?;
     launches::measure(&mut table)?;
     ghosts::measure(&mut table)?;
+    tree::measure(&mut table)?;
     throughput::measure(&mut table, ssh.as_ref())?;
+    view::measure(&mut table)?;
     print!("{table}");
     Ok(())
 }

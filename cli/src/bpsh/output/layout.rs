@@ -6,15 +6,16 @@
 use bytes::{Bytes, BytesMut};
 
 use super::super::flags::Style;
+use super::content::Content;
 
 /// One of the two outputs: index 0 is standard output, 1 standard error.
 pub type Channel = usize;
 
 /// Bytes for an output.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Piece {
     pub channel: Channel,
-    pub bytes: Bytes,
+    pub content: Content,
     /// Whose stream gets how many bytes acknowledged when this piece has been written.
     pub credit: Option<Credit>,
 }
@@ -54,6 +55,19 @@ impl Layout {
         Layout { style, nodes, screens: Default::default(), partial }
     }
 
+    /// Whether the style leaves every byte where it is: content goes to [`Layout::pass`].
+    pub fn is_plain(&self) -> bool {
+        self.style.lines.is_none() && !self.style.divider
+    }
+
+    /// Takes a piece of a rank's stream that is not looked at.
+    pub fn pass(&mut self, rank: usize, channel: Channel, content: Content, out: &mut Vec<Piece>) {
+        if !content.is_empty() {
+            let credit = Some(Credit { rank, channel, bytes: content.len() });
+            out.push(Piece { channel, content, credit });
+        }
+    }
+
     /// Takes a piece of a rank's stream; `credited` says that it has been acknowledged already.
     pub fn push(&mut self, rank: usize, channel: Channel, bytes: Bytes, credited: bool, out: &mut Vec<Piece>) {
         let credit = |bytes: usize| (!credited && bytes > 0).then_some(Credit { rank, channel, bytes });
@@ -74,7 +88,7 @@ impl Layout {
         self.emit(rank, channel, head, None, out);
         self.emit(rank, channel, overlong, None, out);
         if due.is_some() {
-            out.push(Piece { channel, bytes: Bytes::new(), credit: due });
+            out.push(Piece { channel, content: Bytes::new().into(), credit: due });
         }
     }
 
@@ -98,14 +112,14 @@ impl Layout {
         screen.last = None;
         line.extend_from_slice(text.as_bytes());
         line.extend_from_slice(b"\n");
-        out.push(Piece { channel: 1, bytes: line.freeze(), credit: None });
+        out.push(Piece { channel: 1, content: line.freeze().into(), credit: None });
     }
 
     fn emit(&mut self, rank: usize, channel: Channel, bytes: Bytes, credit: Option<Credit>, out: &mut Vec<Piece>) {
         let node = self.nodes.get(rank).copied().unwrap_or(-1);
         let Some(last) = bytes.last().copied() else { return };
-        if !self.style.divider && self.style.lines.is_none() {
-            out.push(Piece { channel, bytes, credit });
+        if self.is_plain() {
+            out.push(Piece { channel, content: bytes.into(), credit });
             return;
         }
         let screen = &mut self.screens[channel];
@@ -128,14 +142,14 @@ impl Layout {
                 text.extend_from_slice(line);
                 screen.mid_line = line.last() != Some(&b'\n');
             }
-            out.push(Piece { channel, bytes: text.freeze(), credit });
+            out.push(Piece { channel, content: text.freeze().into(), credit });
             return;
         }
         screen.mid_line = last != b'\n';
         if !text.is_empty() {
-            out.push(Piece { channel, bytes: text.freeze(), credit: None });
+            out.push(Piece { channel, content: text.freeze().into(), credit: None });
         }
-        out.push(Piece { channel, bytes, credit });
+        out.push(Piece { channel, content: bytes.into(), credit });
     }
 }
 
@@ -160,7 +174,7 @@ mod tests {
         let credit: usize = out.iter().filter_map(|piece| piece.credit).map(|credit| credit.bytes).sum();
         assert_eq!(credit, pieces.iter().map(|(_, text)| text.len()).sum::<usize>(), "all is acknowledged");
         assert!(out.iter().all(|piece| piece.channel == 0));
-        out.iter().map(|piece| String::from_utf8_lossy(&piece.bytes).into_owned()).collect()
+        out.into_iter().map(|piece| String::from_utf8_lossy(&piece.content.into_bytes()).into_owned()).collect()
     }
 
     #[test]
@@ -190,7 +204,7 @@ mod tests {
         layout.push(0, 1, Bytes::from_static(b"123456789"), true, &mut out);
         layout.message("3: down", &mut out);
         layout.push(0, 1, Bytes::from_static(b"x\n"), true, &mut out);
-        let text: Vec<u8> = out.iter().flat_map(|piece| piece.bytes.to_vec()).collect();
+        let text: Vec<u8> = out.into_iter().flat_map(|piece| piece.content.into_bytes()).collect();
         assert_eq!(String::from_utf8_lossy(&text), "  0: 123456789\n3: down\n  0: x\n");
     }
 

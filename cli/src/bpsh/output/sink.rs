@@ -5,18 +5,16 @@
 //! is written to fit into it.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use bytes::Buf;
+use ghost_sys::ring::Gather;
 use nix::sys::stat::{SFlag, fstat};
 
 use super::layout::{Credit, Piece};
 
 /// Bytes that are written to a terminal after poll(2) has announced room.
 const POLLED_PIECE: usize = 1024;
-/// Pieces that go out with one call.
-const PIECES: usize = 64;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
@@ -49,7 +47,7 @@ impl<F: AsFd> Sink<F> {
     }
 
     pub fn push(&mut self, piece: Piece) {
-        self.queued += piece.bytes.len();
+        self.queued += piece.content.len();
         self.queue.push_back(piece);
     }
 
@@ -108,22 +106,24 @@ impl<F: AsFd> Sink<F> {
         if self.queued == 0 {
             return Ok(0);
         }
+        let mut gather = Gather::default();
         if self.kind == Kind::Polled {
-            let Some(piece) = self.queue.iter().find(|piece| !piece.bytes.is_empty()) else { return Ok(0) };
-            let n = piece.bytes.len().min(POLLED_PIECE);
-            let result = nix::unistd::write(&self.fd, &piece.bytes[..n])?;
+            if let Some(piece) = self.queue.iter().find(|piece| !piece.content.is_empty()) {
+                piece.content.gather(POLLED_PIECE, &mut gather);
+            }
+            let result = gather.write(&self.fd)?;
             self.blocked = true;
             return Ok(result);
         }
-        let mut slices = [IoSlice::new(&[]); PIECES];
-        let mut count = 0;
-        for (slice, piece) in slices.iter_mut().zip(&self.queue) {
-            *slice = IoSlice::new(&piece.bytes);
-            count += 1;
+        for piece in &self.queue {
+            if gather.is_full() {
+                break;
+            }
+            piece.content.gather(usize::MAX, &mut gather);
         }
         match self.kind {
-            Kind::File => Ok(nix::sys::uio::writev(&self.fd, &slices[..count])?),
-            Kind::Nowait | Kind::Polled => ghost_sys::nowait::write(&self.fd, &slices[..count]),
+            Kind::File => gather.write(&self.fd),
+            Kind::Nowait | Kind::Polled => gather.write_nowait(&self.fd),
         }
     }
 
@@ -131,10 +131,10 @@ impl<F: AsFd> Sink<F> {
     fn written(&mut self, mut n: usize, done: &mut Vec<Credit>) {
         self.queued -= n;
         while let Some(piece) = self.queue.front_mut() {
-            let step = n.min(piece.bytes.len());
-            piece.bytes.advance(step);
+            let step = n.min(piece.content.len());
+            piece.content.advance(step);
             n -= step;
-            if !piece.bytes.is_empty() {
+            if !piece.content.is_empty() {
                 return;
             }
             done.extend(piece.credit);
@@ -151,7 +151,7 @@ mod tests {
 
     fn piece(bytes: Vec<u8>) -> Piece {
         let credit = Some(Credit { rank: 0, channel: 0, bytes: bytes.len() });
-        Piece { channel: 0, bytes: Bytes::from(bytes), credit }
+        Piece { channel: 0, content: Bytes::from(bytes).into(), credit }
     }
 
     #[test]

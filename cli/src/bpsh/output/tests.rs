@@ -1,4 +1,5 @@
 use super::*;
+use bytes::Bytes;
 use std::io::{PipeReader, PipeWriter, Read, pipe};
 
 struct Bench {

@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 
 use opener::Opener;
 pub use opener::PinFile;
-use wire::{Body, Request};
+
+use crate::fuse::{self, Body, Request};
 
 /// A read of a ghost that waits for its answer. Not `Clone`: it is answered once.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -65,7 +66,7 @@ impl Pin {
         Ok(Pin {
             device: std::fs::File::from(device),
             directory: directory.to_path_buf(),
-            buffer: vec![0; wire::READ_BUFFER],
+            buffer: vec![0; fuse::READ_BUFFER],
             opener: Opener::start(directory.to_path_buf())?,
         })
     }
@@ -101,10 +102,10 @@ impl Pin {
         }
     }
 
-    fn serve(&self, request: Request) -> io::Result<Option<Event>> {
+    fn serve(&self, request: Request<'_>) -> io::Result<Option<Event>> {
         let unique = request.unique;
         match request.body {
-            Body::Read { offset } => {
+            Body::Read { offset, .. } => {
                 let file = request.node.wrapping_sub(wire::FIRST_FILE);
                 return Ok(Some(Event::Read {
                     token: ReadToken(unique),
@@ -115,14 +116,18 @@ impl Pin {
                 }));
             }
             Body::Interrupt { target } => return Ok(Some(Event::Interrupted { unique: target })),
-            Body::Init { minor, max_readahead } => self.reply(unique, &wire::init_reply(minor, max_readahead))?,
-            Body::Lookup { number: Some(number) } => self.reply(unique, &wire::entry_reply(number))?,
-            Body::Lookup { number: None } => self.fail(unique, libc::ENOENT)?,
-            Body::GetAttr => self.reply(unique, &wire::attr_reply(request.node))?,
-            Body::Open => self.reply(unique, &wire::open_reply())?,
+            Body::Init { minor, max_readahead } => {
+                self.reply(unique, &fuse::init_reply(minor, max_readahead, fuse::HAS_RESEND))?;
+            }
+            Body::Lookup { name } => match wire::file_number(name) {
+                Some(number) => self.reply(unique, &wire::entry(number))?,
+                None => self.fail(unique, libc::ENOENT)?,
+            },
+            Body::GetAttr => self.reply(unique, &wire::attributes(request.node))?,
+            Body::Open => self.reply(unique, &wire::opened())?,
             Body::Release => self.reply(unique, &[])?,
             Body::Forget => {}
-            Body::Other => self.fail(unique, libc::ENOSYS)?,
+            Body::ReadLink | Body::ReadDir { .. } | Body::Other => self.fail(unique, libc::ENOSYS)?,
         }
         Ok(None)
     }
@@ -144,7 +149,7 @@ impl Pin {
     }
 
     fn reply(&self, unique: u64, body: &[u8]) -> io::Result<()> {
-        let header = wire::out_header(unique, 0, body.len());
+        let header = fuse::out_header(unique, 0, body.len());
         // A reply is one write: all of it or nothing (fs/fuse/dev.c fuse_dev_do_write).
         let written = io::Write::write_vectored(&mut &self.device, &[IoSlice::new(&header), IoSlice::new(body)])?;
         debug_assert_eq!(written, header.len() + body.len());
@@ -152,7 +157,7 @@ impl Pin {
     }
 
     fn fail(&self, unique: u64, errno: i32) -> io::Result<()> {
-        io::Write::write(&mut &self.device, &wire::out_header(unique, -errno, 0)).map(drop)
+        io::Write::write(&mut &self.device, &fuse::out_header(unique, -errno, 0)).map(drop)
     }
 }
 

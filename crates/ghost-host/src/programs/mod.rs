@@ -1,4 +1,5 @@
 //! The kernel programs that report what is sent to ghosts, and how ghosts end: loading them and reading their records.
+//! (Those that follow the processes of a namespace are another object: [`tree`].)
 //!
 //! ```text
 //! let mut programs = Programs::load()?;                  // needs root and /sys/kernel/btf/vmlinux
@@ -29,6 +30,7 @@
 
 mod btf;
 mod layout;
+pub mod tree;
 
 use std::error::Error;
 use std::io;
@@ -64,6 +66,9 @@ pub enum LoadError {
     /// `/proc` is not there.
     #[error("cannot read {path}: /proc must be mounted")]
     Namespace { path: String, source: io::Error },
+    /// `setns(2)` says no.
+    #[error("the PID namespace is not the caller's own or one below it, or CAP_SYS_ADMIN is missing")]
+    Enter(#[source] io::Error),
     /// `bpf(2)` says `EPERM`.
     #[error("not permitted to load kernel programs: root, or CAP_BPF and CAP_PERFMON, is needed")]
     NotPermitted(#[source] Box<dyn Error + Send + Sync>),
@@ -128,23 +133,16 @@ impl Programs {
     /// # Errors
     /// [`LoadError`] names what is missing.
     pub fn load_object(object: &[u8]) -> Result<Self, LoadError> {
-        let configuration = layout::configuration()?.to_words();
-        let btf = Btf::from_sys_fs().map_err(|error| LoadError::NoBtf(io::Error::other(error)))?;
-        let mut ebpf = EbpfLoader::new()
-            .btf(Some(&btf))
-            .allow_unsupported_maps()
-            .override_global(names::CONFIG, configuration.as_slice(), true)
-            .load(object)
-            .map_err(|error| refused(error, LoadError::Object))?;
+        let programs = Self::load_all(object);
+        give_back_type_information();
+        programs
+    }
+
+    fn load_all(object: &[u8]) -> Result<Self, LoadError> {
+        let (mut ebpf, btf) = open_object(object, layout::configuration()?.to_words().as_slice())?;
         // Before the maps are taken out: the programs refer to them by descriptor until they are loaded.
         for name in PROGRAMS {
-            let program = ebpf.program_mut(name).ok_or(LoadError::Foreign(name))?;
-            let attach = |program: &mut BtfTracePoint| -> Result<(), ProgramError> {
-                program.load(name, &btf)?;
-                program.attach().map(drop)
-            };
-            let outcome = <&mut BtfTracePoint>::try_from(program).and_then(attach);
-            outcome.map_err(|error| refused(error, |source| LoadError::Program { name, source }))?;
+            attach(&mut ebpf, &btf, name)?;
         }
         let ghosts = match take(&mut ebpf, names::GHOSTS)? {
             Map::Unsupported(data) => data.fd().as_fd().try_clone_to_owned(),
@@ -254,6 +252,34 @@ impl Programs {
             0
         })
     }
+}
+
+/// Takes an object apart, writes the configuration into it and makes its maps. The kernel's type information comes along.
+fn open_object(object: &[u8], configuration: &[u32]) -> Result<(Ebpf, Btf), LoadError> {
+    let btf = Btf::from_sys_fs().map_err(|error| LoadError::NoBtf(io::Error::other(error)))?;
+    let ebpf = EbpfLoader::new()
+        .btf(Some(&btf))
+        .allow_unsupported_maps()
+        .override_global(names::CONFIG, configuration, true)
+        .load(object)
+        .map_err(|error| refused(error, LoadError::Object))?;
+    Ok((ebpf, btf))
+}
+
+/// The kernel's type information takes tens of megabytes while it is looked at, in daemons that need little else.
+fn give_back_type_information() {
+    ghost_sys::heap::give_back();
+}
+
+/// Loads a program and attaches it to the tracepoint whose name it bears.
+fn attach(ebpf: &mut Ebpf, btf: &Btf, name: &'static str) -> Result<(), LoadError> {
+    let program = ebpf.program_mut(name).ok_or(LoadError::Foreign(name))?;
+    let attach = |program: &mut BtfTracePoint| -> Result<(), ProgramError> {
+        program.load(name, btf)?;
+        program.attach().map(drop)
+    };
+    let outcome = <&mut BtfTracePoint>::try_from(program).and_then(attach);
+    outcome.map_err(|error| refused(error, |source| LoadError::Program { name, source }))
 }
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, LoadError> {

@@ -74,12 +74,12 @@ pub fn launcher() {
     programs.attach_ghost(launcher.pidfd().as_fd(), 9, true).expect("attach");
     let mut sender = Actor::new();
     // The second TERM finds the first one pending.
-    for sig in [2, 10, 15, 15, 40, 18, 1, 3, 20] {
+    for sig in [2, 17, 10, 15, 15, 23, 40, 18, 28, 1, 3, 20] {
         sender.does(&format!("kill {} {sig}", launcher.pid));
     }
-    let records = signals(&mut programs, 7);
+    let records = signals(&mut programs, 9);
     let numbers: Vec<u16> = records.iter().map(|record| record.sig).collect();
-    assert_eq!(numbers, [2, 15, 15, 18, 1, 3, 20]);
+    assert_eq!(numbers, [2, 10, 15, 15, 40, 18, 1, 3, 20]);
     assert!(records.iter().all(|record| record.ghost == 9 && record.has(SignalFlags::LAUNCHER)));
 }
 

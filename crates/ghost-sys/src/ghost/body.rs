@@ -1,7 +1,7 @@
 //! What runs in a ghost. Raw system calls only: no libc, no allocation, nothing that can panic (see the parent module).
 
-use super::raw::call;
-use super::{ANSWER_SIZE, Answer, RANK_SHIFT};
+use super::raw::{CloneArguments, call, clone_onto};
+use super::{ANSWER_SIZE, Answer, Birth, NURSERY, RANK_SHIFT, ROOM, STACK};
 
 /// What a ghost is told at birth; lies at the top of its stack.
 #[repr(C, align(16))]
@@ -10,6 +10,8 @@ pub struct Orders {
     pub rank: u32,
     /// The name, ending in NUL.
     pub comm: [u8; 16],
+    /// The stacks of the ghosts that ghosts make, or null.
+    pub nursery: *mut u8,
 }
 
 /// A ghost that ghostd does not accept ends with this.
@@ -41,6 +43,11 @@ pub extern "C" fn run(orders: *const Orders) -> ! {
             Ok(Answer::Die(signal)) => die(signal),
             Ok(Answer::Stop(signal)) => stop(signal),
             Ok(Answer::Again) => {}
+            Ok(Answer::Fork(birth)) => fork(orders, &birth),
+            Ok(Answer::Reap(pid)) => reap(pid),
+            Ok(Answer::Name(comm)) => name(&comm),
+            Ok(Answer::Group(pgid)) => join_group(pgid),
+            Ok(Answer::Session) => lead_session(),
             // pread was broken off: by SIGSTOP (which takes effect on the way here), a debugger, a freezer.
             Err(libc::EINTR) => {}
             Err(libc::EPERM) => exit(REFUSED),
@@ -54,7 +61,7 @@ pub extern "C" fn run(orders: *const Orders) -> ! {
 /// pread, never read: all ghosts of a launch share one open file, and the second read(2) would wait for the file's position
 /// (fs/file.c `fdget_pos`) before it reached the pin.
 fn read_pin(pin: usize, rank: u32) -> Result<Answer, i32> {
-    let mut bytes = [0u8; 2 * ANSWER_SIZE];
+    let mut bytes = [0u8; ANSWER_SIZE];
     let offset = (rank as usize) << RANK_SHIFT;
     // SAFETY: the kernel writes at most the length of `bytes`.
     let result = unsafe { call(libc::SYS_pread64, [pin, bytes.as_mut_ptr() as usize, bytes.len(), offset]) };
@@ -64,8 +71,75 @@ fn read_pin(pin: usize, rank: u32) -> Result<Answer, i32> {
     if (result as usize) < ANSWER_SIZE {
         return Err(libc::EIO);
     }
-    let [a, b, c, d, e, f, g, h, ..] = bytes;
-    Answer::decode([a, b, c, d, e, f, g, h]).ok_or(libc::EIO)
+    Answer::decode(&bytes).ok_or(libc::EIO)
+}
+
+/// Makes the ghost of a child. It is born like a first one: all signals blocked, and ignored by inheritance. What is sent to
+/// this ghost meanwhile is seen when it unblocks them again, as at its own birth. A failure shows by the child's absence.
+fn fork(orders: &Orders, birth: &Birth) {
+    if orders.nursery.is_null() || birth.place >= NURSERY {
+        return;
+    }
+    let mut child = Orders { pin: orders.pin, rank: birth.rank, comm: [0; 16], nursery: orders.nursery };
+    let mut at = 0;
+    while at < 15 {
+        child.comm[at] = birth.comm[at];
+        at += 1;
+    }
+    set_mask(!0);
+    // SAFETY: the nursery is NURSERY mapped stacks of STACK bytes, and ghostd gives out each place to one ghost at a time, so
+    // that nobody uses this one. `run` needs nothing but its orders above the stack, and never returns.
+    unsafe {
+        let stack = orders.nursery.add((birth.place as usize).wrapping_mul(STACK));
+        let place = stack.add(ROOM).cast::<Orders>();
+        place.write(child);
+        let wanted = [birth.pid as i32];
+        let mut arguments = CloneArguments {
+            flags: libc::CLONE_VM as u64,
+            pidfd: 0,
+            child_tid: 0,
+            parent_tid: 0,
+            exit_signal: libc::SIGCHLD as u64,
+            stack: stack as u64,
+            stack_size: ROOM as u64,
+            tls: 0,
+            set_tid: wanted.as_ptr() as u64,
+            set_tid_size: 1,
+            cgroup: 0,
+        };
+        if birth.pid == 0 || clone_onto(&arguments, run, place) < 0 {
+            arguments.set_tid = 0;
+            arguments.set_tid_size = 0;
+            clone_onto(&arguments, run, place);
+        }
+    }
+    set_mask(0);
+}
+
+fn reap(pid: u32) {
+    // SAFETY: nothing is written. It has ended or is about to: ghostd has seen the end of its task.
+    unsafe { call(libc::SYS_wait4, [pid as usize, 0, 0, 0]) };
+}
+
+fn name(comm: &[u8; 15]) {
+    let mut text = [0u8; 16];
+    let mut at = 0;
+    while at < 15 {
+        text[at] = comm[at];
+        at += 1;
+    }
+    // SAFETY: the kernel reads a name of at most 16 bytes that ends with NUL.
+    unsafe { call(libc::SYS_prctl, [libc::PR_SET_NAME as usize, text.as_ptr() as usize, 0, 0]) };
+}
+
+fn join_group(pgid: u32) {
+    // SAFETY: no memory is passed. It fails when the group is gone; then the ghost stays where it is.
+    unsafe { call(libc::SYS_setpgid, [0, pgid as usize, 0, 0]) };
+}
+
+fn lead_session() {
+    // SAFETY: no memory is passed.
+    unsafe { call(libc::SYS_setsid, [0; 4]) };
 }
 
 fn die(signal: u8) -> ! {

@@ -61,18 +61,24 @@ fn ended(ghosts: &mut Ghosts, pid: i32) -> i32 {
 #[test]
 fn answers_survive_their_bytes() {
     let answers = [Answer::Armed, Answer::Exit(0), Answer::Exit(255), Answer::Die(64), Answer::Stop(20), Answer::Again];
-    for answer in answers {
-        assert_eq!(Answer::decode(answer.encode()), Some(answer));
+    let birth = Birth { rank: 7, pid: 1_048_600, place: NURSERY - 1, comm: *b"fifteen bytes!!" };
+    let more = [Answer::Fork(birth), Answer::Reap(9), Answer::Name(birth.comm), Answer::Group(5), Answer::Session];
+    for answer in answers.into_iter().chain(more) {
+        assert_eq!(Answer::decode(&answer.encode()), Some(answer));
     }
-    assert_eq!(Answer::Stop(20).encode(), [4, 0, 0, 0, 20, 0, 0, 0]);
-    for bytes in [
+    assert_eq!(Answer::Stop(20).encode()[..9], [4, 0, 0, 0, 20, 0, 0, 0, 0]);
+    let place_too_high = Answer::Fork(Birth { place: NURSERY, ..birth }).encode();
+    assert_eq!(Answer::decode(&place_too_high), None);
+    for start in [
         [0; 8],
-        [6, 0, 0, 0, 0, 0, 0, 0],
         [3, 0, 0, 0, 65, 0, 0, 0],
         [3, 0, 0, 0, 0, 0, 0, 0],
-        [2, 1, 0, 0, 0, 0, 0, 0],
+        [2, 0, 0, 0, 0, 1, 0, 0],
+        [7, 0, 0, 0, 0, 0, 0, 0],
     ] {
-        assert_eq!(Answer::decode(bytes), None);
+        let mut bytes = [0; ANSWER_SIZE];
+        bytes[..8].copy_from_slice(&start);
+        assert_eq!(Answer::decode(&bytes), None);
     }
 }
 

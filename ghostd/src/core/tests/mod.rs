@@ -2,6 +2,7 @@
 
 mod simulation;
 mod transitions;
+mod tree;
 
 use super::{Directory, NodeFacts, User};
 use ghost_proto::ids::NodeNumber;

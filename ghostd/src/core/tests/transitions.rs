@@ -15,25 +15,25 @@ use ghost_sys::ghost::{Answer, RANK_SHIFT};
 use super::super::{Action, ClientId, Core, Event, LinkId, Settings, User};
 use super::FourNodes;
 
-const CLIENT: ClientId = ClientId(1);
-const FILE: u64 = 5;
-const GHOST: u32 = 200;
+pub(super) const CLIENT: ClientId = ClientId(1);
+pub(super) const FILE: u64 = 5;
+pub(super) const GHOST: u32 = 200;
 const KILL: u16 = 9;
 const STOP: u16 = 19;
 const CONT: u16 = 18;
 const LEASE: Duration = Duration::from_secs(15);
 const MARGIN: Duration = Duration::from_secs(5);
 
-struct Bench {
-    core: Core,
-    now: Duration,
+pub(super) struct Bench {
+    pub core: Core,
+    pub now: Duration,
     reads: u64,
 }
 
 impl Bench {
     /// Nodes 0 and 1 are up, a command has connected.
-    fn new() -> Bench {
-        let settings = Settings { epoch: 70, lease: LEASE, margin: MARGIN, program: "ghostd test".into() };
+    pub fn new() -> Bench {
+        let settings = Settings { epoch: 70, lease: LEASE, margin: MARGIN, program: "ghostd test".into(), view: false };
         let mut bench = Bench { core: Core::new(settings), now: Duration::ZERO, reads: 0 };
         bench.connect(0, 10, 1000, 0, &[]);
         bench.connect(1, 11, 1001, 0, &[]);
@@ -46,53 +46,53 @@ impl Bench {
     }
 
     /// Process 2 of launch 1 runs on node 0, its ghost sleeps (read 2).
-    fn running() -> Bench {
+    pub fn running() -> Bench {
         let mut bench = Bench::new();
         bench.launch("0");
         bench.read(GHOST, 0);
-        bench.feed(Event::Adopted { process: ProcId(2), ok: true });
+        bench.feed(Event::Adopted { process: ProcId(2), ok: true, pgid: 0 });
         bench.read(GHOST, 0);
         bench.node(0, 10, NodeToMaster::Started(node::Started { proc: 2, pid: GHOST, cwd_errno: 0 }));
         bench
     }
 
-    fn feed(&mut self, event: Event) -> Vec<Action> {
+    pub fn feed(&mut self, event: Event) -> Vec<Action> {
         self.core.handle(event, self.now, &FourNodes)
     }
 
-    fn say(&mut self, message: ClientToMaster) -> Vec<Action> {
+    pub fn say(&mut self, message: ClientToMaster) -> Vec<Action> {
         self.feed(Event::ClientSaid { client: CLIENT, message })
     }
 
-    fn node(&mut self, node: i32, link: u64, message: NodeToMaster) -> Vec<Action> {
+    pub fn node(&mut self, node: i32, link: u64, message: NodeToMaster) -> Vec<Action> {
         self.feed(Event::NodeSaid { node: NodeNumber(node), link: LinkId(link), message })
     }
 
-    fn connect(&mut self, node: i32, link: u64, holder: u64, epoch: u64, procs: &[u64]) -> Vec<Action> {
+    pub fn connect(&mut self, node: i32, link: u64, holder: u64, epoch: u64, procs: &[u64]) -> Vec<Action> {
         let processes = procs.iter().map(|&proc| node::HeldProcess { proc, pid: 1 }).collect();
         let hello = NodeHello { epoch, holder, processes, ..NodeHello::default() };
         let address = std::net::Ipv4Addr::LOCALHOST.into();
         self.feed(Event::NodeConnected { node: NodeNumber(node), link: LinkId(link), hello, address })
     }
 
-    fn disconnect(&mut self, node: i32, link: u64) {
+    pub fn disconnect(&mut self, node: i32, link: u64) {
         self.feed(Event::NodeDisconnected { node: NodeNumber(node), link: LinkId(link) });
     }
 
-    fn launch(&mut self, nodes: &str) -> Vec<Action> {
+    pub fn launch(&mut self, nodes: &str) -> Vec<Action> {
         let stdio = vec![Stdio::Stream as i32; 3];
         let program = ProgramSpec { argv: vec!["x".into()], stdio, ..ProgramSpec::default() };
         self.say(ClientToMaster::Launch(client::Launch { nodes: nodes.into(), program: Some(program) }));
         self.feed(Event::PinOpened { client: CLIENT, file: FILE })
     }
 
-    fn read(&mut self, pid: u32, rank: u64) -> Vec<Action> {
+    pub fn read(&mut self, pid: u32, rank: u64) -> Vec<Action> {
         self.reads += 1;
         let token = ReadToken::for_test(self.reads);
         self.feed(Event::PinRead { token, file: FILE, pid, offset: rank << RANK_SHIFT })
     }
 
-    fn signal(&mut self, signal: u16) -> Vec<Action> {
+    pub fn signal(&mut self, signal: u16) -> Vec<Action> {
         self.feed(Event::Signal(SignalRecord {
             kind: 1,
             flags: 0,
@@ -122,12 +122,12 @@ impl Bench {
         self.feed(Event::PinInterrupted { unique: self.reads })
     }
 
-    fn end(&mut self, status: i32) -> Vec<Action> {
+    pub fn end(&mut self, status: i32) -> Vec<Action> {
         self.node(0, 10, NodeToMaster::Ended(node::Ended { proc: 2, status, usage: None }))
     }
 }
 
-fn answers(actions: &[Action]) -> Vec<Answer> {
+pub(super) fn answers(actions: &[Action]) -> Vec<Answer> {
     let answer = |action: &Action| if let Action::AnswerGhost { answer, .. } = action { Some(*answer) } else { None };
     actions.iter().filter_map(answer).collect()
 }
@@ -140,14 +140,14 @@ fn refusals(actions: &[Action]) -> usize {
     actions.iter().filter(|a| matches!(a, Action::RefuseRead { .. })).count()
 }
 
-fn to_nodes(actions: &[Action]) -> Vec<&MasterToNode> {
+pub(super) fn to_nodes(actions: &[Action]) -> Vec<&MasterToNode> {
     actions
         .iter()
         .filter_map(|action| if let Action::TellNode { message, .. } = action { Some(message) } else { None })
         .collect()
 }
 
-fn to_client(actions: &[Action]) -> Vec<&MasterToClient> {
+pub(super) fn to_client(actions: &[Action]) -> Vec<&MasterToClient> {
     actions
         .iter()
         .filter_map(|action| match action {
@@ -175,8 +175,11 @@ fn a_process_is_asked_for_when_its_ghost_is_watched() {
     let reasons: Vec<&str> = plan.ranks.iter().map(|r| r.reason.as_str()).collect();
     assert_eq!(reasons, ["", "down (not connected)", "Operation not permitted"]);
     let actions = bench.read(GHOST, 0);
-    assert!(matches!(actions[..], [Action::Adopt { process: ProcId(2), pid: GHOST, parent: 100, uid: 1000, .. }]));
-    let actions = bench.feed(Event::Adopted { process: ProcId(2), ok: true });
+    assert!(matches!(
+        actions[..],
+        [Action::Adopt { process: ProcId(2), pid: GHOST, parent: Some(100), uid: 1000, .. }]
+    ));
+    let actions = bench.feed(Event::Adopted { process: ProcId(2), ok: true, pgid: 0 });
     let [MasterToNode::Spawn(spawn)] = to_nodes(&actions)[..] else { panic!("{actions:?}") };
     assert_eq!((spawn.proc, spawn.launch, spawn.rank, spawn.ranks, spawn.pid), (2, 1, 0, 3, GHOST));
     assert_eq!(spawn.credentials.as_ref().map(|c| c.uid), Some(1000));
@@ -195,7 +198,7 @@ fn strangers_on_the_pin_are_refused() {
     assert_eq!(refusals(&bench.feed(Event::PinRead { token, file: 77, pid: 300, offset: 0 })), 1, "no launch's file");
     bench.read(300, 0);
     assert_eq!(refusals(&bench.read(301, 0)), 1, "the rank's ghost is being looked at");
-    bench.feed(Event::Adopted { process: ProcId(2), ok: false });
+    bench.feed(Event::Adopted { process: ProcId(2), ok: false, pgid: 0 });
     assert!(matches!(bench.read(GHOST, 0)[..], [Action::Adopt { pid: GHOST, .. }]), "the true ghost still can come");
 }
 
@@ -225,7 +228,7 @@ fn a_start_that_fails_has_the_shells_code() {
         let mut bench = Bench::new();
         bench.launch("0");
         bench.read(GHOST, 0);
-        bench.feed(Event::Adopted { process: ProcId(2), ok: true });
+        bench.feed(Event::Adopted { process: ProcId(2), ok: true, pgid: 0 });
         bench.read(GHOST, 0);
         let failed = node::StartFailed { proc: 2, stage, errno, text: String::new() };
         let actions = bench.node(0, 10, NodeToMaster::StartFailed(failed));
@@ -280,6 +283,20 @@ fn an_interrupt_without_a_signal_is_let_through() {
     let mut bench = Bench::running();
     assert_eq!(interrupts(&bench.interrupt()), 1);
     assert!(bench.interrupt().is_empty(), "the read has ended");
+}
+
+#[test]
+fn a_stop_that_is_told_behind_the_next_continue_stops_nobody() {
+    let mut bench = Bench::running();
+    bench.signal(20);
+    bench.signal(CONT);
+    let stopped = || NodeToMaster::Stopped(node::Stopped { proc: 2, signal: 20 });
+    assert!(answers(&bench.node(0, 10, stopped())).is_empty(), "the process goes on already, or is about to");
+    for seq in 1..=2 {
+        bench.node(0, 10, NodeToMaster::SignalDone(node::SignalDone { proc: 2, seq, errno: 0 }));
+    }
+    assert!(answers(&bench.node(0, 10, NodeToMaster::Continued(node::Continued { proc: 2 }))).is_empty());
+    assert_eq!(answers(&bench.node(0, 10, stopped())), [Answer::Stop(20)], "this one is new");
 }
 
 #[test]
@@ -415,7 +432,7 @@ fn a_request_that_was_swallowed_is_made_again() {
     let mut bench = Bench::new();
     bench.launch("0");
     bench.read(GHOST, 0);
-    bench.feed(Event::Adopted { process: ProcId(2), ok: true });
+    bench.feed(Event::Adopted { process: ProcId(2), ok: true, pgid: 0 });
     bench.disconnect(0, 10);
     let back = bench.connect(0, 12, 1000, 70, &[]);
     assert!(to_nodes(&back).iter().any(|m| matches!(m, MasterToNode::Spawn(_))));
@@ -509,7 +526,7 @@ fn a_group_stopped_and_continued_before_its_ghosts_are_watched_runs() {
             bench.feed(Event::Signal(to_launcher(signal, 1)));
         }
         bench.read(GHOST, 0);
-        assert_eq!(signals(&bench.feed(Event::Adopted { process: ProcId(2), ok: true })), wanted, "{sent:?}");
+        assert_eq!(signals(&bench.feed(Event::Adopted { process: ProcId(2), ok: true, pgid: 0 })), wanted, "{sent:?}");
     }
 }
 
@@ -543,4 +560,65 @@ fn hostile_commands_are_refused() {
         "no output stream"
     );
     assert!(bench.say(ClientToMaster::Ack(client::Ack { rank: 5, fd: 1, offset: 0 })).is_empty(), "no rank");
+}
+
+/// A ghost whose process has run for a moment, with the view on; gives what the tick did.
+fn shown() -> (Bench, Vec<Action>) {
+    let mut bench = Bench::new();
+    bench.feed(Event::ViewSwitched { on: true });
+    bench.feed(Event::ViewUp);
+    bench.launch("0");
+    bench.read(GHOST, 0);
+    bench.feed(Event::Adopted { process: ProcId(2), ok: true, pgid: 0 });
+    bench.read(GHOST, 0);
+    bench.node(0, 10, NodeToMaster::Started(node::Started { proc: 2, pid: GHOST, cwd_errno: 0 }));
+    bench.now += Duration::from_millis(199);
+    let early = bench.feed(Event::Tick);
+    assert!(!early.iter().any(|action| matches!(action, Action::ShowGhost { .. })), "{early:?}");
+    bench.now += Duration::from_millis(1);
+    let actions = bench.feed(Event::Tick);
+    (bench, actions)
+}
+
+#[test]
+fn a_ghost_gets_a_view_when_it_is_not_young_any_more() {
+    let (_, actions) = shown();
+    let wanted = Action::ShowGhost { process: ProcId(2), pid: GHOST, uid: 1000, gid: 1000, node: NodeNumber(0) };
+    assert!(actions.contains(&wanted), "{actions:?}");
+}
+
+#[test]
+fn a_ghosts_last_answer_waits_for_its_view_to_be_off_but_not_for_long() {
+    let answered = |actions: &[Action]| actions.iter().any(|a| matches!(a, Action::AnswerGhost { .. }));
+    for hidden in [true, false] {
+        let (mut bench, _) = shown();
+        let actions = bench.node(0, 10, NodeToMaster::Ended(node::Ended { proc: 2, status: 0, usage: None }));
+        assert!(actions.contains(&Action::HideGhost { process: ProcId(2) }) && !answered(&actions), "{actions:?}");
+        let actions = if hidden {
+            bench.feed(Event::GhostHidden { process: ProcId(2) })
+        } else {
+            bench.now += Duration::from_millis(99);
+            assert!(!answered(&bench.feed(Event::Tick)));
+            bench.now += Duration::from_millis(1);
+            bench.feed(Event::Tick)
+        };
+        assert!(answered(&actions), "{actions:?}");
+    }
+}
+
+#[test]
+fn figures_of_other_nodes_processes_are_not_believed() {
+    use ghost_proto::view::{AgentToMaster, Figures, ProcessFigures};
+    let (mut bench, _) = shown();
+    let said = |node, link| {
+        let process = ProcessFigures { proc: 2, ..ProcessFigures::default() };
+        let figures = Figures { processes: vec![process], last: true, ..Figures::default() };
+        Event::AgentSaid { node: NodeNumber(node), link: LinkId(link), message: AgentToMaster::Figures(figures) }
+    };
+    let believed = |actions: Vec<Action>| match actions.as_slice() {
+        [Action::Figures { figures, .. }] => figures.processes.len(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(believed(bench.feed(said(0, 10))), 1);
+    assert_eq!(believed(bench.feed(said(1, 11))), 0);
 }

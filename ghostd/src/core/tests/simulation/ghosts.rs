@@ -106,7 +106,7 @@ impl World {
                     self.record(pid, signal, SignalFlags::DELIVERED, Scope::Process, 0);
                 }
             }
-            Some(Answer::Again) | None => {}
+            Some(_) | None => {}
         }
         self.next_unique += 1;
         let unique = self.next_unique;
@@ -145,7 +145,7 @@ impl World {
             }
             self.answer(unique, Some(Answer::Armed));
         }
-        self.feed_next(Event::Adopted { process, ok: is_ghost });
+        self.feed_next(Event::Adopted { process, ok: is_ghost, pgid: 0 });
     }
 
     /// A read ends: with an answer, or with an error after which the ghost reads again.

@@ -74,6 +74,9 @@ pub enum Happening {
     CutNode(usize),
     RestartHolder(usize),
     LookAtLease(usize),
+    ViewUp,
+    ViewDown,
+    GhostHidden(ProcId),
     ProcessStep {
         node: usize,
         proc: u64,
@@ -150,6 +153,8 @@ pub struct World {
     pub truth: BTreeMap<u64, Truth>,
     by_rank: BTreeMap<(u64, u32), u64>,
     lost: BTreeSet<u64>,
+    /// Processes whose ghosts have a view.
+    views: BTreeSet<ProcId>,
     pub next_pid: u32,
     pub next_unique: u64,
     pub ending: bool,
@@ -165,7 +170,7 @@ pub struct World {
 
 impl World {
     pub fn new(seed: u64, loud: bool) -> World {
-        let settings = Settings { epoch: 77, lease: LEASE, margin: MARGIN, program: "ghostd test".into() };
+        let settings = Settings { epoch: 77, lease: LEASE, margin: MARGIN, program: "ghostd test".into(), view: true };
         let mut world = World {
             random: Random::new(seed),
             now: Duration::ZERO,
@@ -181,6 +186,7 @@ impl World {
             truth: BTreeMap::new(),
             by_rank: BTreeMap::new(),
             lost: BTreeSet::new(),
+            views: BTreeSet::new(),
             next_pid: 100,
             next_unique: 0,
             ending: false,
@@ -245,6 +251,14 @@ impl World {
             let (node, when) = (self.random.below(NODES as u64) as usize, self.random.micros(4_000_000));
             self.after(when, Happening::Lie(node));
         }
+        if self.random.percent(80) {
+            self.after(Duration::ZERO, Happening::ViewUp);
+            if self.random.percent(20) {
+                let when = self.random.micros(3_000_000);
+                self.after(when, Happening::ViewDown);
+                self.after(when + Duration::from_millis(300), Happening::ViewUp);
+            }
+        }
         if self.random.percent(15) {
             let when = self.random.micros(4_000_000);
             self.after(when, Happening::End);
@@ -295,6 +309,7 @@ impl World {
             assert!(node.held() == 0, "3: node {number} was never told to forget");
         }
         assert_eq!(self.core.table_entries(), 0, "3: the core's tables are not empty");
+        assert!(self.views.is_empty(), "3: views of {:?} were never taken off", self.views);
         assert!(!self.ending || self.core.is_over());
     }
 
@@ -373,6 +388,15 @@ impl World {
             Action::InterruptGhost { token } => self.answer(token.unique(), None),
             Action::RefuseRead { token } => self.refuse_read(token.unique()),
             Action::ContinueGhost { process, pid } => self.continue_ghost(process, pid),
+            Action::ShowGhost { process, .. } => assert!(self.views.insert(process), "shown twice: {process:?}"),
+            Action::HideGhost { process } => {
+                assert!(self.views.remove(&process), "hidden without being shown: {process:?}");
+                // Sometimes the guard is too late.
+                let delay = if self.random.percent(90) { self.random.delay() } else { Duration::from_secs(1) };
+                self.after(delay, Happening::GhostHidden(process));
+            }
+            // Nobody looks.
+            Action::TellAgent { .. } | Action::Figures { .. } => {}
             // bpsh is never stopped here.
             Action::ContinueLauncher { .. } | Action::Admin { .. } => {}
         }
@@ -414,6 +438,12 @@ impl World {
             Happening::GhostSeenDead { client, rank, status } => self.ghost_seen_dead(client, rank, status),
             Happening::Signal { pid, signal } => self.signal_ghost(pid, signal, Scope::Process, 0),
             Happening::Drain => self.drain_ring(),
+            Happening::ViewUp => self.feed(Event::ViewUp),
+            Happening::ViewDown => {
+                self.views.clear();
+                self.feed(Event::ViewDown);
+            }
+            Happening::GhostHidden(process) => self.feed(Event::GhostHidden { process }),
             Happening::ConnectNode(number) => self.connect_node(number),
             Happening::FromNode(link, message) => self.master_hears(link, message),
             Happening::DataFromNode(link, data) => {

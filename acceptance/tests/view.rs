@@ -1,0 +1,509 @@
+//! `/proc/GHOST` shows the node's process: to ps, top and the others, and only to those who may see it.
+
+use std::collections::HashMap;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use acceptance::leak::Census;
+use acceptance::process::{children_of, own_number_of};
+use acceptance::{Cluster, Cmd, Ended, Process, Running, User, eventually};
+use ghost_sys::mount::mounts_of;
+use ghost_sys::pidfd::kill;
+
+const LONG: Duration = Duration::from_secs(20);
+/// What somebody who looks may have to wait in the worst case: the server is given up after 2 s.
+const WORST: Duration = Duration::from_secs(3);
+/// What nobody ever waits for when nothing is wrong with the view itself, however the nodes are.
+const SHORT: Duration = Duration::from_millis(1500);
+const KILL: i32 = 9;
+const STOP: i32 = 19;
+const CONT: i32 = 18;
+
+/// A remote program with one ghost, that is shown.
+struct Shown {
+    running: Running,
+    /// The ghost's number on the master.
+    ghost: u32,
+}
+
+impl Shown {
+    fn start(cluster: &Cluster, user: User, node: u32, program: &[&str]) -> Shown {
+        let node = node.to_string();
+        let words = [node.as_str()].into_iter().chain(program.iter().copied());
+        Shown::of(cluster, cluster.command("bpsh").args(words).user(user).input_pipe().start())
+    }
+
+    fn of(cluster: &Cluster, running: Running) -> Shown {
+        let ghost = eventually("the ghost is there", LONG, || {
+            let ghosts = children_of(running.pid());
+            ghosts.first().and_then(|ghost| own_number_of(*ghost))
+        });
+        eventually("it is shown", LONG, || is_shown(cluster, ghost).then_some(()));
+        Shown { running, ghost }
+    }
+
+    fn process(&self, cluster: &Cluster) -> Process {
+        let snapshot = cluster.snapshot();
+        let found = snapshot.remote().find(|process| process.own_number() == self.ghost);
+        found.cloned().expect("the process runs under its ghost's number")
+    }
+
+    fn path(&self, file: &str) -> String {
+        format!("/proc/{}/{file}", self.ghost)
+    }
+
+    /// Words of `ps -o COLUMNS`.
+    fn ps(&self, cluster: &Cluster, columns: &str) -> Vec<String> {
+        let number = self.ghost.to_string();
+        let text = ps(cluster, &["-o", columns, "-p", &number]).success();
+        text.lines().nth(1).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn end(self) {
+        let Shown { running, .. } = self;
+        // Its standard input ends.
+        running.wait();
+    }
+}
+
+fn is_shown(cluster: &Cluster, ghost: u32) -> bool {
+    views(cluster).contains(&format!("/proc/{ghost}"))
+}
+
+/// Mount points of views on the master, by the kernel.
+fn views(cluster: &Cluster) -> Vec<String> {
+    let mounts = mounts_of(cluster.master().init_pid).expect("mountinfo");
+    let views = mounts.into_iter().filter(|mount| mount.source == "ghostproc-view");
+    views.map(|mount| mount.point.display().to_string()).filter(|point| point.starts_with("/proc/")).collect()
+}
+
+fn ps(cluster: &Cluster, arguments: &[&str]) -> acceptance::Finished {
+    cluster.command("ps").args(arguments.iter().copied()).limit(LONG).run()
+}
+
+fn sh(cluster: &Cluster, user: User, script: &str) -> Cmd {
+    cluster.command("sh").args(["-c", script]).user(user)
+}
+
+/// Processes of the view on the master, in the host's numbers: the guard and the server.
+fn view_processes(cluster: &Cluster) -> (u32, u32) {
+    eventually("guard and server run", LONG, || {
+        let snapshot = cluster.snapshot();
+        let mut found = HashMap::new();
+        for process in snapshot.of("master").filter(|process| process.name == "ghost-view" && process.state != 'Z') {
+            let words = fs::read(format!("/proc/{}/cmdline", process.pid)).ok()?;
+            let part = words.split(|&b| b == 0).nth(1)?.to_vec();
+            found.insert(part, process.pid);
+        }
+        Some((*found.get(&b"guard"[..])?, *found.get(&b"serve"[..])?))
+    })
+}
+
+fn send(pid: u32, signal: i32) {
+    kill(pid.cast_signed(), signal).expect("kill");
+}
+
+/// A process that is stopped for as long as this is there.
+struct Stopped(u32);
+
+impl Stopped {
+    fn new(pid: u32) -> Stopped {
+        send(pid, STOP);
+        Stopped(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = kill(self.0.cast_signed(), CONT);
+    }
+}
+
+#[test]
+fn ps_shows_the_nodes_process_with_this_hosts_identity() {
+    let cluster = Cluster::attach();
+    let shown = Shown::start(&cluster, User::ordinary(), 1, &["sh", "-c", "read line; : a-long-word"]);
+    let process = shown.process(&cluster);
+    let own = |pid: u32| Process::read(pid).and_then(|process| process.numbers.last().copied()).expect("alive");
+    let columns = "pid,ppid,pgid,uid,gid,stat,nlwp,rss,comm";
+    let expected = [
+        shown.ghost.to_string(),
+        own(shown.running.pid()).to_string(),
+        own(shown.running.pid()).to_string(),
+        "1000".into(),
+        "1000".into(),
+        "S".into(),
+        "1".into(),
+        process.rss_kib.to_string(),
+        "sh".into(),
+    ];
+    assert_eq!(shown.ps(&cluster, columns), expected);
+    assert_eq!(shown.ps(&cluster, "args").join(" "), "sh -c read line; : a-long-word");
+    assert!(shown.ps(&cluster, "wchan")[0].len() > 1);
+    let vsz: u64 = shown.ps(&cluster, "vsz")[0].parse().expect("KiB");
+    assert!(vsz > process.rss_kib, "{vsz}");
+    // When it began is when its ghost did: a few seconds ago, whatever the node's uptime.
+    let elapsed: u64 = shown.ps(&cluster, "etimes")[0].parse().expect("seconds");
+    assert!(elapsed < 60, "{elapsed}");
+    let parent = own(shown.running.pid()).to_string();
+    let began = |pid: &str| ps(&cluster, &["-o", "lstart=", "-p", pid]).success();
+    let (of_ghost, of_parent) = (began(&shown.ghost.to_string()), began(&parent));
+    assert_eq!(of_ghost[..16], of_parent[..16], "{of_ghost} and {of_parent}");
+
+    // Those that look through the whole of /proc.
+    let number = shown.ghost.to_string();
+    let all = ps(&cluster, &["aux"]).success();
+    let line = all.lines().find(|line| line.split_whitespace().nth(1) == Some(&number)).expect("in ps aux").to_owned();
+    assert!(line.contains("sh -c read line; : a-long-word"), "{line}");
+    let found = cluster.command("pgrep").args(["-f", "^sh -c read line; : a-long-word"]).run().success();
+    assert_eq!(found.trim(), number);
+    let pids = cluster.command("pidof").arg("sh").run().success();
+    assert!(pids.split_whitespace().any(|pid| pid == number), "{pids}");
+    let tree = cluster.command("pstree").args(["-p", &parent]).run().success();
+    assert!(tree.contains(&format!("sh({number})")), "{tree}");
+    let top = cluster.command("top").args(["-b", "-n1", "-p", &number]).run().success();
+    let line = top.lines().last().unwrap_or_default().to_owned();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!((words.first().copied(), words.last().copied()), (Some(number.as_str()), Some("sh")), "{top}");
+
+    // Identity is this host's.
+    let cat = |path: &str| cluster.command("cat").arg(path).run().success();
+    let own_cgroup = cat(&format!("/proc/{parent}/cgroup"));
+    assert_eq!(cat(&shown.path("cgroup")), own_cgroup);
+    let status = cat(&shown.path("status"));
+    let line = |name: &str| {
+        let line =
+            status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}: {status}"));
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(line("Uid:"), ["1000"; 4]);
+    assert_eq!((line("Pid:"), line("Tgid:"), line("PPid:")), (vec![number.clone()], vec![number], vec![parent]));
+    assert_eq!(line("Groups:"), ["1000", "2000", "3000"]);
+    assert_eq!(line("Name:"), ["sh"]);
+    shown.end();
+}
+
+#[test]
+fn the_state_and_the_time_follow_the_process() {
+    let cluster = Cluster::attach();
+    let shown = Shown::start(&cluster, User::ordinary(), 0, &["probe", "hog"]);
+    let state = || shown.ps(&cluster, "stat,cputimes,pcpu");
+    let within = |what: &str, wanted: char| {
+        let began = Instant::now();
+        eventually(what, LONG, || state()[0].starts_with(wanted).then_some(()));
+        began.elapsed()
+    };
+    within("it runs", 'R');
+    let used = |words: &[String]| words[1].parse::<u64>().expect("seconds");
+    let first = used(&state());
+    eventually("its time grows", LONG, || (used(&state()) >= first + 2).then_some(()));
+    // By the node, not through the ghost.
+    let process = shown.process(&cluster).pid;
+    send(process, STOP);
+    within("it is stopped", 'T');
+    let stopped = used(&state());
+    std::thread::sleep(Duration::from_millis(2100));
+    assert!(used(&state()) <= stopped + 1, "a stopped process uses no time");
+    send(process, CONT);
+    within("it runs again", 'R');
+}
+
+#[test]
+fn figures_are_a_second_old_at_most() {
+    let cluster = Cluster::attach();
+    let shown = Shown::start(&cluster, User::ordinary(), 0, &["probe", "wait"]);
+    let process = shown.process(&cluster).pid;
+    for _ in 0..5 {
+        for (signal, state) in [(STOP, 'T'), (CONT, 'S')] {
+            send(process, signal);
+            eventually("the kernel says so", LONG, || (acceptance::process::state_of(process)? == state).then_some(()));
+            // Whoever looks a second later sees it, with the first look.
+            std::thread::sleep(Duration::from_millis(1100));
+            assert!(shown.ps(&cluster, "stat")[0].starts_with(state));
+        }
+    }
+    shown.end();
+}
+
+#[test]
+fn threads_are_shown() {
+    let cluster = Cluster::attach();
+    let shown = Shown::start(&cluster, User::ordinary(), 2, &["probe", "threads", "5"]);
+    shown.running.lines(1, LONG);
+    let number = shown.ghost.to_string();
+    assert_eq!(shown.ps(&cluster, "nlwp"), ["5"]);
+    let all = ps(&cluster, &["-eLo", "pid,lwp,nlwp,comm"]).success();
+    let lines: Vec<Vec<&str>> = all
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|words| words[0] == number && words[2] == "5")
+        .collect();
+    assert_eq!(lines.len(), 5, "{all}");
+    assert!(lines.iter().any(|words| words[1] == number && words[3] == "probe"), "{lines:?}");
+    for worker in 1..5 {
+        assert!(lines.iter().any(|words| words[3] == format!("worker-{worker}")), "{lines:?}");
+    }
+    let top = cluster.command("top").args(["-H", "-b", "-n1", "-p", &number]).run().success();
+    assert!(top.contains("worker-4"), "{top}");
+    shown.end();
+}
+
+#[test]
+fn files_of_the_process_are_the_nodes() {
+    let cluster = Cluster::attach();
+    let environment = cluster.command("bpsh").args(["3", "probe", "wait"]).env("MARK", "here").user(User::ordinary());
+    let shown = Shown::of(&cluster, environment.directory("/tmp").input_pipe().start());
+    let process = shown.process(&cluster).pid;
+    let of_user = |script: &str| sh(&cluster, User::ordinary(), script).run().success();
+    let read = |file: &str| of_user(&format!("cat {}", shown.path(file)));
+    assert!(read("environ").split('\0').any(|word| word == "MARK=here"));
+    for (file, wanted) in [("exe", "node3:/usr/local/bin/probe"), ("cwd", "node3:/tmp"), ("root", "node3:/")] {
+        assert_eq!(of_user(&format!("readlink {}", shown.path(file))).trim(), wanted);
+        sh(&cluster, User::ordinary(), &format!("cat {}/x", shown.path(file))).run().expect(Ended::Exited(1));
+    }
+    let there = fs::read_to_string(format!("/proc/{process}/maps")).expect("maps");
+    assert_eq!(read("maps").lines().count(), there.lines().count());
+    assert_eq!(read("limits"), fs::read_to_string(format!("/proc/{process}/limits")).expect("limits"));
+    assert!(read("smaps_rollup").contains("Pss:"));
+    assert!(read("sched").starts_with("probe ("));
+    for file in ["io", "schedstat", "oom_score", "oom_score_adj", "auxv", "mountinfo", "personality"] {
+        assert!(!read(file).is_empty(), "{file}");
+    }
+    let descriptors = of_user(&format!("ls -l {}", shown.path("fd")));
+    for fd in ["0", "1", "2"] {
+        let target = fs::read_link(format!("/proc/{process}/fd/{fd}")).expect("open there");
+        assert!(descriptors.contains(&format!("{fd} -> node3:{}", target.display())), "{descriptors}");
+    }
+    // Large files are whole.
+    let smaps = read("smaps");
+    assert_eq!(smaps.matches("VmFlags:").count(), there.lines().count());
+    shown.end();
+}
+
+#[test]
+fn another_user_sees_what_he_would_see_of_a_local_process() {
+    let cluster = Cluster::attach();
+    let shown = Shown::start(&cluster, User::ordinary(), 0, &["probe", "wait"]);
+    shown.running.lines(1, LONG);
+    let local = cluster.command("probe").arg("wait").user(User::ordinary()).input_pipe().start();
+    let local_number = local.lines(1, LONG).remove(0);
+    let attempt = |user: User, script: String| sh(&cluster, user, &script).run().ended;
+    for file in ["stat", "status", "statm", "cmdline", "comm", "limits", "cgroup", "oom_score", "schedstat", "sched"] {
+        for number in [shown.ghost.to_string(), local_number.clone()] {
+            let ended = attempt(User::other(), format!("cat /proc/{number}/{file} > /dev/null"));
+            assert_eq!(ended, Ended::Exited(0), "{file} of {number}");
+        }
+    }
+    let private = [
+        "cat environ",
+        "cat maps",
+        "cat smaps",
+        "cat smaps_rollup",
+        "cat io",
+        "cat auxv",
+        "cat stack",
+        "cat personality",
+        "cat syscall",
+        "cat task/*/environ",
+        "cat task/*/maps",
+        "ls fd",
+        "ls ns",
+        "readlink exe",
+        "readlink cwd",
+        "readlink root",
+        "readlink fd/0",
+        "readlink task/*/exe",
+    ];
+    for what in private {
+        let script = |number: &str| format!("cd /proc/{number} && {what} > /dev/null");
+        let refused = Ended::Exited(1);
+        let of_ghost = attempt(User::other(), script(&shown.ghost.to_string()));
+        assert!(of_ghost == refused || of_ghost == Ended::Exited(2), "another user: {what}: {of_ghost:?}");
+        if !matches!(what, "cat stack" | "cat syscall" | "ls ns") {
+            assert_ne!(attempt(User::other(), script(&local_number)), Ended::Exited(0), "of a local process: {what}");
+            for who in [User::ordinary(), User::root()] {
+                assert_eq!(attempt(who, script(&shown.ghost.to_string())), Ended::Exited(0), "{what}");
+            }
+        }
+    }
+    shown.end();
+    local.wait();
+}
+
+#[test]
+fn what_belongs_to_another_user_there_is_roots_alone_here() {
+    let cluster = Cluster::attach();
+    // A set-user-ID root program on the node.
+    let path = "/usr/local/bin/probe-as-root";
+    let script = format!("cp /usr/local/bin/probe {path} && chmod 4755 {path}");
+    cluster.node(0).command("sh").args(["-c", &script]).run().success();
+    let shown = Shown::start(&cluster, User::ordinary(), 0, &[path, "record-as-root"]);
+    shown.running.lines(1, LONG);
+    assert_eq!(shown.process(&cluster).uids[1], 0, "it is root's there");
+    for (file, by_owner) in [("environ", false), ("maps", false), ("stat", true)] {
+        let ended = |user| sh(&cluster, user, &format!("cat {} > /dev/null", shown.path(file))).run().ended;
+        assert_eq!(ended(User::ordinary()) == Ended::Exited(0), by_owner, "{file}");
+        assert_eq!(ended(User::root()), Ended::Exited(0), "{file}");
+    }
+    // Its ghost is the user's all the same.
+    assert_eq!(shown.ps(&cluster, "uid,ruid"), ["1000", "1000"]);
+    let mut running = shown.running;
+    running.kill();
+}
+
+/// Bytes that the agent's thread for the view has read.
+fn sampled(cluster: &Cluster, node: u32) -> u64 {
+    let agent = cluster.node(node).daemon();
+    let mut read = None;
+    for task in fs::read_dir(format!("/proc/{agent}/task")).expect("tasks").flatten() {
+        if fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name == "sampler\n") {
+            let io = fs::read_to_string(task.path().join("io")).expect("io");
+            read = io.lines().find_map(|line| line.strip_prefix("rchar: ")?.parse().ok());
+        }
+    }
+    read.expect("a thread called sampler")
+}
+
+#[test]
+fn a_node_is_asked_once_a_second_while_somebody_looks_and_never_otherwise() {
+    let cluster = Cluster::attach();
+    let shown: Vec<Shown> = (0..5).map(|_| Shown::start(&cluster, User::ordinary(), 4, &["probe", "wait"])).collect();
+    let look = || ps(&cluster, &["aux"]).success();
+    look();
+    // What was looked at just before has been answered.
+    std::thread::sleep(Duration::from_millis(300));
+    let before = sampled(&cluster, 4);
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(sampled(&cluster, 4), before, "nobody looks");
+    look();
+    let once = sampled(&cluster, 4) - before;
+    assert!(once > 0, "somebody looks");
+    // For three seconds, many times a second.
+    let (begin, mut looks) = (Instant::now(), 0);
+    while begin.elapsed() < Duration::from_secs(3) {
+        look();
+        looks += 1;
+    }
+    let times = (sampled(&cluster, 4) - before).div_ceil(once);
+    let seconds = begin.elapsed().as_secs();
+    println!("{looks} looks in {seconds} s: the node was asked {times} times");
+    assert!(looks > 3 && times >= 3 && times <= seconds + 3, "{times} times in {seconds} s");
+    for shown in shown {
+        shown.end();
+    }
+}
+
+/// How long a `ps` of everything takes, which has to work.
+fn ps_takes(cluster: &Cluster, most: Duration) -> String {
+    let finished = ps(cluster, &["aux"]);
+    assert!(finished.took < most, "ps took {} ms", finished.took.as_millis());
+    finished.success()
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_replaced() {
+    let cluster = Cluster::attach();
+    let shown = Shown::start(&cluster, User::ordinary(), 0, &["probe", "wait"]);
+    let (_, server) = view_processes(&cluster);
+    std::thread::sleep(Duration::from_millis(1100));
+    send(server, STOP);
+    ps_takes(&cluster, WORST);
+    // Meanwhile, and after: processes end, and are waited for.
+    let (_, server) = view_processes(&cluster);
+    let ending = Shown::start(&cluster, User::ordinary(), 1, &["sh", "-c", "read line; exit 7"]);
+    send(server, STOP);
+    let began = Instant::now();
+    ending.running.wait().expect(Ended::Exited(7));
+    assert!(began.elapsed() < WORST);
+    assert_eq!(cluster.command("bpsh").args(["1", "true"]).run().ended, Ended::Exited(0));
+    eventually("it is shown again", LONG, || {
+        // In the moment of the change ps may miss it.
+        let args = ps(&cluster, &["-o", "args=", "-p", &shown.ghost.to_string()]).text();
+        (is_shown(&cluster, shown.ghost) && args.trim() == "probe wait").then_some(())
+    });
+    let zombies: Vec<Process> =
+        cluster.snapshot().of("master").filter(|process| process.state == 'Z').cloned().collect();
+    assert!(zombies.is_empty(), "{zombies:?}");
+    shown.end();
+}
+
+#[test]
+fn a_server_or_a_guard_that_is_killed_is_replaced() {
+    let cluster = Cluster::attach();
+    let shown = Shown::start(&cluster, User::ordinary(), 0, &["probe", "wait"]);
+    for which in ["server", "guard", "both"] {
+        let (guard, server) = view_processes(&cluster);
+        if which != "server" {
+            send(guard, KILL);
+        }
+        if which != "guard" {
+            // It dies with its guard.
+            let _ = kill(server.cast_signed(), KILL);
+        }
+        ps_takes(&cluster, SHORT);
+        eventually("it is shown again", LONG, || {
+            let args = ps(&cluster, &["-o", "args=", "-p", &shown.ghost.to_string()]).text();
+            (is_shown(&cluster, shown.ghost) && args.trim() == "probe wait").then_some(())
+        });
+        assert_ne!(view_processes(&cluster).1, server);
+    }
+    assert_eq!(views(&cluster).len(), 1, "{:?}", views(&cluster));
+    shown.end();
+}
+
+#[test]
+fn a_hung_ghostd_or_node_costs_ps_nothing() {
+    let cluster = Cluster::attach();
+    let shown = Shown::start(&cluster, User::ordinary(), 0, &["probe", "wait"]);
+    assert_eq!(shown.ps(&cluster, "args"), ["probe", "wait"]);
+    let agent = cluster.node(0).daemon();
+    for hung in [cluster.master().daemon(), agent] {
+        let _stopped = Stopped::new(hung);
+        for _ in 0..3 {
+            std::thread::sleep(Duration::from_millis(1100));
+            let all = ps_takes(&cluster, SHORT);
+            assert!(all.contains("probe wait"), "the last figures are shown: {all}");
+        }
+    }
+    eventually("all is well again", LONG, || (shown.ps(&cluster, "stat") == ["S"]).then_some(()));
+    shown.end();
+}
+
+#[test]
+fn the_view_is_off_before_a_ghost_ends_and_leaves_nothing() {
+    let cluster = Cluster::attach();
+    // A launcher that does not wait for its ghost at once: its zombie shows the kernel's own /proc.
+    Shown::start(&cluster, User::ordinary(), 0, &["probe", "wait"]).end();
+    let before = Census::take(&cluster);
+    let script = "for i in $(seq 40); do
+          bpsh 0-4 sleep 0.5 & bpsh 1 sleep 1000 & k=$!; sleep .45; ps aux > /dev/null; kill -9 $k
+        done; wait";
+    sh(&cluster, User::ordinary(), script).limit(Duration::from_secs(200)).run().success();
+    eventually("no view is left", LONG, || views(&cluster).is_empty().then_some(()));
+    before.must_come_back(&cluster, LONG);
+}
+
+#[test]
+fn an_unprivileged_proc_mount_works_beside_views() {
+    let cluster = Cluster::attach();
+    let shown = Shown::start(&cluster, User::ordinary(), 0, &["probe", "wait"]);
+    let unshare =
+        |user| cluster.command("unshare").args(["-Urpf", "--mount-proc", "ps", "-o", "pid="]).user(user).run();
+    assert_eq!(unshare(User::ordinary()).success().trim(), "1");
+    shown.end();
+}
+
+#[test]
+fn root_switches_it_live() {
+    let cluster = Cluster::attach();
+    let shown = Shown::start(&cluster, User::ordinary(), 0, &["probe", "wait"]);
+    let bpctl = |user: User, state: &str| cluster.command("bpctl").args(["view", state]).user(user).run();
+    bpctl(User::ordinary(), "off").expect(Ended::Exited(1));
+    bpctl(User::root(), "off").success();
+    eventually("it is off", LONG, || views(&cluster).is_empty().then_some(()));
+    ps_takes(&cluster, SHORT);
+    bpctl(User::root(), "on").success();
+    eventually("it is on", LONG, || is_shown(&cluster, shown.ghost).then_some(()));
+    assert_eq!(shown.ps(&cluster, "args"), ["probe", "wait"]);
+    shown.end();
+}

@@ -1,0 +1,191 @@
+//! What is known of a ghost's process: the node's last words about each file, and when they came.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
+
+use bytes::Bytes;
+use ghost_proto::view::{FileFigures, ProcessFigures};
+use ghost_proto::view_port::Show;
+
+use super::asking::{DESCRIPTORS, OF_THREADS};
+use super::rendering::Rendered;
+use super::stat::PageRatio;
+
+/// A file as the node gave it: content, or an errno.
+#[derive(Clone, Debug)]
+pub(super) struct Figure {
+    pub content: Result<Bytes, i32>,
+    pub at: Instant,
+}
+
+/// The ghost's own `stat` and `status`, which are needed again and again within a moment.
+#[derive(Debug, Default)]
+pub(super) struct Own {
+    pub stat: Option<(Instant, Bytes)>,
+    /// With the part of `stat` that it agreed with.
+    pub status: Option<(Vec<u8>, Bytes)>,
+}
+
+/// A ghost that is shown.
+#[derive(Debug)]
+pub(super) struct Ghost {
+    pub show: Show,
+    /// Who may see what is private to the process there; `None` before the node has said anything.
+    pub owner: Option<u32>,
+    pub pages: PageRatio,
+    files: HashMap<String, Figure>,
+    /// By the number under which they are shown, the first thread under the ghost's.
+    threads: BTreeMap<u32, HashMap<String, Bytes>>,
+    /// When the threads' files were read.
+    threads_at: HashMap<String, Instant>,
+    /// The ghost's own files, as long as they are good.
+    pub own: RefCell<Own>,
+    /// What readers have been told the files are, by node id.
+    pub rendered: HashMap<u64, Rendered>,
+}
+
+impl Ghost {
+    pub(super) fn new(show: Show, page_size: u64) -> Ghost {
+        Ghost {
+            show,
+            owner: None,
+            pages: PageRatio { there: page_size, here: page_size },
+            files: HashMap::new(),
+            threads: BTreeMap::new(),
+            threads_at: HashMap::new(),
+            own: RefCell::default(),
+            rendered: HashMap::new(),
+        }
+    }
+
+    /// Takes what the node said; `files` are the names as they were asked for.
+    pub(super) fn take(&mut self, process: ProcessFigures, files: &[String], page_size: u32, now: Instant) {
+        self.owner = Some(process.owner);
+        self.pages.there = u64::from(page_size);
+        let (of_threads, own): (Vec<&String>, Vec<&String>) =
+            files.iter().partition(|name| name.starts_with(OF_THREADS));
+        for (name, file) in own.into_iter().zip(process.files) {
+            self.files.insert(name.clone(), Figure { content: content_of(file), at: now });
+        }
+        if of_threads.is_empty() {
+            return;
+        }
+        let names: Vec<&str> = of_threads.iter().filter_map(|name| name.strip_prefix(OF_THREADS)).collect();
+        for name in of_threads {
+            self.threads_at.insert(name.clone(), now);
+        }
+        let mut before = std::mem::take(&mut self.threads);
+        for thread in process.threads {
+            let tid = if thread.tid == 0 { self.show.pid } else { thread.tid };
+            let known = before.remove(&tid).unwrap_or_default();
+            let known = self.threads.entry(tid).or_insert(known);
+            for (name, file) in names.iter().zip(thread.files) {
+                if let Ok(content) = content_of(file) {
+                    known.insert((*name).to_owned(), content);
+                }
+            }
+        }
+    }
+
+    /// When a file, named as in a sample, was last heard of.
+    pub(super) fn heard(&self, name: &str) -> Option<Instant> {
+        if name.starts_with(OF_THREADS) {
+            return self.threads_at.get(name).copied();
+        }
+        self.files.get(name).map(|figure| figure.at)
+    }
+
+    pub(super) fn file(&self, name: &str) -> Option<&Result<Bytes, i32>> {
+        self.files.get(name).map(|figure| &figure.content)
+    }
+
+    pub(super) fn thread_file(&self, tid: u32, name: &str) -> Option<&Bytes> {
+        self.threads.get(&tid)?.get(name)
+    }
+
+    /// The threads as they are shown: always at least the first one.
+    pub(super) fn threads(&self) -> Vec<u32> {
+        let others = self.threads.keys().copied().filter(|tid| *tid != self.show.pid);
+        std::iter::once(self.show.pid).chain(others).collect()
+    }
+
+    pub(super) fn has_thread(&self, tid: u32) -> bool {
+        tid == self.show.pid || self.threads.contains_key(&tid)
+    }
+
+    /// Open descriptors and where they lead.
+    pub(super) fn descriptors(&self) -> Vec<(u32, Bytes)> {
+        let Some(Ok(listing)) = self.file(DESCRIPTORS) else { return Vec::new() };
+        let mut words = listing.split(|&b| b == 0);
+        let mut found = Vec::new();
+        while let (Some(fd), Some(target)) = (words.next(), words.next()) {
+            if let Some(fd) = std::str::from_utf8(fd).ok().and_then(|fd| fd.parse().ok()) {
+                found.push((fd, Bytes::copy_from_slice(target)));
+            }
+        }
+        found
+    }
+
+    /// User and group that own what is private: the ghost's, or root's if the process there is not that user's any more (it
+    /// may have executed a set-user-ID program).
+    pub(super) fn private_owner(&self) -> (u32, u32) {
+        match self.owner {
+            Some(owner) if owner == self.show.uid => (self.show.uid, self.show.gid),
+            _ => (0, 0),
+        }
+    }
+}
+
+fn content_of(file: FileFigures) -> Result<Bytes, i32> {
+    if file.errno == 0 { Ok(file.content) } else { Err(file.errno.cast_signed()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ghost_proto::view::ThreadFigures;
+
+    fn file(text: &'static str) -> FileFigures {
+        FileFigures { errno: 0, content: Bytes::from_static(text.as_bytes()) }
+    }
+
+    fn ghost() -> Ghost {
+        Ghost::new(Show { proc: 1, pid: 500, start: 1, uid: 1000, gid: 100, node: 3 }, 4096)
+    }
+
+    #[test]
+    fn figures_find_their_files_and_threads() {
+        let (mut ghost, now) = (ghost(), Instant::now());
+        assert_eq!(ghost.threads(), [500]);
+        let names = ["stat", "task/*/stat", "fd"].map(str::to_owned);
+        let thread = |tid, text| ThreadFigures { tid, files: vec![file(text)] };
+        let process = ProcessFigures {
+            proc: 1,
+            owner: 1000,
+            files: vec![file("line"), file("0\0/dev/null\x007\0pipe:[4]\0")],
+            threads: vec![thread(0, "first"), thread(77, "second")],
+        };
+        ghost.take(process, &names, 4096, now);
+        assert_eq!(ghost.file("stat"), Some(&Ok(Bytes::from_static(b"line"))));
+        assert_eq!(
+            (ghost.heard("stat"), ghost.heard("task/*/stat"), ghost.heard("maps")),
+            (Some(now), Some(now), None)
+        );
+        assert_eq!((ghost.threads(), ghost.has_thread(77), ghost.has_thread(78)), (vec![500, 77], true, false));
+        assert_eq!(ghost.thread_file(500, "stat"), Some(&Bytes::from_static(b"first")));
+        let descriptors = ghost.descriptors();
+        assert_eq!((descriptors.len(), descriptors[1].0, &descriptors[1].1[..]), (2, 7, &b"pipe:[4]"[..]));
+    }
+
+    #[test]
+    fn what_is_private_is_roots_until_the_node_has_said_whose_it_is() {
+        let mut ghost = ghost();
+        assert_eq!(ghost.private_owner(), (0, 0));
+        let of = |owner| ProcessFigures { proc: 1, owner, files: Vec::new(), threads: Vec::new() };
+        ghost.take(of(1000), &[], 4096, Instant::now());
+        assert_eq!(ghost.private_owner(), (1000, 100));
+        ghost.take(of(0), &[], 4096, Instant::now());
+        assert_eq!(ghost.private_owner(), (0, 0));
+    }
+}

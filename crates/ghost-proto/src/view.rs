@@ -1,0 +1,114 @@
+//! The view: what `/proc/GHOST` shows comes from the process's own /proc on its node. These messages pass between ghostd and
+//! nodeagent itself, in frames of their own kind, so that the holder has nothing to do with them.
+//!
+//! ```text
+//! ghostd                         nodeagent
+//!   Sample            ->                     somebody looks at ghosts of this node
+//!                     <-  Figures …          as many as it takes, the last one marked
+//! ```
+//! nodeagent reads what it is asked for and nothing else; while nobody looks, nothing is sent. An answer that is lost is not
+//! missed: the next look asks again.
+
+use crate::control::direction;
+
+direction!(ToAgentEnvelope, MasterToAgent, "MasterToAgent", "1", crate::frame::KIND_AGENT);
+direction!(FromAgentEnvelope, AgentToMaster, "AgentToMaster", "1", crate::frame::KIND_AGENT);
+
+/// Bytes of file content that one [`Figures`] carries, unless a single process has more.
+pub const FIGURES_SIZE: usize = 48 * 1024;
+/// The largest part of a file that is carried, in bytes; the rest is cut off.
+pub const LARGEST_FILE: usize = 512 * 1024;
+
+/// What ghostd may say to nodeagent.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum MasterToAgent {
+    #[prost(message, tag = "1")]
+    Sample(Sample),
+}
+
+/// What nodeagent may say to ghostd.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum AgentToMaster {
+    #[prost(message, tag = "1")]
+    Figures(Figures),
+}
+
+/// "Read these files of these processes."
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Sample {
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub processes: Vec<Sampled>,
+    /// Names below `/proc/PID`, each one of:
+    /// - a file (`stat`, `maps`): its content;
+    /// - a symbolic link (`exe`): its target;
+    /// - `fd`: for each descriptor its number, NUL, its target, NUL;
+    /// - `task/*/NAME`: that file of every thread, in [`ProcessFigures::threads`].
+    ///
+    /// One that nodeagent does not give out is answered with EACCES.
+    #[prost(string, repeated, tag = "3")]
+    pub files: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Sampled {
+    #[prost(fixed64, tag = "1")]
+    pub proc: u64,
+    /// Its number in the cluster's PID namespace of the node.
+    #[prost(uint32, tag = "2")]
+    pub pid: u32,
+}
+
+/// An answer to [`Sample`], or a part of it.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Figures {
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+    /// The answer is complete with this.
+    #[prost(bool, tag = "2")]
+    pub last: bool,
+    #[prost(message, repeated, tag = "3")]
+    pub processes: Vec<ProcessFigures>,
+    /// As they were asked for: `files` of a process stand in this order.
+    #[prost(string, repeated, tag = "4")]
+    pub files: Vec<String>,
+    /// Bytes of a page of memory there.
+    #[prost(uint32, tag = "5")]
+    pub page_size: u32,
+}
+
+/// What was read of a process. One that does not exist any more is absent.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ProcessFigures {
+    #[prost(fixed64, tag = "1")]
+    pub proc: u64,
+    /// Owner of its directory in /proc: the effective user, or root where the process has forbidden dumps of itself
+    /// (proc_pid(5)).
+    #[prost(uint32, tag = "2")]
+    pub owner: u32,
+    /// In the order of [`Figures::files`], without those of threads.
+    #[prost(message, repeated, tag = "3")]
+    pub files: Vec<FileFigures>,
+    #[prost(message, repeated, tag = "4")]
+    pub threads: Vec<ThreadFigures>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ThreadFigures {
+    /// In the cluster's PID namespace of the node; 0: the first thread, whose number is the process's.
+    #[prost(uint32, tag = "1")]
+    pub tid: u32,
+    /// In the order of the `task/*/` names in [`Figures::files`].
+    #[prost(message, repeated, tag = "2")]
+    pub files: Vec<FileFigures>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct FileFigures {
+    /// Not 0: it could not be read, for this reason.
+    #[prost(uint32, tag = "1")]
+    pub errno: u32,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub content: bytes::Bytes,
+}

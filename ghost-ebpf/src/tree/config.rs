@@ -1,0 +1,22 @@
+//! The loader's configuration, a read-only global. The verifier knows its words as constants.
+
+use ghost_abi::TreeConfig;
+
+#[unsafe(no_mangle)]
+static CONFIG: [u32; TreeConfig::WORDS] = [0; TreeConfig::WORDS];
+
+/// Reads one field of [`TreeConfig`], named by its offset in the struct.
+#[inline(always)]
+pub fn word(offset: usize) -> u32 {
+    // SAFETY: every caller passes `offset_of!(TreeConfig, field)` (see `config!`), so the word lies in the array. Volatile,
+    // since the loader replaces the contents that the compiler sees.
+    unsafe { (&raw const CONFIG).cast::<u32>().byte_add(offset).read_volatile() }
+}
+
+/// `config!(field)`: a field of [`ghost_abi::TreeConfig`].
+macro_rules! config {
+    ($field:ident) => {
+        $crate::config::word(core::mem::offset_of!(ghost_abi::TreeConfig, $field))
+    };
+}
+pub(crate) use config;

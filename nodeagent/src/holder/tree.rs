@@ -1,0 +1,474 @@
+//! What the started processes make of themselves: which forks the master is told of, and under which name. Pure.
+//!
+//! ```text
+//! fork ──┬── there is room in the rate ──────────────> told
+//!        └── Held ──┬── older than 50 ms ────────────> told
+//!                   └── it ends before: never told
+//! told ── exec, new groups ── ended ── reaped
+//! ```
+//! Invariants:
+//! - A process that lives 50 ms is told, whatever the rate.
+//! - Who is told has an ancestor that is told before: a process's parent here is the nearest living ancestor that the master
+//!   knows, or nobody.
+//! - A member is known by its key, never by its number alone.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ghost_abi::tree::Process;
+use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
+use ghost_proto::tree::{Standing, forked_id};
+
+/// Forks that are told at once when they come together, and one more for each of these times.
+const BURST: u32 = 64;
+const ONE_MORE: Duration = Duration::from_micros(2_500);
+/// What lives this long is told of.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// What is to be told of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    Forked {
+        proc: ProcId,
+        parent: ProcId,
+        launch: LaunchId,
+        pid: u32,
+        standing: Standing,
+    },
+    /// It was stopped before it was told of, and is.
+    Stopped {
+        proc: ProcId,
+        signal: u8,
+    },
+    Execed {
+        proc: ProcId,
+        standing: Standing,
+    },
+    Ended {
+        proc: ProcId,
+        status: i32,
+    },
+    Reaped {
+        proc: ProcId,
+    },
+}
+
+#[derive(Debug)]
+struct Member {
+    pid: u32,
+    launch: LaunchId,
+    parent: Option<u64>,
+    children: BTreeSet<u64>,
+    /// `None`: not told of yet.
+    proc: Option<ProcId>,
+    /// Started by the holder itself.
+    launched: bool,
+    /// Its program has been executed: of a launched process the master knows the name.
+    executed: bool,
+    due: Duration,
+    standing: Standing,
+    stopped: Option<u8>,
+    ended: bool,
+}
+
+/// All processes in the namespace that descend from launched ones.
+#[derive(Debug, Default)]
+pub struct Tree {
+    node: Option<NodeNumber>,
+    counter: u64,
+    members: HashMap<u64, Member>,
+    held: BTreeSet<(Duration, u64)>,
+    /// When the burst will be all there again.
+    full: Duration,
+}
+
+impl Tree {
+    /// `seed` makes the names differ from those of the holder before.
+    pub fn begin(&mut self, node: NodeNumber, seed: u64) {
+        if self.node.replace(node).is_none() {
+            self.counter = (seed & 0xff_ffff) << 16;
+        }
+    }
+
+    /// Everything has been killed.
+    pub fn clear(&mut self) {
+        self.members.clear();
+        self.held.clear();
+    }
+
+    /// When [`Tree::tick`] is due.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.held.first().map(|(due, _)| *due)
+    }
+
+    /// Whether this process was started by the holder, or descends from one that was.
+    pub fn knows(&self, key: u64) -> bool {
+        self.members.contains_key(&key)
+    }
+
+    /// Those that have not been reaped, for a comparison after records were lost.
+    pub fn keys(&self) -> Vec<u64> {
+        self.members.keys().copied().collect()
+    }
+
+    /// The number of a process, if it lives.
+    pub fn number_of(&self, key: u64) -> Option<u32> {
+        self.members.get(&key).filter(|m| !m.ended).map(|m| m.pid)
+    }
+
+    /// A process that the holder has started.
+    pub fn launched(&mut self, process: &Process, proc: ProcId, launch: LaunchId) {
+        let member = Member { proc: Some(proc), launched: true, ..Member::new(process, launch, Duration::ZERO) };
+        self.add(process.key, member);
+    }
+
+    /// A process forked. `launch`: the cgroup's, for one whose parent is not known here (CLONE_PARENT of a launched one).
+    pub fn forked(&mut self, process: &Process, launch: Option<LaunchId>, now: Duration, told: &mut Vec<Told>) {
+        if self.members.contains_key(&process.key) {
+            return;
+        }
+        let parent = self.members.get_mut(&process.parent_key);
+        let Some(launch) = parent.as_ref().map(|parent| parent.launch).or(launch) else { return };
+        let is_child = parent.is_some();
+        if let Some(parent) = parent {
+            parent.children.insert(process.key);
+        }
+        let mut member = Member::new(process, launch, now + PATIENCE);
+        member.parent = is_child.then_some(process.parent_key);
+        self.add(process.key, member);
+        if self.has_room(now) && self.parent_is_told(process.key) {
+            self.tell(process.key, told);
+        } else {
+            self.held.insert((now + PATIENCE, process.key));
+        }
+    }
+
+    /// A process executes a program.
+    pub fn executed(&mut self, process: &Process, told: &mut Vec<Told>) {
+        let Some(member) = self.members.get_mut(&process.key) else { return };
+        member.standing = standing(process);
+        let first = !std::mem::replace(&mut member.executed, true);
+        if let Some(proc) = member.proc
+            && !(first && member.launched)
+        {
+            told.push(Told::Execed { proc, standing: member.standing.clone() });
+        }
+    }
+
+    /// The last thread of a process ends.
+    pub fn ended(&mut self, key: u64, status: i32, told: &mut Vec<Told>) {
+        let Some(member) = self.members.get_mut(&key) else { return };
+        if std::mem::replace(&mut member.ended, true) {
+            return;
+        }
+        let (proc, launched) = (member.proc, member.launched);
+        match proc {
+            // The holder waits for it itself.
+            Some(_) if launched => {}
+            Some(proc) => told.push(Told::Ended { proc, status }),
+            None => self.drop(key),
+        }
+    }
+
+    /// A dead process has been waited for.
+    pub fn reaped(&mut self, key: u64, told: &mut Vec<Told>) {
+        let Some(member) = self.members.get(&key) else { return };
+        if let (Some(proc), false) = (member.proc, member.launched) {
+            told.push(Told::Reaped { proc });
+        }
+        self.drop(key);
+    }
+
+    /// A process has stopped (by this signal), or goes on. Gives its name, if the master knows it.
+    pub fn stopped(&mut self, key: u64, signal: Option<u8>) -> Option<ProcId> {
+        let member = self.members.get_mut(&key).filter(|m| !m.ended && !m.launched)?;
+        if member.stopped == signal {
+            return None;
+        }
+        member.stopped = signal;
+        member.proc
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Duration, told: &mut Vec<Told>) {
+        while let Some(&(due, key)) = self.held.first()
+            && due <= now
+        {
+            self.tell(key, told);
+        }
+    }
+
+    fn add(&mut self, key: u64, member: Member) {
+        self.members.insert(key, member);
+    }
+
+    fn parent_is_told(&self, key: u64) -> bool {
+        let parent = self.members.get(&key).and_then(|member| member.parent);
+        parent.and_then(|parent| self.members.get(&parent)).is_none_or(|parent| parent.proc.is_some())
+    }
+
+    /// A bucket of [`BURST`] tokens: `full` is when it is full again.
+    fn has_room(&mut self, now: Duration) -> bool {
+        let full = self.full.max(now) + ONE_MORE;
+        if full > now + ONE_MORE * BURST {
+            return false;
+        }
+        self.full = full;
+        true
+    }
+
+    fn tell(&mut self, key: u64, told: &mut Vec<Told>) {
+        let Some(node) = self.node else { return };
+        let parent = self.told_ancestor(key);
+        let Some(member) = self.members.get_mut(&key) else { return };
+        self.held.remove(&(member.due, key));
+        if member.proc.is_some() {
+            return;
+        }
+        self.counter = self.counter.wrapping_add(1);
+        let proc = forked_id(node, self.counter);
+        member.proc = Some(proc);
+        told.push(Told::Forked {
+            proc,
+            parent: parent.unwrap_or_default(),
+            launch: member.launch,
+            pid: member.pid,
+            standing: member.standing.clone(),
+        });
+        if let Some(signal) = member.stopped {
+            told.push(Told::Stopped { proc, signal });
+        }
+    }
+
+    fn told_ancestor(&self, key: u64) -> Option<ProcId> {
+        let mut at = self.members.get(&key)?.parent?;
+        loop {
+            let member = self.members.get(&at)?;
+            if let Some(proc) = member.proc
+                && !member.ended
+            {
+                return Some(proc);
+            }
+            at = member.parent?;
+        }
+    }
+
+    /// Its children hang on its parent from now on, as far as what is to be told of them goes.
+    fn drop(&mut self, key: u64) {
+        let Some(member) = self.members.remove(&key) else { return };
+        self.held.remove(&(member.due, key));
+        for child in &member.children {
+            if let Some(child) = self.members.get_mut(child) {
+                child.parent = member.parent;
+            }
+        }
+        if let Some(parent) = member.parent.and_then(|parent| self.members.get_mut(&parent)) {
+            parent.children.remove(&key);
+            parent.children.extend(member.children);
+        }
+    }
+}
+
+impl Member {
+    fn new(process: &Process, launch: LaunchId, due: Duration) -> Member {
+        Member {
+            pid: process.pid.unsigned_abs(),
+            launch,
+            parent: None,
+            children: BTreeSet::new(),
+            proc: None,
+            launched: false,
+            executed: false,
+            due,
+            standing: standing(process),
+            stopped: None,
+            ended: false,
+        }
+    }
+}
+
+fn standing(process: &Process) -> Standing {
+    Standing {
+        pgid: process.pgid.unsigned_abs(),
+        sid: process.sid.unsigned_abs(),
+        uid: process.uid,
+        gid: process.gid,
+        comm: Bytes::copy_from_slice(process.name()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MS: Duration = Duration::from_millis(1);
+    const NODE: NodeNumber = NodeNumber(3);
+
+    fn process(pid: i32, parent: i32) -> Process {
+        Process {
+            kind: 1,
+            parent,
+            seq: 0,
+            key: pid as u64 | 1 << 40,
+            parent_key: parent as u64 | 1 << 40,
+            pid,
+            pgid: 10,
+            sid: 1,
+            uid: 1000,
+            euid: 1000,
+            gid: 100,
+            status: 0,
+            flags: 0,
+            comm: *b"sh\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        }
+    }
+
+    fn tree() -> Tree {
+        let mut tree = Tree::default();
+        tree.begin(NODE, 5);
+        tree.launched(&process(10, 1), ProcId(7), LaunchId(2));
+        tree
+    }
+
+    fn key(pid: i32) -> u64 {
+        process(pid, 0).key
+    }
+
+    fn forks(told: &[Told]) -> Vec<(u32, ProcId)> {
+        let fork = |t: &Told| if let Told::Forked { pid, parent, .. } = t { Some((*pid, *parent)) } else { None };
+        told.iter().filter_map(fork).collect()
+    }
+
+    #[test]
+    fn a_life_is_told_in_order() {
+        let (mut tree, mut told) = (tree(), Vec::new());
+        tree.forked(&process(11, 10), None, MS, &mut told);
+        tree.executed(&process(11, 10), &mut told);
+        assert!(tree.stopped(key(11), Some(19)).is_some());
+        assert!(tree.stopped(key(11), Some(19)).is_none(), "told once");
+        tree.ended(key(11), 256, &mut told);
+        tree.ended(key(11), 256, &mut told);
+        tree.reaped(key(11), &mut told);
+        let names: Vec<&str> = told
+            .iter()
+            .map(|t| match t {
+                Told::Forked { parent: ProcId(7), launch: LaunchId(2), pid: 11, .. } => "forked",
+                Told::Execed { .. } => "execed",
+                Told::Ended { status: 256, .. } => "ended",
+                Told::Reaped { .. } => "reaped",
+                _ => "?",
+            })
+            .collect();
+        assert_eq!(names, ["forked", "execed", "ended", "reaped"]);
+        assert!(!tree.knows(key(11)));
+    }
+
+    #[test]
+    fn the_first_program_of_a_launched_process_is_known_to_the_master() {
+        let (mut tree, mut told) = (tree(), Vec::new());
+        tree.executed(&process(10, 1), &mut told);
+        assert_eq!(told, []);
+        tree.executed(&process(10, 1), &mut told);
+        assert!(matches!(told[..], [Told::Execed { proc: ProcId(7), .. }]));
+    }
+
+    #[test]
+    fn in_a_storm_only_what_lives_is_told() {
+        let (mut tree, mut told) = (tree(), Vec::new());
+        for pid in 100..1100 {
+            tree.forked(&process(pid, 10), None, MS, &mut told);
+        }
+        let at_once = told.len();
+        assert_eq!(at_once, BURST as usize);
+        for pid in 100..1090 {
+            tree.ended(key(pid), 0, &mut told);
+        }
+        told.clear();
+        tree.tick(MS + PATIENCE - MS, &mut told);
+        assert_eq!(told, []);
+        tree.tick(MS + PATIENCE, &mut told);
+        assert_eq!(forks(&told).len(), 10);
+        assert_eq!(tree.deadline(), None);
+    }
+
+    #[test]
+    fn the_child_of_one_that_was_never_told_hangs_on_its_ancestor() {
+        let (mut tree, mut told) = (tree(), Vec::new());
+        while told.len() < BURST as usize {
+            tree.forked(&process(200 + told.len() as i32, 10), None, MS, &mut told);
+        }
+        told.clear();
+        tree.forked(&process(50, 10), None, MS, &mut told);
+        tree.forked(&process(51, 50), None, 2 * MS, &mut told);
+        tree.forked(&process(52, 51), None, 3 * MS, &mut told);
+        tree.ended(key(50), 0, &mut told);
+        tree.reaped(key(50), &mut told);
+        tree.tick(100 * MS, &mut told);
+        let found = forks(&told);
+        assert_eq!(found[0], (51, ProcId(7)));
+        assert_eq!(found[1].0, 52);
+        assert!(ghost_proto::tree::is_forked_on(found[1].1, NODE));
+    }
+
+    #[test]
+    fn strangers_are_not_members_but_those_of_a_launchs_cgroup_are() {
+        let (mut tree, mut told) = (tree(), Vec::new());
+        tree.forked(&process(61, 60), None, MS, &mut told);
+        assert_eq!(told, []);
+        tree.forked(&process(62, 1), Some(LaunchId(2)), MS, &mut told);
+        assert_eq!(forks(&told), [(62, ProcId(0))]);
+    }
+
+    proptest! {
+        #[test]
+        fn parents_come_first_and_nothing_is_left(steps in prop::collection::vec((0u8..4, 0usize..20, 0u64..20), 1..400)) {
+            let (mut tree, mut told) = (tree(), Vec::new());
+            let (mut live, mut dead, mut next, mut now) = (vec![10], Vec::new(), 1000, MS);
+            for (what, which, ms) in steps {
+                now += MS * ms as u32;
+                tree.tick(now, &mut told);
+                match what {
+                    0 | 1 => {
+                        tree.forked(&process(next, live[which % live.len()]), None, now, &mut told);
+                        live.push(next);
+                        next += 1;
+                    }
+                    2 if live.len() > 1 => {
+                        let pid = live.remove(1 + which % (live.len() - 1));
+                        tree.ended(key(pid), 0, &mut told);
+                        dead.push(pid);
+                    }
+                    3 if !dead.is_empty() => {
+                        let pid = dead.remove(which % dead.len());
+                        tree.reaped(key(pid), &mut told);
+                    }
+                    _ => {}
+                }
+            }
+            tree.tick(now + PATIENCE, &mut told);
+            let mut known = vec![ProcId(7)];
+            let mut living = BTreeSet::new();
+            for t in &told {
+                match t {
+                    Told::Forked { proc, parent, pid, .. } => {
+                        prop_assert!(known.contains(parent));
+                        prop_assert!(!known.contains(proc));
+                        known.push(*proc);
+                        living.insert((*proc, *pid as i32));
+                    }
+                    Told::Ended { proc, .. } => living.retain(|(p, _)| p != proc),
+                    _ => {}
+                }
+            }
+            let told_living: BTreeSet<i32> = living.iter().map(|(_, pid)| *pid).collect();
+            prop_assert_eq!(told_living, live[1..].iter().copied().collect::<BTreeSet<i32>>());
+            for pid in live.into_iter().chain(dead) {
+                tree.ended(key(pid), 0, &mut told);
+                tree.reaped(key(pid), &mut told);
+            }
+            prop_assert!(tree.members.is_empty() && tree.held.is_empty());
+        }
+    }
+}

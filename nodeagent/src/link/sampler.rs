@@ -1,0 +1,295 @@
+//! What the view on the master shows: reads the cluster processes' /proc when the master asks.
+//!
+//! It is read from outside the cluster's PID namespace, through the holder's own mount of /proc, by a thread that does
+//! nothing else: some of these files wait for the process's memory map (mm/mmap_lock), which a process that hangs in a page
+//! fault may hold for as long as it likes. Then the view of this node shows old figures, and nothing else is late.
+//!
+//! Invariant: all that is said of a process was read through one descriptor of its directory, which is that process's for
+//! ever, however often its number is used again (fs/proc/base.c `proc_pid_make_inode` binds it to the `struct pid`).
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use ghost_proto::Control;
+use ghost_proto::view::{
+    AgentToMaster, FIGURES_SIZE, Figures, FileFigures, LARGEST_FILE, ProcessFigures, Sample, Sampled, ThreadFigures,
+};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::sys::stat::{Mode, fstatat};
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+/// Requests that may wait; the master asks again for those beyond.
+const WAITING: usize = 16;
+/// Frames that may wait for the connection.
+const FRAMES: usize = 8;
+/// Before the name of a file that is wanted of every thread.
+const OF_THREADS: &str = "task/*/";
+
+/// Content.
+const FILES: [&str; 28] = [
+    "arch_status",
+    "auxv",
+    "cmdline",
+    "comm",
+    "coredump_filter",
+    "environ",
+    "io",
+    "ksm_stat",
+    "limits",
+    "maps",
+    "mountinfo",
+    "mounts",
+    "mountstats",
+    "numa_maps",
+    "oom_adj",
+    "oom_score",
+    "oom_score_adj",
+    "personality",
+    "sched",
+    "schedstat",
+    "smaps",
+    "smaps_rollup",
+    "stack",
+    "stat",
+    "statm",
+    "status",
+    "syscall",
+    "wchan",
+];
+/// Targets.
+const LINKS: [&str; 3] = ["cwd", "exe", "root"];
+
+/// A running sampler; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Sampler {
+    requests: SyncSender<Sample>,
+}
+
+impl Sampler {
+    /// Begins to read for the holder whose number is `holder`. What comes out are whole frames for the master.
+    ///
+    /// # Errors
+    /// The holder's /proc cannot be opened (it has just ended), or there can be no thread.
+    pub fn start(holder: u32) -> Result<(Sampler, mpsc::Receiver<Bytes>)> {
+        let path = format!("/proc/{holder}/root/proc");
+        let proc = File::open(&path).with_context(|| format!("{path}: the cluster's processes cannot be seen"))?;
+        let (requests, waiting) = sync_channel(WAITING);
+        let (frames, out) = mpsc::channel(FRAMES);
+        std::thread::Builder::new()
+            .name("sampler".into())
+            .stack_size(256 * 1024)
+            .spawn(move || work(&proc, &waiting, &frames))
+            .context("no thread for the view")?;
+        Ok((Sampler { requests }, out))
+    }
+
+    /// Takes a request. Never waits: one too many is not answered.
+    pub fn request(&self, sample: Sample) {
+        match self.requests.try_send(sample) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => debug!("the view's reading is behind: a request is not answered"),
+            Err(TrySendError::Disconnected(_)) => warn!("the thread that reads for the view has ended"),
+        }
+    }
+}
+
+fn work(proc: &File, requests: &Receiver<Sample>, frames: &mpsc::Sender<Bytes>) {
+    while let Ok(request) = requests.recv() {
+        let whole =
+            answer(proc, &request, |figures| frames.blocking_send(AgentToMaster::Figures(figures).to_frame()).is_ok());
+        if !whole {
+            return;
+        }
+    }
+}
+
+/// Reads, and gives the answer part by part; ends early, with false, when a part is not taken.
+fn answer(proc: &impl AsFd, request: &Sample, mut give: impl FnMut(Figures) -> bool) -> bool {
+    let page_size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
+    let part = |last, processes| Figures {
+        seq: request.seq,
+        last,
+        processes,
+        files: request.files.clone(),
+        page_size: u32::try_from(page_size).unwrap_or(4096),
+    };
+    let (mut gathered, mut size) = (Vec::new(), 0);
+    for process in &request.processes {
+        let Some(figures) = read_process(proc, process, &request.files) else { continue };
+        let more = size_of_figures(&figures);
+        if size > 0 && size + more > FIGURES_SIZE {
+            if !give(part(false, std::mem::take(&mut gathered))) {
+                return false;
+            }
+            size = 0;
+        }
+        size += more;
+        gathered.push(figures);
+    }
+    give(part(true, gathered))
+}
+
+fn size_of_figures(figures: &ProcessFigures) -> usize {
+    let of = |files: &[FileFigures]| files.iter().map(|file| file.content.len() + 8).sum::<usize>();
+    16 + of(&figures.files) + figures.threads.iter().map(|thread| 8 + of(&thread.files)).sum::<usize>()
+}
+
+/// `None`: it does not exist any more.
+fn read_process(proc: &impl AsFd, process: &Sampled, names: &[String]) -> Option<ProcessFigures> {
+    let directory = open(proc, &process.pid.to_string(), OFlag::O_DIRECTORY | OFlag::O_PATH).ok()?;
+    let before = owner(&directory)?;
+    let files = names
+        .iter()
+        .filter(|name| !name.starts_with(OF_THREADS))
+        .map(|name| figures_of(read_named(&directory, name)))
+        .collect();
+    let of_threads: Vec<&str> = names.iter().filter_map(|name| name.strip_prefix(OF_THREADS)).collect();
+    let threads = if of_threads.is_empty() { Vec::new() } else { read_threads(&directory, process.pid, &of_threads) };
+    // Executing a set-user-ID program in between makes another's of what was read before or after.
+    let after = owner(&directory)?;
+    Some(ProcessFigures { proc: process.proc, owner: if before == after { before } else { 0 }, files, threads })
+}
+
+fn read_threads(process: &OwnedFd, pid: u32, names: &[&str]) -> Vec<ThreadFigures> {
+    let mut threads = Vec::new();
+    for tid in numbers_in(process, "task").unwrap_or_default() {
+        let Ok(directory) = open(process, &format!("task/{tid}"), OFlag::O_DIRECTORY | OFlag::O_PATH) else { continue };
+        let files: Vec<FileFigures> = names.iter().map(|name| figures_of(read_named(&directory, name))).collect();
+        // One that ended meanwhile has nothing to show.
+        if files.iter().any(|file| file.errno == 0) {
+            threads.push(ThreadFigures { tid: if tid == pid { 0 } else { tid }, files });
+        }
+    }
+    threads
+}
+
+/// The user whom the kernel lets read what is private to the process: /proc/PID itself always belongs to the effective
+/// user, the files in it to root where dumps are forbidden (fs/proc/base.c `task_dump_owner`).
+fn owner(process: &OwnedFd) -> Option<u32> {
+    fstatat(process, "environ", AtFlags::AT_SYMLINK_NOFOLLOW).ok().map(|stat| stat.st_uid)
+}
+
+fn figures_of(read: io::Result<Vec<u8>>) -> FileFigures {
+    match read {
+        Ok(content) => FileFigures { errno: 0, content: content.into() },
+        Err(why) => {
+            FileFigures { errno: why.raw_os_error().unwrap_or(libc::EIO).unsigned_abs(), content: Bytes::new() }
+        }
+    }
+}
+
+fn read_named(directory: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
+    if LINKS.contains(&name) {
+        Ok(readlinkat(directory, name)?.into_encoded_bytes())
+    } else if name == "fd" {
+        descriptors(directory)
+    } else if FILES.contains(&name) {
+        content(directory, name)
+    } else {
+        Err(Errno::EACCES.into())
+    }
+}
+
+fn content(directory: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
+    let file = File::from(open(directory, name, OFlag::O_RDONLY)?);
+    let mut bytes = Vec::new();
+    file.take(LARGEST_FILE as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn descriptors(process: &OwnedFd) -> io::Result<Vec<u8>> {
+    let directory = open(process, "fd", OFlag::O_DIRECTORY | OFlag::O_RDONLY)?;
+    let mut listing = Vec::new();
+    for fd in numbers_in(process, "fd")? {
+        let Ok(target) = readlinkat(&directory, OsStr::new(&fd.to_string())) else { continue };
+        if listing.len() + target.len() > LARGEST_FILE {
+            break;
+        }
+        listing.extend_from_slice(fd.to_string().as_bytes());
+        listing.push(0);
+        listing.extend_from_slice(target.as_bytes());
+        listing.push(0);
+    }
+    Ok(listing)
+}
+
+/// The entries of a directory that are numbers, in order.
+fn numbers_in(at: &OwnedFd, name: &str) -> io::Result<Vec<u32>> {
+    // The way through our own descriptor leads to the directory that it stands for.
+    let directory = std::fs::read_dir(format!("/proc/self/fd/{}/{name}", at.as_raw_fd()))?;
+    let mut numbers: Vec<u32> =
+        directory.filter_map(Result::ok).filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn open(at: &impl AsFd, name: &str, flags: OFlag) -> nix::Result<OwnedFd> {
+    openat(at, name, flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(files: &[&str], pid: u32) -> Vec<Figures> {
+        let proc = File::open("/proc").expect("/proc");
+        let files = files.iter().map(|&name| name.to_owned()).collect();
+        let request = Sample { seq: 7, processes: vec![Sampled { proc: 3, pid }], files };
+        let mut parts = Vec::new();
+        assert!(answer(&proc, &request, |figures| {
+            parts.push(figures);
+            true
+        }));
+        parts
+    }
+
+    #[test]
+    fn what_is_asked_for_is_read_and_nothing_else() {
+        let pid = std::process::id();
+        let parts = ask(&["stat", "exe", "mem", "../1/environ", "fd", "task/*/comm"], pid);
+        assert_eq!((parts.len(), parts[0].seq, parts[0].last), (1, 7, true));
+        let process = &parts[0].processes[0];
+        assert_eq!((process.proc, process.owner), (3, nix::unistd::geteuid().as_raw()));
+        let file = |at: usize| process.files[at].content.to_vec();
+        assert!(file(0).starts_with(format!("{pid} (").as_bytes()));
+        assert_eq!(file(1), std::env::current_exe().expect("own path").as_os_str().as_bytes());
+        assert_eq!([2, 3].map(|at| process.files[at].errno), [libc::EACCES as u32; 2]);
+        assert!(file(4).starts_with(b"0\0"));
+        assert!(process.threads.iter().any(|thread| thread.tid == 0 && thread.files.len() == 1));
+        // This thread is not the first one of a test program.
+        assert!(process.threads.len() > 1);
+    }
+
+    #[test]
+    fn a_process_that_is_gone_is_absent() {
+        let mut child = std::process::Command::new("/bin/true").spawn().expect("true");
+        let pid = child.id();
+        child.wait().expect("wait");
+        let parts = ask(&["stat"], pid);
+        assert!(parts.len() == 1 && parts[0].last && parts[0].processes.is_empty());
+    }
+
+    #[test]
+    fn a_large_answer_comes_in_parts() {
+        let proc = File::open("/proc").expect("/proc");
+        let process = Sampled { proc: 1, pid: std::process::id() };
+        let request = Sample { seq: 1, processes: vec![process; 200], files: vec!["status".into()] };
+        let mut parts = Vec::new();
+        answer(&proc, &request, |figures| {
+            assert!(figures.processes.iter().map(size_of_figures).sum::<usize>() <= FIGURES_SIZE);
+            parts.push((figures.last, figures.processes.len()));
+            true
+        });
+        assert!(parts.len() > 2, "{parts:?}");
+        assert_eq!(parts.iter().map(|part| part.1).sum::<usize>(), 200);
+        assert!(parts.iter().rev().skip(1).all(|part| !part.0) && parts.last().is_some_and(|part| part.0));
+    }
+}
