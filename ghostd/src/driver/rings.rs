@@ -9,8 +9,9 @@ use std::os::fd::OwnedFd;
 use ghost_proto::frame::{Data, Placed};
 use ghost_sys::ring::{Budget, RingWriter, Share, WORTH_A_RING, WORTH_PLACING};
 
-/// Memory for the rings of all commands, in bytes.
-pub(super) const ALL_RINGS: usize = 16 * 1024 * 1024;
+/// Memory for the rings of all commands, in bytes. A stream without a ring may wait in its outbox with as much, so that this bounds
+/// nothing but shared memory; it is to be more than what streams hold whose reader has stopped.
+pub(super) const ALL_RINGS: usize = 64 * 1024 * 1024;
 
 struct Ring {
     memory: RingWriter,

@@ -9,8 +9,9 @@ use ghost_sys::ring::{Budget, RingWriter, Share, WORTH_A_RING};
 
 use super::output::Output;
 
-/// Memory for the rings of all processes, in bytes.
-pub const ALL_RINGS: usize = 16 * 1024 * 1024;
+/// Memory for the rings of all processes, in bytes. A stream without a ring keeps as much on the heap, so that this bounds nothing
+/// but shared memory; it is to be more than what streams hold whose reader has stopped.
+pub const ALL_RINGS: usize = 64 * 1024 * 1024;
 
 /// The ring of one stream.
 #[derive(Debug)]
