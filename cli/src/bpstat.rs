@@ -2,7 +2,7 @@
 
 mod accounts;
 mod nodes;
-mod ps;
+pub mod ps;
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};

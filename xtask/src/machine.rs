@@ -24,12 +24,19 @@ const TESTS: [Need; 6] = [
     Need { program: "bash", package: "bash" },
 ];
 
+/// What libFuzzer is built with.
+const FUZZING: [Need; 1] = [Need { program: "g++", package: "g++" }];
+
 pub fn for_cluster() -> Result<()> {
     provide(&CLUSTER)
 }
 
 pub fn for_tests() -> Result<()> {
     provide(&TESTS)
+}
+
+pub fn for_fuzzing() -> Result<()> {
+    provide(&FUZZING)
 }
 
 /// rustfmt and clippy, which rustup's smallest profile leaves out.

@@ -6,6 +6,7 @@ mod bench;
 mod cluster;
 mod control;
 mod ebpf;
+mod fuzz;
 mod init;
 mod machine;
 mod products;
@@ -37,6 +38,8 @@ enum Task {
     Bench(bench::BenchArgs),
     /// The long forms of the tests; the figures are kept in results/soak.md
     Soak(soak::SoakArgs),
+    /// Fuzz the decoders of outside bytes
+    Fuzz(fuzz::FuzzArgs),
     /// PID 1 of a cluster member
     #[command(hide = true)]
     ClusterInit(init::InitArgs),
@@ -57,6 +60,7 @@ fn main() -> std::process::ExitCode {
         Task::Test(args) => test::run(args),
         Task::Bench(args) => bench::run(args),
         Task::Soak(args) => soak::run(args),
+        Task::Fuzz(args) => fuzz::run(args),
         Task::ClusterInit(args) => init::run(args),
         Task::ServiceExec(args) => service_exec::run(args),
     };

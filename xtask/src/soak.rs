@@ -17,6 +17,9 @@ pub struct SoakArgs {
     /// Seconds after which one program is stopped
     #[arg(long, default_value_t = 3_600)]
     limit: u64,
+    /// Seconds of each fuzz target
+    #[arg(long, default_value_t = 300)]
+    fuzz_seconds: u32,
     /// Leave out the acceptance tests, whose long forms take an hour
     #[arg(long)]
     skip_acceptance: bool,
@@ -32,6 +35,9 @@ pub fn run(args: SoakArgs) -> Result<ExitCode> {
     let mut simulation = products::cargo("test");
     simulation.args(["--quiet", "--package", "ghostd", "--lib", "core::tests::simulation", "--", "--nocapture"]);
     well &= part("simulation of ghostd's core", simulation, &mut body)?;
+    let mut fuzz = Command::new(products::own_program()?);
+    fuzz.args(["fuzz", "--seconds", &args.fuzz_seconds.to_string()]);
+    well &= part("fuzzing of the decoders", fuzz, &mut body)?;
     if args.skip_acceptance {
         body.push_str("| acceptance tests, long | | left out |\n");
     } else {

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: format, lints, the tests of every crate, then the acceptance tests, each program of them in a
+//! `cargo xtask test`: format, lints, the tests of every crate, a short fuzzing, then the acceptance tests, each program of them in a
 //! cluster of its own.
 //!
 //! All stages run, also after one has failed; the summary at the end and the exit status tell of all of them.
@@ -18,6 +18,8 @@ use crate::{machine, products};
 
 /// Nodes of the acceptance tests' cluster.
 const NODES: &str = "5";
+/// Seconds of each fuzz target; the long form is `cargo xtask soak`.
+const FUZZ_SECONDS: &str = "3";
 
 #[derive(Args)]
 pub struct TestArgs {
@@ -36,6 +38,7 @@ enum Stage {
     Format,
     Lints,
     Unit,
+    Fuzz,
     Acceptance,
 }
 
@@ -88,6 +91,7 @@ impl Stage {
             Self::Format => "format",
             Self::Lints => "lints",
             Self::Unit => "unit tests",
+            Self::Fuzz => "fuzzing",
             Self::Acceptance => "acceptance tests",
         }
     }
@@ -111,6 +115,11 @@ impl Stage {
                 // To the end: one failing crate says nothing about the next.
                 command.args(["--quiet", "--no-fail-fast", "--workspace", "--exclude", "acceptance"]);
                 command.args(args.filter.iter());
+                outcomes.push(observe(self.name(), command, hour)?);
+            }
+            Self::Fuzz => {
+                let mut command = Command::new(products::own_program()?);
+                command.args(["fuzz", "--seconds", FUZZ_SECONDS]);
                 outcomes.push(observe(self.name(), command, hour)?);
             }
             Self::Acceptance => acceptance(args, outcomes)?,

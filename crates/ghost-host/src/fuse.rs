@@ -45,7 +45,7 @@ pub(crate) const S_IFLNK: u32 = 0o120_000;
 
 /// A request, as far as it is needed here.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Request<'a> {
+pub struct Request<'a> {
     pub unique: u64,
     pub node: u64,
     pub uid: u32,
@@ -55,7 +55,7 @@ pub(crate) struct Request<'a> {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Body<'a> {
+pub enum Body<'a> {
     Init {
         minor: u32,
         max_readahead: u32,
@@ -86,7 +86,7 @@ pub(crate) enum Body<'a> {
 
 impl Request<'_> {
     /// `None` if the bytes are too short for what they claim to be: the kernel does not send that.
-    pub(crate) fn parse(bytes: &[u8]) -> Option<Request<'_>> {
+    pub fn parse(bytes: &[u8]) -> Option<Request<'_>> {
         let opcode = u32_at(bytes, 4)?;
         let body = bytes.get(IN_HEADER..)?;
         let body = match opcode {

@@ -3,7 +3,7 @@
 //!
 //! Both daemons may use it: nothing here assumes that only the master holds ghosts.
 
-mod fuse;
+pub mod fuse;
 pub mod pin;
 pub mod programs;
 pub mod requirements;
