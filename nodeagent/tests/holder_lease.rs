@@ -25,8 +25,11 @@ fn the_leases_end_kills_everything() {
     // One that has left its launch, its group, its session, and ignores what can be ignored.
     link.spawn(1, shell("(trap '' TERM HUP INT; setsid sleep 100 &); sleep 100"), 4321);
     link.started(1);
-    for seq in 1..=6 {
-        std::thread::sleep(Duration::from_millis(400));
+    // The second lease answers the acknowledgement of the first, and counts from there.
+    for seq in 1..=12 {
+        if seq % 2 == 1 {
+            std::thread::sleep(Duration::from_millis(400));
+        }
         link.send(MasterToNode::Lease(Lease { seq }));
         let ack = link.wait_for(|got| match got {
             Got::Message(NodeToMaster::LeaseAck(ack)) => Some(ack.clone()),

@@ -181,8 +181,8 @@ pub struct Spawn {
 pub struct Signal {
     #[prost(fixed64, tag = "1")]
     pub proc: u64,
-    /// Counts the signals to this node, over all its connections; given back in [`SignalDone`]. What was not confirmed before
-    /// a connection broke comes again on the next one, under the same number.
+    /// Names the signal, together with the process or, if it is for a group, with `group`; given back in [`SignalDone`]. What
+    /// was not confirmed before a connection broke comes again on the next one, under the same number, and is sent once.
     #[prost(uint64, tag = "2")]
     pub seq: u64,
     /// 1 to 64.
@@ -209,6 +209,12 @@ pub struct Signal {
     /// Answer with [`SignalDone`].
     #[prost(bool, tag = "11")]
     pub confirm: bool,
+    /// Of a signal to a group: which one, as the master has it; 0: the process's own, which nobody else is known to be in.
+    #[prost(uint32, tag = "12")]
+    pub group: u32,
+    /// Signals with lower numbers do not come again.
+    #[prost(uint64, tag = "13")]
+    pub settled: u64,
 }
 
 /// Whom a signal was meant for.

@@ -134,7 +134,9 @@ fn master_to_node() -> Samples<MasterToNode> {
         privileged: true,
         code: -1,
         confirm: true,
+        ..node::Signal::default()
     };
+    let named = node::Signal { group: 501, settled: 11, ..signal.clone() };
     let welcome =
         node::Welcome { version: 1, features: vec!["x".into()], epoch: 0xfeed_0001, node: 3, lease_ms: 15_000 };
     vec![
@@ -142,6 +144,7 @@ fn master_to_node() -> Samples<MasterToNode> {
         ("Lease", MasterToNode::Lease(node::Lease { seq: 300 })),
         ("Spawn", MasterToNode::Spawn(spawn)),
         ("Signal", MasterToNode::Signal(signal)),
+        ("Signal, named", MasterToNode::Signal(named)),
         ("Ack", MasterToNode::Ack(node::Ack { proc: 9, fd: 1, offset: 65_536 })),
         ("CloseStream", MasterToNode::CloseStream(node::CloseStream { proc: 9, fd: 2 })),
         ("EndLaunch", MasterToNode::EndLaunch(node::EndLaunch { launch: 7 })),

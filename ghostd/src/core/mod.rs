@@ -72,6 +72,12 @@ pub struct Core {
     /// Launchers that are being continued, and how often still: one may have decided to stop just before.
     waking: BTreeMap<LaunchId, u8>,
     view: View,
+    /// The newest record of a signal, those below which nothing comes again, and those below which soon nothing will.
+    last_record: u64,
+    settled: u64,
+    next_settled: u64,
+    /// Names signals of which no record tells.
+    unrecorded: u64,
     next_id: u64,
     next_epoch: u64,
     ending: bool,
@@ -83,6 +89,7 @@ impl Core {
         Core {
             next_epoch: settings.epoch,
             view: View::new(settings.view),
+            unrecorded: settings.epoch.rotate_left(32),
             settings,
             now: Instant::ZERO,
             clients: HashMap::new(),
@@ -97,6 +104,9 @@ impl Core {
             group_calls: VecDeque::new(),
             restless: BTreeSet::new(),
             waking: BTreeMap::new(),
+            last_record: 0,
+            settled: 0,
+            next_settled: 0,
             next_id: 0,
             ending: false,
             actions: Vec::new(),

@@ -1,8 +1,9 @@
 //! Nodes: connections, leases, and the verdict that one is lost.
 //!
 //! The node kills its processes when it has not heard from the master for a lease; the master declares them dead a margin
-//! after that. So the master counts from the last lease that it *sent*, which the node may have received, and sends none
-//! while answers are overdue.
+//! after that. So the master counts from the last lease that it *sent*, which the node may have received. The node cannot know
+//! when that was, only that it was after its own last word: so a lease is sent only when the one before is acknowledged, and
+//! they go in pairs, the second right after the acknowledgement of the first, so that little is lost.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -34,9 +35,9 @@ impl Core {
             epoch: 0,
             holder: 0,
             lease_seq: 0,
+            lease_acked: 0,
             last_lease_sent: now,
             last_lease_acked: now,
-            signal_seq: 0,
         });
         let old_link = node.link.take();
         let resumes = node.epoch != 0 && node.epoch == hello.epoch && node.holder == hello.holder;
@@ -58,6 +59,9 @@ impl Core {
         }
         let Some(node) = self.nodes.get_mut(&number) else { return };
         node.link = Some(link);
+        // What was on its way is lost; the next is the first of a pair.
+        node.lease_seq += node.lease_seq % 2;
+        node.lease_acked = node.lease_seq;
         node.last_lease_sent = now;
         node.last_lease_acked = now;
         let welcome = node::Welcome {
@@ -137,6 +141,10 @@ impl Core {
                     && ack.seq == node.lease_seq
                 {
                     node.last_lease_acked = now;
+                    node.lease_acked = ack.seq;
+                    if ack.seq % 2 == 1 {
+                        self.send_lease(number);
+                    }
                 }
             }
             NodeToMaster::Started(m) => self.if_there(number, m.proc, |core, id| core.started(id, &m)),
@@ -225,6 +233,7 @@ impl Core {
         for number in self.nodes.keys().copied().collect::<Vec<_>>() {
             self.tend_node(number);
         }
+        self.settle_signals();
         self.tend_unborn();
         self.wake_launchers_again();
         self.view_tick();
@@ -243,12 +252,8 @@ impl Core {
                 self.act(Action::CloseNode { node: number, link });
             }
             Some(_) => {
-                let overdue = now.saturating_sub(node.last_lease_acked) > lease / 2;
-                if !overdue && now.saturating_sub(node.last_lease_sent) >= lease / 4 {
-                    node.last_lease_sent = now;
-                    node.lease_seq += 1;
-                    let seq = node.lease_seq;
-                    self.tell_node(number, MasterToNode::Lease(node::Lease { seq }));
+                if node.lease_acked == node.lease_seq && now.saturating_sub(node.last_lease_sent) >= lease / 4 {
+                    self.send_lease(number);
                 }
             }
             None if node.epoch != 0 && now.saturating_sub(node.last_lease_sent) > lease + margin => {
@@ -258,6 +263,14 @@ impl Core {
             }
             None => {}
         }
+    }
+
+    fn send_lease(&mut self, number: NodeNumber) {
+        let Some(node) = self.nodes.get_mut(&number) else { return };
+        node.last_lease_sent = self.now;
+        node.lease_seq += 1;
+        let seq = node.lease_seq;
+        self.tell_node(number, MasterToNode::Lease(node::Lease { seq }));
     }
 
     fn lose_processes(&mut self, number: NodeNumber) {

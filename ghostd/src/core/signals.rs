@@ -1,5 +1,7 @@
 //! Signals: from the ghost to the process, and stops and continues back to the ghost.
 
+use std::collections::BTreeSet;
+
 use ghost_abi::{Scope as Aim, SignalFlags, SignalRecord};
 use ghost_proto::ids::{LaunchId, ProcId};
 use ghost_proto::node::{self, MasterToNode, Scope};
@@ -13,8 +15,15 @@ use super::{Action, Core};
 /// SI_KERNEL, include/uapi/asm-generic/siginfo.h.
 const SI_KERNEL: i32 = 0x80;
 
+/// Numbers from here on name signals that no record tells of.
+const UNRECORDED: u64 = 1 << 63;
+/// So far below the oldest unconfirmed signal records are taken to be in order.
+const DISORDER: u64 = 1024;
+
 /// A signal on its way to a process.
 pub(super) struct Forward {
+    /// The record's that tells of it, or of the call whose first record it was; 0: no record does.
+    number: u64,
     signal: u32,
     scope: Scope,
     code: i32,
@@ -29,6 +38,7 @@ impl Forward {
     /// What the kernel itself sends here.
     pub(super) const fn from_kernel(signal: u32, scope: Scope) -> Forward {
         Forward {
+            number: 0,
             signal,
             scope,
             code: SI_KERNEL,
@@ -46,6 +56,7 @@ impl Forward {
 
     fn of(record: &SignalRecord, scope: Scope) -> Forward {
         Forward {
+            number: if scope == Scope::Group && record.call != 0 { record.call } else { record.seq },
             signal: u32::from(record.sig),
             scope,
             code: record.si_code,
@@ -86,6 +97,7 @@ impl Core {
         if !(1..=64).contains(&record.sig) {
             return;
         }
+        self.last_record = self.last_record.max(record.seq);
         if record.has(SignalFlags::LAUNCHER) {
             return self.launcher_signalled(&record);
         }
@@ -220,16 +232,17 @@ impl Core {
     }
 
     pub(super) fn forward(&mut self, id: ProcId, signal: Forward) {
+        let seq = if signal.number == 0 { self.unrecorded_number() } else { signal.number };
+        let settled = self.settled;
         let Some(process) = self.processes.get_mut(&id) else { return };
         if !process.remote.is_live() {
             return;
         }
         let number = process.node;
-        let Some(node) = self.nodes.get_mut(&number) else { return };
-        node.signal_seq += 1;
+        let Some(node) = self.nodes.get(&number) else { return };
         let message = node::Signal {
             proc: id.0,
-            seq: node.signal_seq,
+            seq,
             signal: signal.signal,
             scope: signal.scope as i32,
             value: signal.value,
@@ -239,11 +252,33 @@ impl Core {
             privileged: signal.privileged,
             code: signal.code,
             confirm: true,
+            group: if signal.scope == Scope::Group { process.pgid } else { 0 },
+            settled,
         };
         if process.signals.push(message.clone(), node.link.is_some()) {
             self.tell_node(number, MasterToNode::Signal(message));
         }
         self.settle_interrupt(id);
+    }
+
+    /// Never 0, and never given by a ghostd before this one (but by a chance of one in 2^62).
+    fn unrecorded_number(&mut self) -> u64 {
+        self.unrecorded = self.unrecorded.wrapping_add(1);
+        self.unrecorded | UNRECORDED
+    }
+
+    /// Numbers of signals of which records tell and which are not confirmed yet.
+    pub fn open_signals(&self) -> BTreeSet<u64> {
+        let queued = self.processes.values().flat_map(|p| p.signals.iter().map(|signal| signal.seq));
+        let held_back = self.processes.values().flat_map(|p| p.held_back.iter().flatten().map(|record| record.seq));
+        queued.chain(held_back).filter(|number| *number < UNRECORDED).collect()
+    }
+
+    /// From now on nodes are told that what was settled the last time this was called does not come again.
+    pub(super) fn settle_signals(&mut self) {
+        self.settled = self.next_settled;
+        let oldest = self.open_signals().first().copied().unwrap_or(self.last_record);
+        self.next_settled = self.settled.max(oldest.min(self.last_record).saturating_sub(DISORDER));
     }
 
     pub(super) fn signal_done(&mut self, id: ProcId, seq: u64, errno: u32) {

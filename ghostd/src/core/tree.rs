@@ -381,6 +381,10 @@ impl Core {
     /// Whether no other ghost's record of this group signal has come before, for the same group of the same node.
     pub(super) fn is_first_of_group(&mut self, id: ProcId, call: u64) -> bool {
         let Some(process) = self.processes.get(&id) else { return false };
+        if process.pgid == 0 {
+            // It has not started yet: its group is its own.
+            return true;
+        }
         let key = (call, process.node, process.pgid);
         if self.group_calls.contains(&key) {
             return false;

@@ -292,11 +292,11 @@ pub(super) struct Node {
     pub epoch: u64,
     /// The holder's own random number.
     pub holder: u64,
+    /// The last lease that was sent, and the last that was acknowledged.
     pub lease_seq: u64,
+    pub lease_acked: u64,
     pub last_lease_sent: Instant,
     pub last_lease_acked: Instant,
-    /// Counts the signals to this node, over all its connections.
-    pub signal_seq: u64,
 }
 
 #[derive(Debug)]

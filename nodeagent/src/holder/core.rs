@@ -29,6 +29,7 @@ use ghost_proto::status::Usage;
 use ghost_proto::tree::{Execed, Forked, Reaped, Standing};
 
 use super::event::{Action, Creation, Event, Order, TreeEvent};
+use super::heard::{Heard, Name};
 use super::input::Input;
 use super::output::{Output, Piece};
 use super::program::{self, NodeLimits};
@@ -59,7 +60,7 @@ enum Life {
 struct Pending {
     order: Order,
     /// The connection and the number to confirm it under.
-    confirm: Option<(u64, u64)>,
+    confirm: Option<(u64, Name)>,
     give_up: Option<Duration>,
 }
 
@@ -112,10 +113,15 @@ pub struct Core {
     link: u64,
     linked: bool,
     welcomed: bool,
+    /// When the master was last told something that it answers: a hello, or an acknowledgement of a lease. What it sends then
+    /// it cannot have sent before.
+    spoke: Duration,
     processes: BTreeMap<ProcId, Process>,
     by_pid: HashMap<u32, ProcId>,
     tree: Tree,
     retries: BTreeSet<(Duration, ProcId)>,
+    /// Signals that came, so that each is sent once.
+    heard: Heard,
     /// Everything was killed; nothing new is begun until then, or until nothing is left.
     purge: Option<Duration>,
 }
@@ -132,10 +138,12 @@ impl Core {
             link: 0,
             linked: false,
             welcomed: false,
+            spoke: Duration::ZERO,
             processes: BTreeMap::new(),
             by_pid: HashMap::new(),
             tree: Tree::default(),
             retries: BTreeSet::new(),
+            heard: Heard::default(),
             purge: None,
         }
     }
@@ -187,7 +195,7 @@ impl Core {
                 self.linked = true;
                 self.welcomed = false;
                 if self.purge.is_none() {
-                    actions.push(Action::Send(self.hello()));
+                    self.greet(now, actions);
                 }
             }
             Event::Unlinked => {
@@ -228,7 +236,7 @@ impl Core {
             Event::Tree(event) => self.tree_event(event, now, actions),
             Event::NoChildren => {
                 if self.purge.is_some() {
-                    self.purged(actions);
+                    self.purged(now, actions);
                 }
             }
             Event::Tick => self.tick(now, actions),
@@ -237,7 +245,7 @@ impl Core {
 
     fn tick(&mut self, now: Duration, actions: &mut Vec<Action>) {
         if self.purge.is_some_and(|over| over <= now) {
-            self.purged(actions);
+            self.purged(now, actions);
         }
         let mut told = Vec::new();
         self.tree.tick(now, &mut told);
@@ -278,15 +286,21 @@ impl Core {
         self.by_pid.clear();
         self.tree.clear();
         self.retries.clear();
+        self.heard.clear();
         self.lease = None;
         self.purge = Some(now + PURGE_PATIENCE);
     }
 
-    fn purged(&mut self, actions: &mut Vec<Action>) {
+    fn purged(&mut self, now: Duration, actions: &mut Vec<Action>) {
         self.purge = None;
         if self.linked && !self.welcomed {
-            actions.push(Action::Send(self.hello()));
+            self.greet(now, actions);
         }
+    }
+
+    fn greet(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        self.spoke = now;
+        actions.push(Action::Send(self.hello()));
     }
 
     fn hello(&self) -> NodeToMaster {
@@ -314,9 +328,11 @@ impl Core {
         match message {
             MasterToNode::Welcome(_) => {}
             MasterToNode::Lease(lease) => {
+                // However long it was under way, it was sent after the word that it answers.
                 if let Some(own) = &mut self.lease {
-                    own.over = now + own.length;
+                    own.over = own.over.max(self.spoke + own.length);
                 }
+                self.spoke = now;
                 actions.push(Action::AckLease { seq: lease.seq });
             }
             MasterToNode::Spawn(spawn) => self.spawn(spawn, actions),
@@ -357,7 +373,9 @@ impl Core {
         self.tree.begin(node, self.holder);
         actions.push(Action::Steer { node });
         let length = Duration::from_millis(u64::from(welcome.lease_ms.clamp(1_000, 40_000)));
-        self.lease = Some(Lease { length, over: now + length });
+        // A purge takes away the lease before: what it lasted for is gone.
+        let before = self.lease.map_or(Duration::ZERO, |lease| lease.over);
+        self.lease = Some(Lease { length, over: before.max(self.spoke + length) });
         self.welcomed = true;
         self.repeat(actions);
     }
@@ -498,7 +516,24 @@ impl Core {
 
     fn signal(&mut self, signal: &Signal, actions: &mut Vec<Action>) {
         let proc = ProcId(signal.proc);
-        let confirm = signal.confirm.then_some((self.link, signal.seq));
+        let name = Name::of(signal);
+        let confirm = signal.confirm.then_some((self.link, name));
+        match self.heard.before(&name, signal.settled) {
+            None => {}
+            Some(Some(errno)) => return self.confirm(proc, confirm, errno, actions),
+            // It waits still: this connection is the one that is to hear of it.
+            Some(None) => {
+                let waits = self.processes.get_mut(&proc).and_then(|process| {
+                    process.signals.iter_mut().find(|pending| pending.confirm.is_some_and(|(_, other)| other == name))
+                });
+                match waits {
+                    Some(pending) => pending.confirm = confirm,
+                    // For a group, and named by another member before.
+                    None => self.confirm(proc, confirm, 0, actions),
+                }
+                return;
+            }
+        }
         let number = u8::try_from(signal.signal).ok().filter(|n| (1..=64).contains(n));
         let refused = match (self.processes.get(&proc), number) {
             (_, None) => Some(libc::EINVAL),
@@ -511,6 +546,7 @@ impl Core {
             self.confirm(proc, confirm, refused.unwrap_or(libc::ESRCH), actions);
             return;
         };
+        self.heard.wait(name);
         let starting = matches!(process.life, Life::Starting);
         let own = signal.sender_uid == process.uid || signal.sender_euid == process.uid;
         let mut order = Order {
@@ -562,7 +598,7 @@ impl Core {
         }
         let confirm = process.signals.pop_front().and_then(|pending| pending.confirm);
         process.send_signals(proc, actions);
-        self.confirm(proc, confirm, errno, actions);
+        self.done(proc, confirm, errno, actions);
     }
 
     fn reaped(&mut self, pid: u32, status: i32, usage: Usage, actions: &mut Vec<Action>) {
@@ -711,18 +747,26 @@ impl Core {
         }
     }
 
-    fn confirm(&self, proc: ProcId, confirm: Option<(u64, u64)>, errno: i32, actions: &mut Vec<Action>) {
-        if let Some((link, seq)) = confirm
+    /// A signal that waited has been dealt with.
+    fn done(&mut self, proc: ProcId, confirm: Option<(u64, Name)>, errno: i32, actions: &mut Vec<Action>) {
+        if let Some((_, name)) = confirm {
+            self.heard.done(name, errno);
+        }
+        self.confirm(proc, confirm, errno, actions);
+    }
+
+    fn confirm(&self, proc: ProcId, confirm: Option<(u64, Name)>, errno: i32, actions: &mut Vec<Action>) {
+        if let Some((link, name)) = confirm
             && link == self.link
         {
-            let done = SignalDone { proc: proc.0, seq, errno: errno.unsigned_abs() };
+            let done = SignalDone { proc: proc.0, seq: name.number(), errno: errno.unsigned_abs() };
             self.tell(NodeToMaster::SignalDone(done), actions);
         }
     }
 
-    fn confirm_all(&self, proc: ProcId, signals: VecDeque<Pending>, errno: i32, actions: &mut Vec<Action>) {
+    fn confirm_all(&mut self, proc: ProcId, signals: VecDeque<Pending>, errno: i32, actions: &mut Vec<Action>) {
         for pending in signals {
-            self.confirm(proc, pending.confirm, errno, actions);
+            self.done(proc, pending.confirm, errno, actions);
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod deliver;
 pub mod driver;
 pub mod event;
 mod handles;
+mod heard;
 pub mod input;
 mod launch_end;
 pub mod numbers;

@@ -86,6 +86,28 @@ impl Bench {
     }
 }
 
+#[test]
+fn a_signal_that_comes_again_is_sent_once_and_confirmed_on_the_new_connection() {
+    let mut bench = Bench::welcomed(1);
+    bench.running(1, 1);
+    assert_eq!(signals(&bench.signal(1, 10, 5)), [10]);
+    // Its confirmation is lost with the connection; so is that of one that still waits.
+    bench.signal(1, 12, 6);
+    bench.event(Event::Unlinked);
+    bench.event(Event::Signaled { proc: ProcId(1), errno: 0 });
+    bench.event(Event::Linked);
+    bench.welcome(1);
+    let again = bench.signal(1, 10, 5);
+    assert_eq!((signals(&again), done(&again)), (vec![], vec![(5, 0)]));
+    let waits = bench.signal(1, 12, 6);
+    assert_eq!((signals(&waits), done(&waits)), (vec![], vec![]));
+    assert_eq!(done(&bench.event(Event::Signaled { proc: ProcId(1), errno: 1 })), [(6, 1)]);
+    let again = bench.signal(1, 12, 6);
+    assert_eq!((signals(&again), done(&again)), (vec![], vec![(6, 1)]));
+    // Another one of the same kind is another one.
+    assert_eq!(signals(&bench.signal(1, 12, 7)), [12]);
+}
+
 fn sent(actions: &[Action]) -> Vec<NodeToMaster> {
     let message = |action: &Action| match action {
         Action::Send(message) => Some(message.clone()),
@@ -123,8 +145,10 @@ fn the_lease_is_looked_at_before_anything_else() {
     let mut bench = Bench::welcomed(5);
     bench.running(1, 1);
     bench.now += 14 * SECOND;
-    let renewed = bench.message(MasterToNode::Lease(Lease { seq: 9 }));
-    assert!(has(&renewed, |action| matches!(action, Action::AckLease { seq: 9 })));
+    for seq in 8..=9 {
+        let renewed = bench.message(MasterToNode::Lease(Lease { seq }));
+        assert!(has(&renewed, |action| matches!(action, Action::AckLease { seq: s } if *s == seq)));
+    }
     bench.now += 15 * SECOND - Duration::from_nanos(1);
     assert!(bench.event(Event::Tick).is_empty());
     assert_eq!(bench.core.deadline(), Some(bench.now + Duration::from_nanos(1)));
@@ -141,6 +165,29 @@ fn the_lease_is_looked_at_before_anything_else() {
     let NodeToMaster::Hello(hello) = sent(&bench.event(Event::Linked)).remove(0) else { panic!("no hello") };
     assert_eq!((hello.epoch, hello.processes.len()), (0, 0));
     assert_ne!(hello.holder, 77);
+}
+
+/// The master counts from the moment at which it sent a lease. One that is long under way must not make this end later.
+#[test]
+fn a_lease_begins_with_the_last_word_that_the_master_answers() {
+    let mut bench = Bench::welcomed(5);
+    let begin = bench.now;
+    bench.now += 4 * SECOND;
+    bench.message(MasterToNode::Lease(Lease { seq: 1 }));
+    assert_eq!(bench.core.deadline(), Some(begin + 15 * SECOND), "it may have been sent right after the hello");
+    bench.message(MasterToNode::Lease(Lease { seq: 2 }));
+    assert_eq!(bench.core.deadline(), Some(begin + 19 * SECOND), "not before the first was acknowledged");
+    // Ten seconds on the way.
+    bench.now += 10 * SECOND;
+    bench.message(MasterToNode::Lease(Lease { seq: 3 }));
+    assert_eq!(bench.core.deadline(), Some(begin + 19 * SECOND));
+    // The same with a welcome.
+    bench.event(Event::Unlinked);
+    bench.event(Event::Linked);
+    let hello = bench.now;
+    bench.now += 3 * SECOND;
+    bench.welcome(5);
+    assert_eq!(bench.core.deadline(), Some(hello + 15 * SECOND));
 }
 
 #[test]

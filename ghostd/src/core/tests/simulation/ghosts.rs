@@ -258,11 +258,12 @@ impl World {
     fn record(&mut self, pid: u32, signal: u16, flags: u32, scope: Scope, call: u64) {
         let Some(ghost) = self.ghosts.get(&pid).and_then(|g| g.process) else { return };
         let uid = 1000;
+        self.last_record += 1;
         let record = SignalRecord {
             kind: 1,
             flags,
             ghost,
-            seq: 0,
+            seq: self.last_record,
             call,
             value: 0,
             sig: signal,

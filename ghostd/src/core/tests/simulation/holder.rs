@@ -1,6 +1,6 @@
 //! A node: its holder's processes, lease and streams, and the connection to the master.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ghost_proto::client::StartStage;
@@ -45,7 +45,7 @@ pub struct Remote {
     input_open: bool,
     input_gone: bool,
     outputs: [Output; 2],
-    last_signal: u64,
+    signals: BTreeSet<u64>,
     endless: bool,
 }
 
@@ -64,6 +64,8 @@ pub struct Node {
     epoch: u64,
     holder: u64,
     lease_over: Option<Duration>,
+    /// When it last said something that the master answers.
+    spoke: Duration,
     processes: BTreeMap<u64, Remote>,
     /// The network is cut until then.
     pub cut_until: Duration,
@@ -77,6 +79,7 @@ impl Node {
             epoch: 0,
             holder,
             lease_over: None,
+            spoke: Duration::ZERO,
             processes: BTreeMap::new(),
             cut_until: Duration::ZERO,
         }
@@ -112,9 +115,11 @@ impl World {
             return self.after(delay, Happening::ConnectNode(number));
         }
         let link = self.new_link(number);
+        let now = self.now;
         let node = &mut self.nodes[number];
         node.link = Some(link);
         node.welcomed = false;
+        node.spoke = now;
         let hello = NodeHello {
             version: 1,
             hostname: format!("n{number}"),
@@ -185,11 +190,12 @@ impl World {
                 let node = &mut self.nodes[number];
                 node.epoch = welcome.epoch;
                 node.welcomed = true;
-                self.renew(number, now);
+                self.renew(number);
                 self.repeat(number);
             }
             MasterToNode::Lease(lease) => {
-                self.renew(number, now);
+                self.renew(number);
+                self.nodes[number].spoke = now;
                 self.tell(number, NodeToMaster::LeaseAck(node::LeaseAck { seq: lease.seq, ..Default::default() }));
             }
             MasterToNode::Spawn(spawn) => self.spawned(number, &spawn),
@@ -227,9 +233,11 @@ impl World {
         }
     }
 
-    fn renew(&mut self, number: usize, now: Duration) {
-        self.nodes[number].lease_over = Some(now + LEASE);
-        self.after(LEASE, Happening::LookAtLease(number));
+    fn renew(&mut self, number: usize) {
+        let over = self.nodes[number].spoke + LEASE;
+        let over = self.nodes[number].lease_over.map_or(over, |before| before.max(over));
+        self.nodes[number].lease_over = Some(over);
+        self.after(over.saturating_sub(self.now), Happening::LookAtLease(number));
     }
 
     /// What the master may have missed.
@@ -305,7 +313,7 @@ impl World {
             input_open: spec.descriptor(0) == Stdio::Stream,
             input_gone: false,
             outputs: [output(1), output(2)],
-            last_signal: 0,
+            signals: BTreeSet::new(),
             endless: self.random.percent(30),
         };
         self.nodes[number].processes.insert(spawn.proc, process);
@@ -436,9 +444,9 @@ impl World {
         let proc = signal.proc;
         let mut errno = 0;
         match self.nodes[number].processes.get_mut(&proc) {
-            Some(process) if signal.seq <= process.last_signal => self.tally.signals_again += 1,
+            Some(process) if process.signals.contains(&signal.seq) => self.tally.signals_again += 1,
             Some(process) if process.is_alive() => {
-                process.last_signal = signal.seq;
+                process.signals.insert(signal.seq);
                 if process.life == Life::Starting && signal.signal != libc::SIGKILL as u32 {
                     process.early.push(signal.signal);
                 } else {

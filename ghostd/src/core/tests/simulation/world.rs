@@ -157,6 +157,8 @@ pub struct World {
     views: BTreeSet<ProcId>,
     pub next_pid: u32,
     pub next_unique: u64,
+    /// Numbers of calls are below these.
+    pub last_record: u64,
     pub ending: bool,
     happenings: BTreeMap<(Duration, u64), Happening>,
     happened: u64,
@@ -189,6 +191,7 @@ impl World {
             views: BTreeSet::new(),
             next_pid: 100,
             next_unique: 0,
+            last_record: 1 << 40,
             ending: false,
             happenings: BTreeMap::new(),
             happened: 0,
@@ -520,12 +523,13 @@ impl World {
         if command.gone || command.launch == 0 {
             return;
         }
+        self.last_record += 1;
         let record = SignalRecord {
             kind: 1,
             flags: SignalFlags::LAUNCHER,
             ghost: command.launch,
-            seq: 0,
-            call: 1,
+            seq: self.last_record,
+            call: 0,
             value: 0,
             sig: signal,
             scope: scope as u16,

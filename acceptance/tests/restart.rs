@@ -1,0 +1,303 @@
+//! What breaks comes back, and nothing is lost: agents and holders that are killed, links that are cut.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::ChildStdin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use acceptance::process::{is_gone, state_of};
+use acceptance::{Cluster, Ended, Running, eventually, poll_until};
+
+const LONG: Duration = Duration::from_secs(60);
+/// The lease and the margin of the test cluster.
+const LEASE: Duration = Duration::from_secs(15);
+const NODES: usize = 4;
+
+/// `bpsh -p 0-3 cat`, fed with numbered lines until it is told to end; each line is looked at when it comes back.
+struct Streams {
+    bpsh: Running,
+    over: Arc<AtomicBool>,
+    feeder: JoinHandle<u64>,
+    reader: JoinHandle<Result<(), String>>,
+    /// Lines that have come back from each node.
+    came: Arc<[AtomicU64; NODES]>,
+}
+
+fn line(number: u64) -> String {
+    let mut random = acceptance::random::Random::new(number);
+    let words: String = (0..31).map(|_| format!("{:016x}", random.next())).collect();
+    format!("{number:015} {words}\n")
+}
+
+fn feed(mut pipe: ChildStdin, over: &AtomicBool) -> u64 {
+    for number in 0.. {
+        if over.load(Ordering::Relaxed) || pipe.write_all(line(number).as_bytes()).is_err() {
+            return number;
+        }
+    }
+    unreachable!("there are more numbers than time")
+}
+
+fn check(output: impl std::io::Read, came: &[AtomicU64; NODES]) -> Result<(), String> {
+    let mut reader = BufReader::with_capacity(1 << 18, output);
+    let mut shown = String::new();
+    while {
+        shown.clear();
+        reader.read_line(&mut shown).map_err(|why| format!("its output: {why}"))? > 0
+    } {
+        let (node, rest) = shown.split_once(':').ok_or_else(|| format!("no prefix: {shown}"))?;
+        let node: usize = node.trim().parse().map_err(|_| format!("prefix {node:?}"))?;
+        let next = came[node].load(Ordering::Relaxed);
+        if rest.trim_start_matches(' ') != line(next) {
+            return Err(format!("line {next} of node {node} is {rest}"));
+        }
+        came[node].store(next + 1, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+impl Streams {
+    fn begin(cluster: &Cluster) -> Streams {
+        let command = cluster.command("bpsh").args(["-p", "0-3", "cat"]).limit(Duration::from_secs(500));
+        let mut bpsh = command.input_pipe().stdout_pipe().start();
+        let (over, came) = (Arc::new(AtomicBool::new(false)), Arc::new([const { AtomicU64::new(0) }; NODES]));
+        let (pipe, their_over) = (bpsh.take_stdin(), Arc::clone(&over));
+        let feeder = std::thread::spawn(move || feed(pipe, &their_over));
+        let (output, their_came) = (bpsh.take_stdout(), Arc::clone(&came));
+        let reader = std::thread::spawn(move || check(output, &their_came));
+        let streams = Streams { bpsh, over, feeder, reader, came };
+        streams.flow();
+        streams
+    }
+
+    fn counts(&self) -> [u64; NODES] {
+        std::array::from_fn(|node| self.came[node].load(Ordering::Relaxed))
+    }
+
+    /// Waits until something new has come from every node: more than can have been under way.
+    fn flow(&self) -> Duration {
+        let began = Instant::now();
+        let before = self.counts();
+        let window = 3 * 1024 * 1024 / 512;
+        let all = || (0..NODES).all(|node| self.counts()[node] > before[node] + window);
+        if poll_until(LONG, || (all() || self.reader.is_finished()).then_some(())).is_none() {
+            self.bpsh.fail(&format!("its streams stand still: {before:?}, then {:?}", self.counts()));
+        }
+        began.elapsed()
+    }
+
+    /// Every line that was sent has come back from every node, once and in order.
+    fn end(self) -> u64 {
+        self.over.store(true, Ordering::Relaxed);
+        let sent = self.feeder.join().expect("the feeder");
+        if let Err(harm) = self.reader.join().expect("the reader") {
+            self.bpsh.fail(&harm);
+        }
+        let came: [u64; NODES] = std::array::from_fn(|node| self.came[node].load(Ordering::Relaxed));
+        assert_eq!(came, [sent; NODES], "lines that came back");
+        self.bpsh.wait().expect(Ended::Exited(0));
+        sent
+    }
+}
+
+/// `bpsh NODE probe record`: prints what signals it gets.
+struct Recorder {
+    bpsh: Running,
+    /// In the master's numbers.
+    ghost: u32,
+    sent: u32,
+}
+
+impl Recorder {
+    fn begin(cluster: &Cluster, node: &str) -> Recorder {
+        let bpsh = cluster.command("bpsh").args([node, "probe", "record"]).limit(Duration::from_secs(500)).start();
+        let first = bpsh.lines(1, LONG);
+        let ghost = eventually("its ghost", LONG, || {
+            let ghosts = acceptance::process::children_of(bpsh.pid());
+            ghosts.first().and_then(|pid| acceptance::process::own_number_of(*pid))
+        });
+        assert!(!first[0].is_empty());
+        Recorder { bpsh, ghost, sent: 0 }
+    }
+
+    /// Sends real-time signals, each with a number.
+    fn send(&mut self, cluster: &Cluster, count: u32) {
+        let (ghost, first) = (self.ghost.to_string(), self.sent.to_string());
+        let words = ["queue", &ghost, "40", &first, &count.to_string()].map(str::to_owned);
+        cluster.command("probe").args(words).run().success();
+        self.sent += count;
+    }
+
+    /// All of them have come, once and in order.
+    fn judge(&self) {
+        let wanted: Vec<String> = (0..self.sent).map(|number| number.to_string()).collect();
+        let got = || -> Vec<String> {
+            let text = String::from_utf8_lossy(&self.bpsh.stdout()).into_owned();
+            text.lines().filter_map(value_of).collect()
+        };
+        if poll_until(LONG, || (got().len() >= wanted.len()).then_some(())).is_none() || got() != wanted {
+            self.bpsh.fail(&format!("the signals that came: {:?}", got()));
+        }
+    }
+}
+
+/// Of a line `SIGNAL CODE PID UID VALUE`, for the signal that is used here.
+fn value_of(line: &str) -> Option<String> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    (words.len() == 5 && words[0] == "40").then(|| words[4].to_owned())
+}
+
+/// `bpsh NODE` with a program that ends with 7 as soon as a file on its node is gone.
+struct Waiter {
+    bpsh: Running,
+    file: std::path::PathBuf,
+}
+
+impl Waiter {
+    fn begin(cluster: &Cluster, node: u32) -> Waiter {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let name = format!("/tmp/waiter-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let file = cluster.node(node).path(&name);
+        std::fs::write(&file, "").expect("a file on the node");
+        let script = format!("echo begun; while [ -e {name} ]; do sleep 0.02; done; echo ended; exit 7");
+        let words = [node.to_string(), "sh".to_owned(), "-c".to_owned(), script];
+        let bpsh = cluster.command("bpsh").args(words).limit(Duration::from_secs(500)).start();
+        bpsh.lines(1, LONG);
+        Waiter { bpsh, file }
+    }
+
+    /// Lets it end.
+    fn end(&self) {
+        std::fs::remove_file(&self.file).expect("the file");
+    }
+
+    fn judge(self) {
+        assert_eq!(self.bpsh.wait().expect(Ended::Exited(7)).text(), "begun\nended\n");
+    }
+}
+
+fn agent_state(cluster: &Cluster, node: u32) -> String {
+    cluster.node(node).control("status").state
+}
+
+fn link(cluster: &Cluster, node: u32, state: &str) {
+    cluster.node(node).command("ip").args(["link", "set", "eth0", state]).run().success();
+}
+
+/// The processes that this cluster runs on a node, in the host's numbers.
+fn on_node(cluster: &Cluster, node: u32) -> Vec<u32> {
+    let name = format!("n{node}");
+    let all = cluster.snapshot().processes;
+    all.into_iter().filter(|p| p.member == name && p.is_remote() && !p.is_holder()).map(|p| p.pid).collect()
+}
+
+fn is_up(cluster: &Cluster, node: u32) -> bool {
+    let list = cluster.command("bpstat").arg("up").run();
+    list.ended == Ended::Exited(0)
+        && cluster.command("bpsh").args([&node.to_string(), "true"]).run().ended == Ended::Exited(0)
+}
+
+#[test]
+fn an_agent_that_is_killed_is_not_missed() {
+    let cluster = Cluster::attach();
+    let streams = Streams::begin(&cluster);
+    let mut recorder = Recorder::begin(&cluster, "1");
+    for _ in 0..if acceptance::long() { 50 } else { 6 } {
+        let waiter = Waiter::begin(&cluster, 1);
+        recorder.send(&cluster, 50);
+        for node in 0..NODES as u32 {
+            cluster.node(node).control("kill SIGKILL");
+        }
+        recorder.send(&cluster, 50);
+        waiter.end();
+        for node in 0..NODES as u32 {
+            eventually("the agent runs again", LONG, || (agent_state(&cluster, node) == "running").then_some(()));
+        }
+        recorder.send(&cluster, 50);
+        streams.flow();
+        waiter.judge();
+    }
+    recorder.judge();
+    streams.end();
+}
+
+#[test]
+fn what_happens_while_there_is_no_agent_is_told_by_the_next() {
+    let cluster = Cluster::attach();
+    let mut recorder = Recorder::begin(&cluster, "1");
+    let waiter = Waiter::begin(&cluster, 1);
+    // SIGTERM leaves the holder and its processes: that is how an upgrade goes.
+    cluster.node(1).control("stop");
+    recorder.send(&cluster, 100);
+    let before = on_node(&cluster, 1).len();
+    waiter.end();
+    eventually("the process has ended", LONG, || (on_node(&cluster, 1).len() < before).then_some(()));
+    cluster.node(1).control("start");
+    waiter.judge();
+    recorder.judge();
+}
+
+#[test]
+fn a_holder_that_is_killed_takes_its_processes_and_the_ghosts_say_so() {
+    let cluster = Cluster::attach();
+    let sleeper = |node: &str| cluster.command("bpsh").args([node, "sh", "-c", "echo begun; exec sleep 1000"]).start();
+    let (doomed, other) = (sleeper("1"), sleeper("2"));
+    doomed.lines(1, LONG);
+    other.lines(1, LONG);
+    let processes = on_node(&cluster, 1);
+    assert!(!processes.is_empty());
+    let holder = cluster.snapshot().of("n1").find(|process| process.is_holder()).expect("the holder of node 1").pid;
+    ghost_sys::pidfd::kill(holder.cast_signed(), 9).expect("it can be killed");
+    let ended = doomed.wait();
+    assert!(ended.error_text().contains("1: lost"), "{}", ended.error_text());
+    ended.expect(Ended::Signaled(9));
+    assert!(processes.iter().all(|pid| is_gone(*pid)), "the kernel has ended them before");
+    eventually("the node is up again", LONG, || is_up(&cluster, 1).then_some(()));
+    assert!(state_of(other.pid()).is_some(), "nobody else has noticed");
+}
+
+#[test]
+fn a_cut_within_the_lease_is_a_pause() {
+    let cluster = Cluster::attach();
+    let streams = Streams::begin(&cluster);
+    let mut recorder = Recorder::begin(&cluster, "1");
+    let waiter = Waiter::begin(&cluster, 1);
+    let began = Instant::now();
+    link(&cluster, 1, "down");
+    recorder.send(&cluster, 100);
+    let before = on_node(&cluster, 1).len();
+    waiter.end();
+    eventually("the process has ended", LEASE / 3, || (on_node(&cluster, 1).len() < before).then_some(()));
+    link(&cluster, 1, "up");
+    assert!(began.elapsed() < LEASE / 2, "this machine is too slow for this test: the cut was no short one");
+    streams.flow();
+    recorder.send(&cluster, 100);
+    recorder.judge();
+    waiter.judge();
+    streams.end();
+}
+
+#[test]
+fn a_cut_beyond_the_lease_kills_first_and_says_so_then() {
+    let cluster = Cluster::attach();
+    let mut bpsh = cluster.command("bpsh").args(["3", "sh", "-c", "echo begun; exec sleep 1000"]).limit(LONG).start();
+    bpsh.lines(1, LONG);
+    let processes = on_node(&cluster, 3);
+    let began = Instant::now();
+    link(&cluster, 3, "down");
+    let ended = loop {
+        if let Some(ended) = bpsh.ended_within(Duration::from_millis(1)) {
+            break ended;
+        }
+        assert!(began.elapsed() < LONG, "no verdict");
+    };
+    assert!(processes.iter().all(|pid| is_gone(*pid)), "the verdict came before the processes were dead");
+    assert_eq!(ended, Ended::Signaled(9));
+    assert!(String::from_utf8_lossy(&bpsh.stderr()).contains("3: lost"));
+    let refused = cluster.command("bpsh").args(["3", "true"]).run();
+    assert_ne!(refused.ended, Ended::Exited(0), "nothing is started on a node that is away");
+    link(&cluster, 3, "up");
+    eventually("the node is up again", LONG, || is_up(&cluster, 3).then_some(()));
+}
