@@ -30,7 +30,7 @@ config! {
     pid_namespace,
     /// Inode number of the loader's user namespace.
     user_namespace,
-    /// The loader's PID in its own namespace: what it sends to ghosts is not reported.
+    /// A PID in the loader's namespace: what it sends to ghosts is not reported. `u32::MAX`: nobody's.
     own_pid,
     /// `task_struct.signal`.
     task_signal,

@@ -40,8 +40,8 @@ pub struct GhostState {
     pub window: u32,
     /// Records put into the ring in this window.
     pub used: u32,
-    /// Always zero.
-    pub reserved: u32,
+    /// User space's own, kept with the ghost: the programs never look at it.
+    pub tag: u32,
     /// For each signal, how many of its records did not go into the ring. They only grow (modulo 2^32), so that user
     /// space never has to reset what a program may be writing: it compares with what it saw before.
     pub dropped: [u32; SIGNALS],
@@ -50,15 +50,25 @@ pub struct GhostState {
 impl GhostState {
     /// State at attachment.
     pub const fn new(ghost: u64, launcher: bool) -> Self {
+        Self::tagged(ghost, launcher, 0)
+    }
+
+    /// State at attachment, with a tag.
+    pub const fn tagged(ghost: u64, launcher: bool, tag: u32) -> Self {
         Self {
             ghost,
             last_call: 0,
             flags: if launcher { GhostFlags::LAUNCHER } else { 0 },
             window: 0,
             used: 0,
-            reserved: 0,
+            tag,
             dropped: [0; SIGNALS],
         }
+    }
+
+    /// The task is not a ghost but the launcher of ghosts.
+    pub const fn launcher(&self) -> bool {
+        self.flags & GhostFlags::LAUNCHER != 0
     }
 
     /// SIGKILL has been sent to the task.
@@ -110,7 +120,7 @@ impl GhostState {
             flags: u32_at(bytes, 16)?,
             window: u32_at(bytes, 20)?,
             used: u32_at(bytes, 24)?,
-            reserved: u32_at(bytes, 28)?,
+            tag: u32_at(bytes, 28)?,
             dropped,
         })
     }
@@ -120,8 +130,7 @@ impl GhostState {
         let mut bytes = [0; GHOST_STATE_SIZE];
         bytes[0..8].copy_from_slice(&self.ghost.to_ne_bytes());
         bytes[8..16].copy_from_slice(&self.last_call.to_ne_bytes());
-        for (index, word) in [self.flags, self.window, self.used, self.reserved].iter().chain(&self.dropped).enumerate()
-        {
+        for (index, word) in [self.flags, self.window, self.used, self.tag].iter().chain(&self.dropped).enumerate() {
             bytes[16 + 4 * index..20 + 4 * index].copy_from_slice(&word.to_ne_bytes());
         }
         bytes

@@ -35,6 +35,9 @@ pub(crate) const NO_OPENDIR_SUPPORT: u64 = 1 << 24;
 const INIT_EXT: u64 = 1 << 30;
 pub(crate) const HAS_RESEND: u64 = 1 << 39;
 
+/// Of a server's message to the kernel: all requests that were read and not answered are to be read again (since 6.9).
+pub(crate) const NOTIFY_RESEND: i32 = 7;
+
 pub(crate) const FOPEN_DIRECT_IO: u32 = 1;
 /// No FLUSH on close(2): it would wait for the server where no signal can end it, also the server itself.
 pub(crate) const FOPEN_NOFLUSH: u32 = 1 << 5;

@@ -93,3 +93,39 @@ fn no_server_no_sleep() {
     let error = reader.join().expect("no panic").expect_err("nobody is there to answer");
     assert!(matches!(error.raw_os_error(), Some(libc::ECONNABORTED | libc::ENOTCONN)), "{error}");
 }
+
+#[test]
+fn a_successor_is_given_the_reads_that_were_taken_up_and_those_that_were_not() {
+    let mut pin = mounted("successor");
+    let (taken, waiting) = (file(&mut pin), file(&mut pin));
+    let numbers = [taken.number, waiting.number];
+    let read = |file: PinFile| {
+        std::thread::spawn(move || {
+            let mut answer = [0; 8];
+            std::fs::File::from(file.fd).read_at(&mut answer, 1 << 12).expect("the read is answered");
+            answer
+        })
+    };
+    let first = read(taken);
+    match next(&mut pin) {
+        Event::Read { file, .. } => assert_eq!(file, numbers[0]),
+        other => panic!("{other:?}"),
+    }
+    let device = pin.as_fd().try_clone_to_owned().expect("a copy");
+    pin.leave();
+    drop(pin);
+    let second = read(waiting);
+    let directory = std::env::temp_dir().join(format!("ghostproc-pin-successor-{}", std::process::id()));
+    let mut pin = Pin::take_over(device, &directory, 1 << 40).expect("the kernel can send again (6.9)");
+    for _ in 0..2 {
+        match next(&mut pin) {
+            Event::Read { token, file, .. } => {
+                let answer = if file == numbers[0] { b"sleeper1" } else { b"sleeper2" };
+                pin.answer(token, answer).expect("the reader waits");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((first.join().expect("no panic"), second.join().expect("no panic")), (*b"sleeper1", *b"sleeper2"));
+    assert!(file(&mut pin).number >= 1 << 40, "no number comes again");
+}

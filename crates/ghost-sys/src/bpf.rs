@@ -4,12 +4,13 @@
 //! writes exactly the bytes handed in.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const BPF_LINK_GET_FD_BY_ID: libc::c_int = 30;
 const BPF_MAP_TYPE_TASK_STORAGE: u32 = 29;
 const BPF_NOEXIST: u64 = 1;
 
@@ -130,6 +131,30 @@ impl AsFd for TaskStorage {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.map.as_fd()
     }
+}
+
+/// The part of `union bpf_attr` for `BPF_LINK_GET_FD_BY_ID`.
+#[repr(C)]
+struct IdAttr {
+    id: u32,
+    next_id: u32,
+    open_flags: u32,
+}
+
+/// A descriptor of the link with this id: as long as there is one, its program stays attached.
+///
+/// # Errors
+/// ENOENT: there is no such link. EPERM without CAP_SYS_ADMIN.
+pub fn link_of(id: u32) -> io::Result<OwnedFd> {
+    let attr = IdAttr { id, next_id: 0, open_flags: 0 };
+    // SAFETY: the attribute is of the layout of this command, which reads it only.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_LINK_GET_FD_BY_ID, &raw const attr, size_of::<IdAttr>()) };
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the command returns a new descriptor, which is ours alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// # Safety

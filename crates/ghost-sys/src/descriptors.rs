@@ -1,33 +1,42 @@
-//! Descriptor tables: a thread with one of its own, and what a program finds in its at its start.
+//! Descriptor tables: a child with one of its own, and what a program finds in its at its start.
 
+use std::ffi::CStr;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use nix::sched::{CloneFlags, unshare};
-
-/// Gives the calling thread a descriptor table of its own that holds a copy of descriptor `number` only.
+/// Starts a child that has a copy of this descriptor and no other, bears this name, and does `work`.
 ///
-/// For a thread that asks a file system which its own process serves: as long as it shares the table, the process's death
-/// cannot close the server's descriptor before the thread is gone, and the thread, asleep in a request that nobody
-/// answers any more, never goes.
+/// For what asks a file system which its own process serves. A thread would keep the process from being gone after it was
+/// killed, as long as its request is not answered (fs/fuse/dev.c `request_wait_answer`: not even SIGKILL ends the wait for a
+/// request that was taken up), and nobody would answer it. A child is left behind, and is answered by who comes after.
 ///
 /// # Errors
-/// ENOMEM. EBADF never: a number that is not open gives a descriptor that fails on use.
-pub fn keep_only(number: RawFd) -> io::Result<OwnedFd> {
-    unshare(CloneFlags::CLONE_FILES)?;
-    let kept = number.cast_unsigned();
-    for (first, last) in [(0, kept.wrapping_sub(1)), (kept + 1, u32::MAX)] {
-        if first > last || last == u32::MAX && first == 0 {
-            continue;
+/// Those of fork(2).
+pub fn child_with_only(fd: OwnedFd, name: &CStr, work: impl FnOnce(OwnedFd)) -> io::Result<()> {
+    // SAFETY: the daemons that use this have one thread then, and glibc's allocator is whole in the child in any case (its
+    // fork handlers see to that); the child does `work`, which takes no lock of this process, and ends.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let kept = fd.as_raw_fd().cast_unsigned();
+            // SAFETY: the child's own copies, which no value of the child uses any more; a NUL-terminated name; no return from
+            // here, so that nothing of the parent's is dropped.
+            unsafe {
+                libc::prctl(libc::PR_SET_NAME, name.as_ptr());
+                if kept > 0 {
+                    libc::syscall(libc::SYS_close_range, 0, kept - 1, 0);
+                }
+                libc::syscall(libc::SYS_close_range, kept + 1, u32::MAX, 0);
+                for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+                    libc::signal(signal, libc::SIG_IGN);
+                }
+            }
+            work(fd);
+            // SAFETY: ends the child without the parent's exit handlers.
+            unsafe { libc::_exit(0) }
         }
-        // SAFETY: the table was just unshared: what is closed here are this thread's own copies, which no value owns.
-        if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        _ => Ok(()),
     }
-    // SAFETY: this thread's copy, made by the unshare above; the original in the old table keeps its owner.
-    let copy = unsafe { OwnedFd::from_raw_fd(number) };
-    Ok(copy)
 }
 
 /// A descriptor that whoever started this program has left open for it and named on the command line; close-on-exec from

@@ -13,7 +13,7 @@ mod opener;
 mod wire;
 
 use std::io::{self, IoSlice, Read};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use opener::Opener;
@@ -54,6 +54,8 @@ pub struct Pin {
     directory: PathBuf,
     buffer: Vec<u8>,
     opener: Opener,
+    /// The mount is to outlast this value.
+    left: bool,
 }
 
 impl Pin {
@@ -63,12 +65,33 @@ impl Pin {
     /// See [`ghost_sys::fuse::mount_at`].
     pub fn mount(directory: &Path) -> io::Result<Pin> {
         let device = ghost_sys::fuse::mount_at(directory, "ghostproc-pin")?;
+        Pin::new(device, directory, 0)
+    }
+
+    fn new(device: OwnedFd, directory: &Path, first_file: u64) -> io::Result<Pin> {
         Ok(Pin {
             device: std::fs::File::from(device),
             directory: directory.to_path_buf(),
             buffer: vec![0; fuse::READ_BUFFER],
-            opener: Opener::start(directory.to_path_buf())?,
+            opener: Opener::start(directory.to_path_buf(), first_file)?,
+            left: false,
         })
+    }
+
+    /// Goes on where another server has left off that had this descriptor: every read that it had taken up comes again. New files
+    /// have numbers from `first_file` on.
+    ///
+    /// # Errors
+    /// EINVAL: the kernel cannot do that (before Linux 6.9).
+    pub fn take_over(device: OwnedFd, directory: &Path, first_file: u64) -> io::Result<Pin> {
+        let pin = Pin::new(device, directory, first_file)?;
+        io::Write::write(&mut &pin.device, &fuse::out_header(0, fuse::NOTIFY_RESEND, 0))?;
+        Ok(pin)
+    }
+
+    /// Another server goes on with this one's descriptor: the mount stays.
+    pub fn leave(&mut self) {
+        self.left = true;
     }
 
     /// Readable when [`Pin::next_event`] has something.
@@ -163,6 +186,9 @@ impl Pin {
 
 impl Drop for Pin {
     fn drop(&mut self) {
+        if self.left {
+            return;
+        }
         // Lazy: sleeping ghosts end when the last descriptor closes, right after this.
         let _ = ghost_sys::fuse::unmount(&self.directory);
     }

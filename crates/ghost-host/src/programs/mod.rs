@@ -21,7 +21,7 @@
 //! * The record of a signal is in the ring before the system call that sent it returns, and before the kernel tells the
 //!   FUSE server of the interrupt that it caused.
 //! * Two loads know nothing of each other: a ghost is a ghost only to the load that attached it. Everything is freed by the
-//!   kernel when the value is dropped or its process dies.
+//!   kernel when the value is dropped or its process dies, and nobody has copies of its [`Programs::descriptors`].
 //! * PIDs are those of the PID namespace in which [`Programs::load`] was called. Signals that the loading process sends are
 //!   not reported.
 //!
@@ -32,12 +32,14 @@ mod btf;
 mod layout;
 pub mod tree;
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use aya::maps::{Array, Map, MapData, RingBuf};
-use aya::programs::{BtfTracePoint, ProgramError};
+use aya::programs::BtfTracePoint;
+use aya::programs::links::FdLink;
 use aya::{Btf, Ebpf, EbpfLoader};
 use ghost_abi::{COUNTER_DROPPED, COUNTER_SEQUENCE, GHOST_QUOTA, GHOST_STATE_SIZE, Record, names};
 pub use ghost_abi::{ExitRecord, GhostState, Scope, SignalFlags, SignalRecord};
@@ -50,6 +52,8 @@ static OBJECT: &[u8] =
 
 /// Programs of the object; each bears the name of its tracepoint.
 const PROGRAMS: [&str; 3] = ["signal_generate", "signal_deliver", "sched_process_exit"];
+
+const MAPS: [&str; 4] = [names::GHOSTS, names::EVENTS, names::DRAINED, names::COUNTERS];
 
 /// Why the kernel programs cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -102,8 +106,11 @@ pub struct Programs {
     counters: Array<MapData, u64>,
     window: Window,
     reported_drops: u64,
-    /// Holds programs and their links.
-    _ebpf: Ebpf,
+    /// Whose signals are not reported: this process's, and up to a number those of the one before.
+    own_pid: u32,
+    before: Option<(u32, u64)>,
+    /// Of maps and links: they keep the programs attached.
+    descriptors: Vec<(&'static str, OwnedFd)>,
 }
 
 /// When to open a new window for the ghosts' quotas ([`GHOST_QUOTA`]): after all records of the window before have been
@@ -141,24 +148,94 @@ impl Programs {
     fn load_all(object: &[u8]) -> Result<Self, LoadError> {
         let (mut ebpf, btf) = open_object(object, layout::configuration()?.to_words().as_slice())?;
         // Before the maps are taken out: the programs refer to them by descriptor until they are loaded.
+        let mut links = Vec::new();
         for name in PROGRAMS {
-            attach(&mut ebpf, &btf, name)?;
+            links.push(attach(&mut ebpf, &btf, name)?);
         }
-        let ghosts = match take(&mut ebpf, names::GHOSTS)? {
-            Map::Unsupported(data) => data.fd().as_fd().try_clone_to_owned(),
-            _ => return Err(LoadError::Foreign(names::GHOSTS)),
+        let mut descriptors = BTreeMap::new();
+        for name in MAPS {
+            let map = match take(&mut ebpf, name)? {
+                Map::Unsupported(map) | Map::RingBuf(map) | Map::Array(map) => map.fd().as_fd().try_clone_to_owned(),
+                _ => return Err(LoadError::Foreign(name)),
+            };
+            descriptors.insert(name.to_owned(), map.map_err(|error| refused(error, LoadError::Object))?);
+        }
+        for (name, link) in PROGRAMS.into_iter().zip(links) {
+            descriptors.insert(name.to_owned(), link);
+        }
+        Self::over(&mut descriptors)
+    }
+
+    /// Over maps and links that exist.
+    fn over(descriptors: &mut BTreeMap<String, OwnedFd>) -> Result<Self, LoadError> {
+        let mut next = |name: &'static str| descriptors.remove(name).ok_or(LoadError::Foreign(name));
+        let mut own = Vec::new();
+        let mut copy = |name: &'static str| -> Result<OwnedFd, LoadError> {
+            let fd = next(name)?;
+            own.push((name, fd.try_clone().map_err(|error| refused(error, LoadError::Object))?));
+            Ok(fd)
         };
-        let ghosts = ghosts
-            .and_then(|map| TaskStorage::new(map, GHOST_STATE_SIZE))
-            .map_err(|error| refused(error, LoadError::Object))?;
-        let events = RingBuf::try_from(take(&mut ebpf, names::EVENTS)?);
-        let events = events.map_err(|error| refused(error, LoadError::Object))?;
-        let drained = Array::try_from(take(&mut ebpf, names::DRAINED)?);
-        let drained = drained.map_err(|error| refused(error, LoadError::Object))?;
-        let counters = Array::try_from(take(&mut ebpf, names::COUNTERS)?);
-        let counters = counters.map_err(|error| refused(error, LoadError::Object))?;
+        let ghosts = TaskStorage::new(copy(names::GHOSTS)?, GHOST_STATE_SIZE);
+        let ghosts = ghosts.map_err(|error| refused(error, LoadError::Object))?;
+        let object = |error: aya::maps::MapError| refused(error, LoadError::Object);
+        let mut map = |name| MapData::from_fd(copy(name)?).and_then(Map::from_map_data).map_err(object);
+        let events = RingBuf::try_from(map(names::EVENTS)?).map_err(object)?;
+        let drained = Array::try_from(map(names::DRAINED)?).map_err(object)?;
+        let counters = Array::try_from(map(names::COUNTERS)?).map_err(object)?;
+        for name in PROGRAMS {
+            own.push((name, next(name)?));
+        }
         let window = Window::default();
-        Ok(Self { ghosts, events, drained, counters, window, reported_drops: 0, _ebpf: ebpf })
+        let own_pid = std::process::id();
+        Ok(Self {
+            ghosts,
+            events,
+            drained,
+            counters,
+            window,
+            reported_drops: 0,
+            own_pid,
+            before: None,
+            descriptors: own,
+        })
+    }
+
+    /// Descriptors, by name, with which [`Self::take_over`] goes on when this process is gone.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn descriptors(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        self.descriptors.iter().map(|(name, fd)| Ok(((*name).to_owned(), fd.try_clone()?))).collect()
+    }
+
+    /// Goes on with another process's programs and maps, as its [`Self::descriptors`] gave them; `before` is its PID. Records that it has not read
+    /// are read next.
+    ///
+    /// # Errors
+    /// [`LoadError::Foreign`] if one is missing, [`LoadError::Object`] if one is of another kind.
+    pub fn take_over(descriptors: &mut BTreeMap<String, OwnedFd>, before: u32) -> Result<Self, LoadError> {
+        let mut programs = Self::over(descriptors)?;
+        programs.window.number = programs.drained.get(&0, 0).unwrap_or(0);
+        programs.reported_drops = programs.dropped();
+        programs.before = Some((before, programs.counter(COUNTER_SEQUENCE)));
+        Ok(programs)
+    }
+
+    /// As [`Self::attach_ghost`], with a tag that [`Self::state`] gives back.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn attach_tagged(&self, pidfd: BorrowedFd<'_>, ghost: u64, tag: u32) -> io::Result<()> {
+        self.ghosts.insert(pidfd, &GhostState::tagged(ghost, false, tag).to_bytes())
+    }
+
+    /// Whether this process sent the signal, or the one before it.
+    fn is_own(&self, record: &SignalRecord) -> bool {
+        if record.has(SignalFlags::KERNEL) || record.has(SignalFlags::DELIVERED) {
+            return false;
+        }
+        let Ok(sender) = u32::try_from(record.sender_pid) else { return false };
+        sender == self.own_pid || self.before.is_some_and(|(pid, last)| sender == pid && record.seq <= last)
     }
 
     /// Makes the process behind `pidfd` a ghost known as `ghost`, or the launcher of ghosts.
@@ -201,6 +278,7 @@ impl Programs {
             self.window.read += 1;
             self.window.read_since_empty += 1;
             let (event, seq) = match record {
+                Ok(Record::Signal(record)) if self.is_own(&record) => continue,
                 Ok(Record::Signal(record)) => (Event::Signal(record), record.seq),
                 Ok(Record::Exit(record)) => (Event::Exit(record), record.seq),
                 Err(error) => {
@@ -271,15 +349,21 @@ fn give_back_type_information() {
     ghost_sys::heap::give_back();
 }
 
-/// Loads a program and attaches it to the tracepoint whose name it bears.
-fn attach(ebpf: &mut Ebpf, btf: &Btf, name: &'static str) -> Result<(), LoadError> {
+/// Loads a program and attaches it to the tracepoint whose name it bears; gives a descriptor that keeps it there.
+fn attach(ebpf: &mut Ebpf, btf: &Btf, name: &'static str) -> Result<OwnedFd, LoadError> {
     let program = ebpf.program_mut(name).ok_or(LoadError::Foreign(name))?;
-    let attach = |program: &mut BtfTracePoint| -> Result<(), ProgramError> {
+    let attach = |program: &mut BtfTracePoint| -> Result<OwnedFd, Box<dyn Error + Send + Sync>> {
         program.load(name, btf)?;
-        program.attach().map(drop)
+        let link = program.attach()?;
+        let link = FdLink::from(program.take_link(link)?);
+        Ok(ghost_sys::bpf::link_of(link.info()?.id())?)
     };
-    let outcome = <&mut BtfTracePoint>::try_from(program).and_then(attach);
-    outcome.map_err(|error| refused(error, |source| LoadError::Program { name, source }))
+    let program = <&mut BtfTracePoint>::try_from(program)
+        .map_err(|source| LoadError::Program { name, source: Box::new(source) })?;
+    attach(program).map_err(|source| match is_lack_of_rights(&*source) {
+        true => LoadError::NotPermitted(source),
+        false => LoadError::Program { name, source },
+    })
 }
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, LoadError> {
@@ -291,13 +375,20 @@ fn refused<E: Error + Send + Sync + 'static>(
     error: E,
     otherwise: impl FnOnce(Box<dyn Error + Send + Sync>) -> LoadError,
 ) -> LoadError {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
+    if is_lack_of_rights(&error) {
+        return LoadError::NotPermitted(Box::from(error.to_string()));
+    }
+    otherwise(Box::new(error))
+}
+
+fn is_lack_of_rights(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
     while let Some(error) = cause {
         // EPERM alone: EACCES is how the verifier refuses a program.
         if error.downcast_ref::<io::Error>().is_some_and(|error| error.raw_os_error() == Some(EPERM)) {
-            return LoadError::NotPermitted(Box::from(error.to_string()));
+            return true;
         }
         cause = error.source();
     }
-    otherwise(Box::new(error))
+    false
 }

@@ -25,7 +25,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 use aya::maps::{Array, HashMap as KernelMap, MapData, MapError, RingBuf};
@@ -79,6 +79,8 @@ pub struct TreePrograms {
     read_since_empty: bool,
     /// Holds programs and their links.
     ebpf: Ebpf,
+    /// Keep the programs attached.
+    _links: Vec<OwnedFd>,
     /// Keeps the namespace, whose address the programs compare with, from being freed.
     _namespace: File,
 }
@@ -124,9 +126,7 @@ impl TreePrograms {
     fn load_all(object: &[u8], namespace: File) -> Result<Self, LoadError> {
         let (mut ebpf, btf) = open_object(object, layout::tree_configuration()?.to_words().as_slice())?;
         choose(&mut ebpf, &namespace)?;
-        for name in PROGRAMS {
-            attach(&mut ebpf, &btf, name)?;
-        }
+        let links = PROGRAMS.into_iter().map(|name| attach(&mut ebpf, &btf, name)).collect::<Result<_, _>>()?;
         load_list(&mut ebpf, &btf)
             .map_err(|error| refused(error, |source| LoadError::Program { name: LIST, source }))?;
         let events = RingBuf::try_from(take(&mut ebpf, names::EVENTS)?);
@@ -143,6 +143,7 @@ impl TreePrograms {
             reported_drops: 0,
             read_since_empty: false,
             ebpf,
+            _links: links,
             _namespace: namespace,
         })
     }

@@ -1,5 +1,6 @@
 //! KILL and STOP, exits, and the life of an attachment.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsFd;
 
@@ -76,4 +77,37 @@ pub fn attachment() {
     ghost.wait();
     assert_eq!(exit(&mut programs).ghost, 3);
     assert_eq!(errno(programs.attach_ghost(pidfd.as_fd(), 4, false)), Some(nix::libc::ENOENT));
+}
+
+/// What happens while nobody reads is read by who takes over.
+pub fn taken_over() {
+    let mut programs = Programs::load().expect("load");
+    let mut ghost = Actor::ghost(&programs, 11);
+    let mut doomed = Actor::ghost(&programs, 12);
+    let mut sender = Actor::new();
+    sender.does(&format!("kill {} 10", ghost.pid));
+    assert_eq!(signals(&mut programs, 1)[0].sig, 10);
+    // Not read any more by the first.
+    sender.does(&format!("kill {} 12", ghost.pid));
+    let mut kept: BTreeMap<_, _> = programs.descriptors().expect("copies").into_iter().collect();
+    drop(programs);
+    sender.does(&format!("kill {} 14", ghost.pid));
+    doomed.begins("exit 3");
+    doomed.wait();
+    let mut programs = Programs::take_over(&mut kept, 1).expect("taken over");
+    assert!(kept.is_empty());
+    let seen = events(&mut programs, 3);
+    let [Event::Signal(first), Event::Signal(second), Event::Exit(exit)] = seen[..] else { panic!("{seen:?}") };
+    assert_eq!((first.sig, second.sig, first.ghost, exit.ghost), (12, 14, 11, 12));
+    let pidfd = ghost.pidfd();
+    assert_eq!(programs.state(pidfd.as_fd()).expect("state").expect("still a ghost").ghost, 11);
+    // What it sends itself is left out, as before; its successor's programs work on.
+    ghost_sys::pidfd::signal(&pidfd, 10).expect("sent");
+    sender.does(&format!("kill {} 15", ghost.pid));
+    assert_eq!(signals(&mut programs, 1)[0].sig, 15);
+    let another = Actor::ghost(&programs, 13);
+    sender.does(&format!("kill {} 10", another.pid));
+    assert_eq!(signals(&mut programs, 1)[0].ghost, 13);
+    ghost.begins("exit 0");
+    ghost.wait();
 }

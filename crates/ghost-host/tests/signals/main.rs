@@ -32,6 +32,7 @@ const TESTS: &[Test] = &[
     ("kill_and_stop", ends::kill_and_stop),
     ("exits", ends::exits),
     ("attachment", ends::attachment),
+    ("taken over", ends::taken_over),
     ("realtime_in_order", flood::realtime_in_order),
     ("flooded_ghost_does_not_hide_others", flood::flooded_ghost_does_not_hide_others),
     ("full_ring_keeps_room_for_kills_and_exits", flood::full_ring_keeps_room_for_kills_and_exits),
