@@ -251,17 +251,15 @@ impl Core {
                 node.link = None;
                 self.act(Action::CloseNode { node: number, link });
             }
-            Some(_) => {
-                if node.lease_acked == node.lease_seq && now.saturating_sub(node.last_lease_sent) >= lease / 4 {
-                    self.send_lease(number);
-                }
+            Some(_) if node.lease_acked == node.lease_seq && now.saturating_sub(node.last_lease_sent) >= lease / 4 => {
+                self.send_lease(number);
             }
             None if node.epoch != 0 && now.saturating_sub(node.last_lease_sent) > lease + margin => {
                 // From now on nothing of that epoch is believed.
                 node.epoch = 0;
                 self.lose_processes(number);
             }
-            None => {}
+            _ => {}
         }
     }
 
