@@ -23,6 +23,7 @@ use ghost_proto::view::{
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{Mode, fstatat};
+use nix::unistd::read;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
@@ -64,6 +65,11 @@ const FILES: [&str; 28] = [
     "syscall",
     "wchan",
 ];
+/// Those that are read of many processes, and that the kernel gives out whole to a reader with enough room (fs/seq_file.c
+/// `single_open`; fs/proc/base.c `proc_pid_cmdline_read`): what comes short of it is all there is.
+const WHOLE: [&str; 8] = ["cmdline", "comm", "oom_score", "schedstat", "stat", "statm", "status", "wchan"];
+/// Room that suffices for most files.
+const USUAL: usize = 4096;
 /// Targets.
 const LINKS: [&str; 3] = ["cwd", "exe", "root"];
 
@@ -199,9 +205,14 @@ fn read_named(directory: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
 }
 
 fn content(directory: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
-    let file = File::from(open(directory, name, OFlag::O_RDONLY)?);
-    let mut bytes = Vec::new();
-    file.take(LARGEST_FILE as u64).read_to_end(&mut bytes)?;
+    let file = open(directory, name, OFlag::O_RDONLY)?;
+    let mut begin = [0; USUAL];
+    let length = read(&file, &mut begin)?;
+    let mut bytes = begin.get(..length).unwrap_or_default().to_vec();
+    if length < USUAL && WHOLE.contains(&name) {
+        return Ok(bytes);
+    }
+    File::from(file).take(LARGEST_FILE.saturating_sub(length) as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -22,6 +23,8 @@ pub(super) struct Figure {
 /// The ghost's own `stat` and `status`, which are needed again and again within a moment.
 #[derive(Debug, Default)]
 pub(super) struct Own {
+    /// `stat`, kept open: reading it again costs a third of opening it each time.
+    pub file: Option<File>,
     pub stat: Option<(Instant, Bytes)>,
     /// With the part of `stat` that it agreed with.
     pub status: Option<(Vec<u8>, Bytes)>,
@@ -43,6 +46,10 @@ pub(super) struct Ghost {
     pub own: RefCell<Own>,
     /// What readers have been told the files are, by node id.
     pub rendered: HashMap<u64, Rendered>,
+    /// Something of what comes with every sample is not what it was when readers were last told of changes.
+    pub changed: bool,
+    /// Parent, group, session and terminal of the ghost when readers were last told of changes.
+    pub family: Vec<u8>,
 }
 
 impl Ghost {
@@ -56,6 +63,8 @@ impl Ghost {
             threads_at: HashMap::new(),
             own: RefCell::default(),
             rendered: HashMap::new(),
+            changed: false,
+            family: Vec::new(),
         }
     }
 
@@ -66,7 +75,7 @@ impl Ghost {
         let (of_threads, own): (Vec<&String>, Vec<&String>) =
             files.iter().partition(|name| name.starts_with(OF_THREADS));
         for (name, file) in own.into_iter().zip(process.files) {
-            self.files.insert(name.clone(), Figure { content: content_of(file), at: now });
+            self.changed |= self.take_file(name, content_of(file), now);
         }
         if of_threads.is_empty() {
             return;
@@ -84,6 +93,26 @@ impl Ghost {
                 if let Ok(content) = content_of(file) {
                     known.insert((*name).to_owned(), content);
                 }
+            }
+        }
+    }
+
+    /// Whether the file is another one than before.
+    fn take_file(&mut self, name: &str, content: Result<Bytes, i32>, now: Instant) -> bool {
+        // A copy of its own: the message that it came in is a hundred times as large.
+        let own = |content: Result<Bytes, i32>| content.map(|content| Bytes::copy_from_slice(&content));
+        match self.files.get_mut(name) {
+            Some(known) => {
+                known.at = now;
+                let other = known.content != content;
+                if other {
+                    known.content = own(content);
+                }
+                other
+            }
+            None => {
+                self.files.insert(name.to_owned(), Figure { content: own(content), at: now });
+                true
             }
         }
     }

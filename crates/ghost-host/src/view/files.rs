@@ -179,10 +179,11 @@ impl Place {
         Some((ghost, place))
     }
 
-    /// Whether this is one of the files of a process that are asked for whenever somebody looks at anything of it.
-    pub(super) fn is_basic(self) -> bool {
-        let Place::File(index) = self else { return false };
-        FILES.get(usize::from(index)).is_some_and(|file| file.asked == Asked::Always && file.source != Source::Own)
+    /// For whom this is asked, if it is a file of a process that comes from the node.
+    pub(super) fn asked(self) -> Option<Asked> {
+        let Place::File(index) = self else { return None };
+        let file = FILES.get(usize::from(index))?;
+        (!matches!(file.source, Source::Own | Source::NodeLink)).then_some(file.asked)
     }
 
     /// Kind and permission bits.

@@ -5,9 +5,13 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::asking::DESCRIPTORS;
 use super::figures::Ghost;
@@ -18,6 +22,8 @@ use super::status;
 
 /// The largest file of this host that is passed through, in bytes.
 const LARGEST_OWN: u64 = 64 * 1024;
+/// More than a line of `stat` can have: 52 numbers and a name.
+const LARGEST_STAT: usize = 2048;
 
 /// How long the ghost's own `stat` is good: somebody who looks at one file looks at the next at once.
 const MOMENT: Duration = Duration::from_millis(100);
@@ -120,17 +126,45 @@ fn file(ghost: &Ghost, index: u8, tid: Option<u32>, paths: &Paths) -> Result<Byt
     rewritten.map_or_else(|| own(ghost, file.name, paths), |content| Ok(content.into()))
 }
 
+/// What of the ghost's own `stat` goes into what is shown, and may change.
+pub(super) fn own_family(ghost: &Ghost, paths: &Paths) -> Option<Vec<u8>> {
+    family(&own_stat(ghost, paths).ok()?)
+}
+
 /// The ghost's `stat`, not older than a moment.
 fn own_stat(ghost: &Ghost, paths: &Paths) -> Result<Bytes, i32> {
     let now = Instant::now();
-    if let Some((at, line)) = &ghost.own.borrow().stat
+    let mut own = ghost.own.borrow_mut();
+    if let Some((at, line)) = &own.stat
         && now.saturating_duration_since(*at) < MOMENT
     {
         return Ok(line.clone());
     }
-    let line = own(ghost, "stat", paths)?;
-    ghost.own.borrow_mut().stat = Some((now, line.clone()));
+    let file = match own.file.take() {
+        Some(file) => file,
+        None => fs::File::open(paths.of_process(ghost.show.pid, "stat")).map_err(errno)?,
+    };
+    // fs/proc/array.c `do_task_stat`: it comes whole, and anew at each read from its begin.
+    let mut line = [0; LARGEST_STAT];
+    let length = file.read_at(&mut line, 0).map_err(errno)?;
+    let line = Bytes::copy_from_slice(line.get(..length).unwrap_or_default());
+    own.file = Some(file).filter(|file| file.as_raw_fd() < most_kept_open());
+    own.stat = Some((now, line.clone()));
     Ok(line)
+}
+
+/// Descriptors beyond this one are closed at once: half of what this process may have.
+fn most_kept_open() -> RawFd {
+    static MOST: OnceLock<RawFd> = OnceLock::new();
+    *MOST.get_or_init(|| {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or_default();
+        let most = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { 1024 };
+        RawFd::try_from(most / 2).unwrap_or(RawFd::MAX)
+    })
+}
+
+fn errno(why: std::io::Error) -> i32 {
+    why.raw_os_error().unwrap_or(libc::EIO)
 }
 
 /// The ghost's `status`. A ghost keeps its users, groups and rights; its parent, group and session are in `stat`, too, which
@@ -154,7 +188,7 @@ fn own(ghost: &Ghost, name: &str, paths: &Paths) -> Result<Bytes, i32> {
         fs::File::open(paths.of_process(ghost.show.pid, name))?.take(LARGEST_OWN).read_to_end(&mut content)?;
         Ok(content)
     };
-    read().map(Bytes::from).map_err(|why| why.raw_os_error().unwrap_or(libc::EIO))
+    read().map(Bytes::from).map_err(errno)
 }
 
 /// The target of a symbolic link.

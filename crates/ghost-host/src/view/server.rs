@@ -10,8 +10,9 @@
 //! OPENDIR not implemented (FUSE_NO_OPEN_SUPPORT), reading a file that is known costs no request at all.
 //!
 //! Of the files that every `ps` reads, the attributes are believed for longer; it is the ghost's directory whose attributes
-//! expire after a second, and which is asked for on the way to any file (fs/fuse/dir.c `fuse_permission`). When figures come,
-//! those files that they change are made to be asked for again. So a look at a ghost that does nothing costs one request.
+//! expire after a second, and which is asked for on the way to any file (fs/fuse/dir.c `fuse_permission`). Before that is
+//! answered, those files that have changed are made to be asked for again. So a look at a ghost that does nothing costs one
+//! request; who keeps a file open and reads it again and again is answered from what is known for [`KEPT`].
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice, Read, Write};
@@ -22,19 +23,19 @@ use bytes::Bytes;
 use ghost_proto::view_port::{GhostdToServer, GuardToServer, Look, NodeFigures, ServerToGhostd, ServerToGuard};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::asking::Asking;
+use super::asking::{Asking, REMEMBERED};
 use super::figures::Ghost;
-use super::files::Place;
-use super::rendering::{Rendered, content, is_private_link, needed, target};
+use super::files::{Asked, Place};
+use super::rendering::{Rendered, content, is_private_link, needed, own_family, target};
 use super::{FRESH, Paths, Port};
 use crate::fuse::{self, Attr, Body, Request, Validity};
 
-/// Requests that are answered before others have their turn.
-const AT_ONCE: usize = 64;
 /// How long attributes are believed that a late node leaves old.
 const STALE_VALID: Duration = Duration::from_millis(200);
-/// How long attributes of the files that come with every sample are believed, unless something changes.
-const BASIC_VALID: Duration = Duration::from_secs(5);
+/// How long attributes of files are believed that come with samples, unless something changes.
+const KEPT: Duration = Duration::from_secs(5);
+/// The same where nobody keeps the file open to read it again and again.
+const LONG_KEPT: Duration = Duration::from_secs(60);
 /// How long the name of a thread or a descriptor is believed.
 const NAME_VALID: Duration = Duration::from_millis(1000);
 
@@ -90,46 +91,57 @@ pub fn run(device: OwnedFd, ghostd: Port, guard: Port, paths: Paths) -> io::Resu
     let mut buffer = vec![0; fuse::READ_BUFFER];
     let mut ghostd_there = true;
     loop {
-        server.wait(ghostd_there)?;
-        match server.listen_to_guard() {
-            Ok(()) => {}
-            Err(why) if why.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-            Err(why) => return Err(why),
+        let ready = server.wait(ghostd_there)?;
+        if ready.guard {
+            match server.listen_to_guard() {
+                Ok(()) => {}
+                Err(why) if why.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+                Err(why) => return Err(why),
+            }
         }
-        // Without ghostd old figures are shown; the guard ends us when it has ended.
-        ghostd_there = ghostd_there && server.take_figures().is_ok();
-        for _ in 0..AT_ONCE {
+        if ready.ghostd {
+            // Without ghostd old figures are shown; the guard ends us when it has ended.
+            ghostd_there = server.take_figures().is_ok();
+        }
+        if ready.device {
+            // One request each time: a reader that has its answer needs a moment until it asks again.
             match server.device.read(&mut buffer) {
                 Ok(length) => server.serve(buffer.get(..length).unwrap_or_default())?,
-                Err(why) if why.kind() == io::ErrorKind::WouldBlock => break,
-                Err(why) if matches!(why.raw_os_error(), Some(libc::EINTR | libc::ENOENT)) => {}
+                Err(why) if matches!(why.raw_os_error(), Some(libc::EAGAIN | libc::EINTR | libc::ENOENT)) => {}
                 Err(why) if why.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
                 Err(why) => return Err(why),
             }
         }
-        server.end_waiting(|waiting, now| waiting.until <= now);
+        if !server.waiting.is_empty() {
+            server.end_waiting(|waiting, now| waiting.until <= now);
+        }
     }
 }
 
+/// Who has something to say.
+struct Ready {
+    device: bool,
+    guard: bool,
+    ghostd: bool,
+}
+
 impl Server {
-    fn wait(&self, ghostd_there: bool) -> io::Result<()> {
-        let mut fds = vec![
-            PollFd::new(self.device.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.guard.as_fd(), PollFlags::POLLIN),
-        ];
-        if ghostd_there {
-            fds.push(PollFd::new(self.ghostd.as_fd(), PollFlags::POLLIN));
-        }
+    fn wait(&self, ghostd_there: bool) -> io::Result<Ready> {
+        let mut fds =
+            [self.device.as_fd(), self.guard.as_fd(), self.ghostd.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        let fds = fds.get_mut(..if ghostd_there { 3 } else { 2 }).unwrap_or_default();
         let next = self.waiting.iter().map(|waiting| waiting.until).min();
         let timeout = next.map_or(PollTimeout::NONE, |until| {
             // Rounded up, or the last fraction of a millisecond would be spent spinning.
             let left = until.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
             PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
         });
-        match poll(&mut fds, timeout) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-            Err(why) => Err(why.into()),
+        match poll(fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(why) => return Err(why.into()),
         }
+        let ready = |at: usize| fds.get(at).and_then(PollFd::any).unwrap_or(false);
+        Ok(Ready { device: ready(0), guard: ready(1), ghostd: ready(2) })
     }
 
     fn listen_to_guard(&mut self) -> io::Result<()> {
@@ -138,15 +150,19 @@ impl Server {
                 GuardToServer::Serve(serve) => {
                     if let Some(show) = serve.show {
                         self.numbers.insert(show.proc, serve.number);
-                        self.ghosts.insert(serve.number, Ghost::new(show, self.page_size));
+                        self.asking.ghost_comes(show.node);
+                        if let Some(other) = self.ghosts.insert(serve.number, Ghost::new(show, self.page_size)) {
+                            self.asking.ghost_goes(other.show.node);
+                        }
                     }
                 }
                 GuardToServer::Drop(drop) => {
                     self.end_waiting(|waiting, _| waiting.ghost == drop.number);
-                    if let Some(ghost) = self.ghosts.remove(&drop.number)
-                        && self.numbers.get(&ghost.show.proc) == Some(&drop.number)
-                    {
-                        self.numbers.remove(&ghost.show.proc);
+                    if let Some(ghost) = self.ghosts.remove(&drop.number) {
+                        self.asking.ghost_goes(ghost.show.node);
+                        if self.numbers.get(&ghost.show.proc) == Some(&drop.number) {
+                            self.numbers.remove(&ghost.show.proc);
+                        }
                     }
                 }
                 // A guard that does not listen sees us as silent, which is as it should be.
@@ -166,8 +182,6 @@ impl Server {
                 let ghost = self.numbers.get(&process.proc).and_then(|number| self.ghosts.get_mut(number));
                 if let Some(ghost) = ghost.filter(|ghost| ghost.show.node == node) {
                     ghost.take(process, &figures.files, figures.page_size, now);
-                    let number = self.numbers.get(&ghost.show.proc).copied().unwrap_or(0);
-                    self.tell_changes(number);
                 }
             }
             let ghosts = &self.ghosts;
@@ -189,11 +203,16 @@ impl Server {
         Ok(())
     }
 
-    /// After figures: has those files asked for again that they have changed. What readers have been told stays until then.
-    fn tell_changes(&self, number: u32) {
-        let Some(ghost) = self.ghosts.get(&number) else { return };
+    /// Has those files asked for again that are not what readers have been told. What they have been told stays until then.
+    fn tell_changes(&mut self, number: u32) {
+        let Some(ghost) = self.ghosts.get_mut(&number) else { return };
+        let family = own_family(ghost, &self.paths).unwrap_or_default();
+        if !std::mem::take(&mut ghost.changed) && ghost.family == family {
+            return;
+        }
+        ghost.family = family;
         for (&node, told) in &ghost.rendered {
-            if let Some((_, place)) = Place::of_node(node).filter(|(_, place)| place.is_basic())
+            if let Some((_, place)) = Place::of_node(node).filter(|(_, place)| kept(*place).is_some())
                 && content(ghost, place, &self.paths).unwrap_or_default() != told.content
             {
                 // ENOENT: the kernel knows nothing of it any more.
@@ -288,9 +307,10 @@ impl Server {
             return None;
         }
         let advice = self.asking.look(ghost.show.node, ghost.show.proc, &needed, now);
-        if let Some(question) = advice.question {
+        for question in advice.questions {
             let look = Look { node: question.node, files: question.files, proc: question.proc };
-            if self.ghostd.send(ServerToGhostd::Look(look)).is_err() {
+            let this = question.node == ghost.show.node;
+            if self.ghostd.send(ServerToGhostd::Look(look)).is_err() && this {
                 // ghostd is behind or gone: nothing will come.
                 return None;
             }
@@ -328,13 +348,16 @@ impl Server {
     }
 
     fn tell_attributes(&mut self, unique: u64, number: u32, place: Place) -> io::Result<()> {
+        if place == Place::Ghost {
+            self.tell_changes(number);
+        }
         self.render(number, place);
         let Some(attr) = self.attributes(number, place) else { return self.fail(unique, libc::ENOENT) };
         let validity = match (self.ghosts.get(&number), needed(place), place) {
-            (Some(ghost), Some(needed), place) if place.is_basic() && ghost.heard(&needed).is_some() => {
-                BASIC_VALID.into()
-            }
-            (Some(ghost), Some(needed), _) => is_fresh(ghost, &needed, Instant::now()).unwrap_or(STALE_VALID).into(),
+            (Some(ghost), Some(needed), place) => match kept(place).filter(|_| ghost.heard(&needed).is_some()) {
+                Some(validity) => validity.into(),
+                None => is_fresh(ghost, &needed, Instant::now()).unwrap_or(STALE_VALID).into(),
+            },
             (_, None, Place::File(_) | Place::TaskFile(..) | Place::Attribute(_)) => FRESH.into(),
             _ => Validity::FOR_EVER,
         };
@@ -443,6 +466,18 @@ impl Server {
 
     fn fail(&self, unique: u64, errno: i32) -> io::Result<()> {
         (&self.device).write(&fuse::out_header(unique, -errno, 0)).map(drop)
+    }
+}
+
+/// How long attributes of files are believed that come with samples, unless something changes; `None` of others. What is only
+/// asked for as long as somebody looks at it must be asked for longer than it is believed.
+fn kept(place: Place) -> Option<Duration> {
+    const { assert!(KEPT.as_secs() < REMEMBERED.as_secs()) };
+    match place.asked()? {
+        Asked::Always if needed(place).as_deref() == Some("stat") => Some(KEPT),
+        Asked::Always => Some(LONG_KEPT),
+        Asked::Together => Some(KEPT),
+        Asked::Alone => None,
     }
 }
 

@@ -13,6 +13,8 @@ const IDENTITY: [usize; 7] = [4, 5, 6, 7, 8, STARTTIME, 38];
 const CODE: [usize; 2] = [26, 27];
 /// startstack, kstkesp, kstkeip; wchan; start_data to env_end; exit_code.
 const ADDRESSES: [usize; 12] = [28, 29, 30, 35, 45, 46, 47, 48, 49, 50, 51, 52];
+/// ppid, pgrp, session, tty_nr, tpgid: one after the other.
+const FAMILY: usize = 5;
 /// How many fields every supported kernel has.
 const FIELDS: usize = 52;
 
@@ -97,10 +99,13 @@ pub(super) fn name(line: &[u8]) -> Option<Vec<u8>> {
     Some(name)
 }
 
-/// Parent, process group and session, as the line has them.
+/// Parent, process group, session, terminal and its foreground group, as the line has them: what names an identity and is not
+/// for ever.
 pub(super) fn family(line: &[u8]) -> Option<Vec<u8>> {
-    let line = Line::parse(line)?;
-    Some([line.field(4)?, line.field(5)?, line.field(6)?].join(&b' '))
+    let close = line.iter().rposition(|&b| b == b')')?;
+    let mut words = line.get(close + 1..)?.trim_ascii().splitn(FAMILY + 2, |&b| b == b' ').skip(1);
+    let family: Vec<&[u8]> = words.by_ref().take(FAMILY).collect();
+    (family.len() == FAMILY && words.next().is_some()).then(|| family.join(&b' '))
 }
 
 /// When the process of this line was made, in clock ticks since its host's boot; `None` if it is no such line.

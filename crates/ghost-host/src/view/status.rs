@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 /// Lines that are the ghost's own.
-const OWN: [&[u8]; 18] = [
+const OWN: [&[u8]; 19] = [
     b"Tgid",
     b"Ngid",
     b"Pid",
@@ -15,6 +15,8 @@ const OWN: [&[u8]; 18] = [
     b"Uid",
     b"Gid",
     b"Groups",
+    // Signals that wait for any process of the user, and his limit.
+    b"SigQ",
     b"NStgid",
     b"NSpid",
     b"NSpgid",
@@ -65,10 +67,10 @@ mod tests {
 
     const THERE: &[u8] = b"Name:\tsleep\nUmask:\t0022\nState:\tT (stopped)\nTgid:\t300\nNgid:\t0\nPid:\t300\nPPid:\t1\n\
         TracerPid:\t12\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t64\nGroups:\t0\nNStgid:\t77\t300\nNSpid:\t77\t300\n\
-        VmRSS:\t  1536 kB\nThreads:\t2\nSigIgn:\t0000000000000003\nCapEff:\t000001ffffffffff\nNew:\tthing\n";
+        VmRSS:\t  1536 kB\nThreads:\t2\nSigQ:\t9/100\nSigIgn:\t0000000000000003\nCapEff:\t000001ffffffffff\nNew:\tthing\n";
     const GHOST: &[u8] = b"Name:\tbpsh\nState:\tD (disk sleep)\nTgid:\t4001\nNgid:\t0\nPid:\t4001\nPPid:\t4000\n\
         TracerPid:\t0\nUid:\t1000\t1000\t1000\t1000\nGid:\t1000\t1000\t1000\t1000\nFDSize:\t3\nGroups:\t1000 2000 \n\
-        NSpid:\t4001\nVmRSS:\t  9 kB\nThreads:\t1\nSigIgn:\tfffffffffffffeff\nCapEff:\t0000000000000000\n";
+        NSpid:\t4001\nVmRSS:\t  9 kB\nThreads:\t1\nSigQ:\t5/200\nSigIgn:\tfffffffffffffeff\nCapEff:\t0000000000000000\n";
 
     #[test]
     fn identity_and_rights_are_the_ghosts() {
@@ -77,8 +79,8 @@ mod tests {
             text,
             "Name:\tsleep\nUmask:\t0022\nState:\tT (stopped)\nTgid:\t4001\nNgid:\t0\nPid:\t4001\nPPid:\t4000\n\
              TracerPid:\t0\nUid:\t1000\t1000\t1000\t1000\nGid:\t1000\t1000\t1000\t1000\nFDSize:\t64\n\
-             Groups:\t1000 2000 \nNSpid:\t4001\nVmRSS:\t  1536 kB\nThreads:\t2\nSigIgn:\t0000000000000003\n\
-             CapEff:\t0000000000000000\nNew:\tthing\n"
+             Groups:\t1000 2000 \nNSpid:\t4001\nVmRSS:\t  1536 kB\nThreads:\t2\nSigQ:\t5/200\n\
+             SigIgn:\t0000000000000003\nCapEff:\t0000000000000000\nNew:\tthing\n"
         );
     }
 
