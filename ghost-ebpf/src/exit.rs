@@ -30,6 +30,8 @@ pub fn exited(task: *const task_struct) {
         seq: ring::sequence(),
         status: read(task as u64, config!(task_exit_code)),
         flags,
+        pid: task::process_id(task),
+        reserved: 0,
     };
     if !ring::put(record) {
         ring::count_dropped();

@@ -1,6 +1,7 @@
 //! The kernel programs: signals sent to ghosts, and the ends of ghosts, become records in a ring buffer.
 //!
-//! A ghost is a task with a value in the task storage [`GHOSTS`]. It ignores every signal, so the kernel drops what is sent
+//! A ghost is a task with a value in the task storage [`GHOSTS`]: given by the loader, or at the fork if another ghost makes
+//! it (`storage::forked`). It ignores every signal, so the kernel drops what is sent
 //! to it without waking it; `signal_generate` fires nevertheless. The invariant: *what a local process in the ghost's
 //! place would receive is reported exactly once.* Hence:
 //!
@@ -39,6 +40,13 @@ pub fn signal_generate(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "signal_deliver")]
 pub fn signal_deliver(ctx: BtfTracePointContext) -> i32 {
     signal::delivered(ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    0
+}
+
+/// `TP_PROTO(struct task_struct *parent, struct task_struct *child)`
+#[btf_tracepoint(function = "sched_process_fork")]
+pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
+    storage::forked(ctx.arg(0), ctx.arg(1));
     0
 }
 

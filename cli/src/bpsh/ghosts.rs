@@ -78,6 +78,8 @@ pub struct Flock {
     by_rank: BTreeMap<usize, Ghost>,
     by_pid: BTreeMap<i32, usize>,
     stops: Stops,
+    /// Children that a ghost has made, for processes that are siblings of a rank (CLONE_PARENT), and that have ended.
+    fostered: Vec<i32>,
 }
 
 impl Flock {
@@ -104,6 +106,21 @@ impl Flock {
         stop
     }
 
+    /// ghostd says that a child has ended which a ghost has made.
+    pub fn foster(&mut self, pid: i32) {
+        self.fostered.push(pid);
+        self.reap_fostered();
+    }
+
+    /// There are children that are about to be dead.
+    pub fn has_dead(&self) -> bool {
+        !self.fostered.is_empty()
+    }
+
+    fn reap_fostered(&mut self) {
+        self.fostered.retain(|pid| matches!(ghost_sys::ghost::wait_for(*pid), Ok(false)));
+    }
+
     /// Looks at one child after SIGCHLD: reaps it if it may go, or tells that it died before its time.
     pub fn look_at(&mut self, pid: i32) -> Option<Died> {
         let rank = *self.by_pid.get(&pid)?;
@@ -112,6 +129,7 @@ impl Flock {
 
     /// The same for all children: SIGCHLD does not come once for each.
     pub fn look_at_all(&mut self) -> Vec<Died> {
+        self.reap_fostered();
         let ranks: Vec<usize> = self.by_rank.keys().copied().collect();
         ranks.into_iter().filter_map(|rank| self.look(rank)).collect()
     }

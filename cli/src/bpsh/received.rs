@@ -1,7 +1,7 @@
 //! What a signal sent to bpsh means to it.
 //!
-//! bpsh stands for its programs. A signal to its process group reaches the ghosts as well, and INT, QUIT, TERM and HUP that
-//! are sent to bpsh alone are passed on by ghostd, who sees them: the programs decide, bpsh ends when they do.
+//! bpsh stands for its programs. A signal to its process group reaches the ghosts as well, and what other processes send to
+//! bpsh alone is passed on by ghostd, who sees it: the programs decide, bpsh ends as they do.
 
 use ghost_sys::quiet::{Inherited, Received, bit};
 use nix::libc;
@@ -33,7 +33,9 @@ pub fn meaning(received: Received, inherited: Inherited, programs: bool, own: i3
         _ if (inherited.ignored | inherited.blocked) & bit(signal) != 0 => Meaning::Nothing,
         libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU if !programs => Meaning::Stop(signal),
         libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => Meaning::Nothing,
+        // What a terminal sends, and everything that a process does; the rest is the kernel's word about bpsh itself.
         libc::SIGINT | libc::SIGQUIT | libc::SIGTERM | libc::SIGHUP if programs => Meaning::Nothing,
+        _ if programs && received.code <= 0 => Meaning::Nothing,
         _ => Meaning::Die(signal),
     }
 }
@@ -46,6 +48,7 @@ mod tests {
     fn meanings() {
         let nothing = Inherited { blocked: 0, ignored: 0 };
         let nohup = Inherited { ignored: bit(libc::SIGHUP), blocked: bit(libc::SIGUSR1) };
+        const KERNEL: i32 = 128;
         for (signal, pid, inherited, programs, expected) in [
             (libc::SIGINT, 5, nothing, true, Meaning::Nothing),
             (libc::SIGINT, 5, nothing, false, Meaning::Die(libc::SIGINT)),
@@ -53,15 +56,20 @@ mod tests {
             (libc::SIGTSTP, 0, nothing, false, Meaning::Stop(libc::SIGTSTP)),
             (libc::SIGHUP, 0, nohup, false, Meaning::Nothing),
             (libc::SIGUSR1, 5, nohup, true, Meaning::Nothing),
-            (libc::SIGUSR2, 5, nohup, true, Meaning::Die(libc::SIGUSR2)),
+            (libc::SIGUSR2, 5, nohup, true, Meaning::Nothing),
+            (libc::SIGUSR2, 5, nohup, false, Meaning::Die(libc::SIGUSR2)),
             (libc::SIGPIPE, 100, nothing, true, Meaning::Nothing),
-            (libc::SIGPIPE, 5, nothing, true, Meaning::Die(libc::SIGPIPE)),
+            (libc::SIGPIPE, 5, nothing, true, Meaning::Nothing),
+            (libc::SIGXCPU, 0, nothing, true, Meaning::Die(libc::SIGXCPU)),
+            (libc::SIGHUP, 0, nothing, true, Meaning::Nothing),
             (libc::SIGWINCH, 0, nothing, true, Meaning::Nothing),
             (libc::SIGCONT, 5, nothing, true, Meaning::Continued),
             (libc::SIGCHLD, 7, nothing, true, Meaning::Child(7)),
-            (40, 7, nothing, true, Meaning::Die(40)),
+            (40, 7, nothing, true, Meaning::Nothing),
+            (40, 7, nothing, false, Meaning::Die(40)),
         ] {
-            assert_eq!(meaning(Received { signal, pid }, inherited, programs, 100), expected, "{signal}");
+            let code = if pid == 0 { KERNEL } else { 0 };
+            assert_eq!(meaning(Received { signal, pid, code }, inherited, programs, 100), expected, "{signal}");
         }
     }
 }

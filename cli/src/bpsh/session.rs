@@ -346,8 +346,8 @@ impl Session {
             self.handle_signals();
         }
         if self.look_at_children.is_some_and(|at| Instant::now() >= at) {
-            self.look_at_children = None;
             let died = self.flock.look_at_all();
+            self.look_at_children = self.flock.has_dead().then(|| Instant::now() + CHILDREN_TICK);
             self.report(died);
         }
         Ok(())
@@ -423,6 +423,10 @@ impl Session {
             MasterToClient::Ack(Ack { rank, offset, .. }) => self.broadcast.acknowledge(rank as usize, offset),
             MasterToClient::StdinGone(gone) => self.broadcast.leave(gone.rank as usize),
             MasterToClient::Refused(refused) => return Err(Failure { text: refused.text }),
+            MasterToClient::Reap(reap) => {
+                self.flock.foster(reap.pid.cast_signed());
+                self.look_at_children.get_or_insert_with(|| Instant::now() + CHILDREN_TICK);
+            }
             MasterToClient::Hello(_)
             | MasterToClient::Launched(_)
             | MasterToClient::Nodes(_)

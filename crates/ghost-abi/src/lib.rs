@@ -16,12 +16,14 @@ pub use config::{Config, TreeConfig};
 pub use record::{
     EXIT_RECORD_SIZE, ExitRecord, Kind, Malformed, Record, SIGNAL_RECORD_SIZE, Scope, SignalFlags, SignalRecord,
 };
-pub use state::{GHOST_STATE_SIZE, GhostFlags, GhostState, SIGNALS, is_realtime};
+pub use state::{EXPECTING_SIZE, Expecting, GHOST_STATE_SIZE, GhostFlags, GhostState, SIGNALS, is_realtime};
 
 /// Names of maps and globals in the objects, as the loader looks them up.
 pub mod names {
     /// Task storage: [`crate::GhostState`] of each ghost.
     pub const GHOSTS: &str = "GHOSTS";
+    /// Task storage: [`crate::Expecting`] of ghosts that make others.
+    pub const EXPECTING: &str = "EXPECTING";
     /// Ring buffer of records.
     pub const EVENTS: &str = "EVENTS";
     /// `Array<u64>` of one word, written by user space: how often it has drained the ring ([`crate::GHOST_QUOTA`]).

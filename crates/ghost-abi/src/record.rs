@@ -144,6 +144,10 @@ pub struct ExitRecord {
     pub status: u32,
     /// [`crate::GhostState::flags`] at the end.
     pub flags: u32,
+    /// Its process id as the loader sees it.
+    pub pid: i32,
+    /// Always zero.
+    pub reserved: u32,
 }
 
 impl ExitRecord {
@@ -158,6 +162,8 @@ impl ExitRecord {
             seq: u64_at(bytes, 16)?,
             status: u32_at(bytes, 24)?,
             flags: u32_at(bytes, 28)?,
+            pid: u32_at(bytes, 32)?.cast_signed(),
+            reserved: u32_at(bytes, 36)?,
         })
     }
 }
@@ -201,7 +207,7 @@ mod tests {
     #[test]
     fn no_padding_and_enough_of_them() {
         assert_eq!(SIGNAL_RECORD_SIZE, 64);
-        assert_eq!(EXIT_RECORD_SIZE, 32);
+        assert_eq!(EXIT_RECORD_SIZE, 40);
         // Each entry has a header of 8 bytes (BPF_RINGBUF_HDR_SZ).
         assert!(crate::RING_BYTES as usize / (SIGNAL_RECORD_SIZE + 8) >= 100_000);
     }

@@ -137,6 +137,33 @@ impl GhostState {
     }
 }
 
+/// What a ghost that is told to make another one bears meanwhile: whose ghost its next child is. The kernel program gives
+/// the child its [`GhostState`] at the fork, so that nothing that is sent to it gets lost, not even the first SIGKILL.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expecting {
+    /// Identity of the ghost to come; 0: none.
+    pub ghost: u64,
+    /// 1: the next child is the ghost; more: a descendant of so many generations is, each the only child of the one before.
+    pub generations: u32,
+    /// [`GhostState::tag`] of the ghost to come.
+    pub tag: u32,
+}
+
+/// Size of [`Expecting`] in bytes.
+pub const EXPECTING_SIZE: usize = size_of::<Expecting>();
+
+impl Expecting {
+    /// The value as the kernel takes it.
+    pub fn to_bytes(&self) -> [u8; EXPECTING_SIZE] {
+        let mut bytes = [0; EXPECTING_SIZE];
+        bytes[..8].copy_from_slice(&self.ghost.to_ne_bytes());
+        bytes[8..12].copy_from_slice(&self.generations.to_ne_bytes());
+        bytes[12..].copy_from_slice(&self.tag.to_ne_bytes());
+        bytes
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@
 
 use crate::record::{Malformed, u32_at, u64_at};
 
-/// Bytes of the ring buffer; a power of two and a multiple of the page size. Some 4,000 processes that fork, execute and
+/// Bytes of the ring buffer; a power of two and a multiple of the page size. Some 3,900 processes that fork, execute and
 /// end fit in while nobody reads.
 pub const RING_BYTES: u32 = 1 << 20;
 
@@ -52,6 +52,8 @@ pub struct Process {
     pub key: u64,
     /// Key of the parent; 0 if it is outside of the namespace.
     pub parent_key: u64,
+    /// At a fork, if who made it is not its parent (CLONE_PARENT): that one's key; else 0.
+    pub creator_key: u64,
     /// Process id.
     pub pid: i32,
     /// Process group; 0 if it was made outside of the namespace.
@@ -102,15 +104,16 @@ impl Process {
             seq: u64_at(bytes, 8)?,
             key: u64_at(bytes, 16)?,
             parent_key: u64_at(bytes, 24)?,
-            pid: u32_at(bytes, 32)?.cast_signed(),
-            pgid: u32_at(bytes, 36)?.cast_signed(),
-            sid: u32_at(bytes, 40)?.cast_signed(),
-            uid: u32_at(bytes, 44)?,
-            euid: u32_at(bytes, 48)?,
-            gid: u32_at(bytes, 52)?,
-            status: u32_at(bytes, 56)?,
-            flags: u32_at(bytes, 60)?,
-            comm: *bytes.get(64..).and_then(|rest| rest.first_chunk()).ok_or(Malformed)?,
+            creator_key: u64_at(bytes, 32)?,
+            pid: u32_at(bytes, 40)?.cast_signed(),
+            pgid: u32_at(bytes, 44)?.cast_signed(),
+            sid: u32_at(bytes, 48)?.cast_signed(),
+            uid: u32_at(bytes, 52)?,
+            euid: u32_at(bytes, 56)?,
+            gid: u32_at(bytes, 60)?,
+            status: u32_at(bytes, 64)?,
+            flags: u32_at(bytes, 68)?,
+            comm: *bytes.get(72..).and_then(|rest| rest.first_chunk()).ok_or(Malformed)?,
         })
     }
 }
@@ -309,10 +312,10 @@ mod tests {
 
     #[test]
     fn no_padding() {
-        assert_eq!([Process::SIZE, Exit::SIZE, Reaped::SIZE, Changed::SIZE], [80, 32, 24, 32]);
+        assert_eq!([Process::SIZE, Exit::SIZE, Reaped::SIZE, Changed::SIZE], [88, 32, 24, 32]);
         // Each entry has a header of 8 bytes (BPF_RINGBUF_HDR_SZ).
         let life = 2 * Process::SIZE + Exit::SIZE + Reaped::SIZE + 4 * 8;
-        assert!(RING_BYTES as usize / life >= 4_000);
+        assert!(RING_BYTES as usize / life >= 3_900);
     }
 
     #[test]
@@ -324,6 +327,7 @@ mod tests {
         put(offset_of!(Process, seq), &2u64.to_ne_bytes());
         put(offset_of!(Process, key), &3u64.to_ne_bytes());
         put(offset_of!(Process, parent_key), &4u64.to_ne_bytes());
+        put(offset_of!(Process, creator_key), &12u64.to_ne_bytes());
         put(offset_of!(Process, pid), &5i32.to_ne_bytes());
         put(offset_of!(Process, pgid), &6i32.to_ne_bytes());
         put(offset_of!(Process, sid), &7i32.to_ne_bytes());
@@ -341,6 +345,7 @@ mod tests {
             seq: 2,
             key: 3,
             parent_key: 4,
+            creator_key: 12,
             pid: 5,
             pgid: 6,
             sid: 7,
@@ -391,7 +396,7 @@ mod tests {
             for length in 0..100 {
                 let mut bytes = [0; 100];
                 bytes[0] = kind;
-                let sizes = [80, 80, Exit::SIZE, Reaped::SIZE, Changed::SIZE];
+                let sizes = [88, 88, Exit::SIZE, Reaped::SIZE, Changed::SIZE];
                 let right = sizes[usize::from(kind) - 1] == length;
                 assert_eq!(Record::from_bytes(&bytes[..length]).is_ok(), right, "kind {kind}, {length} bytes");
             }

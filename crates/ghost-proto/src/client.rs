@@ -20,7 +20,7 @@ use crate::launch::ProgramSpec;
 use crate::status::Usage;
 
 direction!(ToMasterEnvelope, ClientToMaster, "ClientToMaster", "1, 2, 3, 4, 5, 6, 7, 8, 9");
-direction!(ToClientEnvelope, MasterToClient, "MasterToClient", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11");
+direction!(ToClientEnvelope, MasterToClient, "MasterToClient", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12");
 
 /// What a command may say to ghostd.
 #[derive(Clone, PartialEq, prost::Oneof)]
@@ -79,6 +79,9 @@ pub enum MasterToClient {
     Processes(ProcessesReply),
     #[prost(message, tag = "11")]
     Admin(AdminReply),
+    /// A ghost that is the client's child without having been made by it has ended, and so has its process: to be waited for.
+    #[prost(message, tag = "12")]
+    Reap(Reap),
 }
 
 /// First message in both directions.
@@ -189,6 +192,12 @@ pub struct NoGhost {
     pub rank: u32,
     #[prost(uint32, tag = "2")]
     pub errno: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Reap {
+    #[prost(uint32, tag = "1")]
+    pub pid: u32,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

@@ -56,6 +56,9 @@ pub struct Forked {
     pub pid: u32,
     #[prost(message, optional, tag = "5")]
     pub standing: Option<Standing>,
+    /// The process that has made it, if that is not its parent (CLONE_PARENT) and the master knows it; else 0.
+    #[prost(fixed64, tag = "6")]
+    pub creator: u64,
 }
 
 /// A process has executed another program, or its groups were seen to have changed.

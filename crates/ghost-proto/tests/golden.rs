@@ -107,6 +107,7 @@ fn master_to_client() -> Samples<MasterToClient> {
                 processes: vec![client::ProcessInfo { pid: 300, node: 3, node_pid: 301, uid: 1000 }],
             }),
         ),
+        ("Reap", MasterToClient::Reap(client::Reap { pid: 300 })),
         ("Admin", MasterToClient::Admin(client::AdminReply { lines: vec!["gp1-token".into(), String::new()] })),
     ]
 }
@@ -184,6 +185,7 @@ fn node_to_master() -> Samples<NodeToMaster> {
                 launch: 8,
                 pid: 1_050_000,
                 standing: Some(standing()),
+                creator: 0,
             }),
         ),
         ("Execed", NodeToMaster::Execed(tree::Execed { proc: 9, standing: Some(standing()) })),
@@ -304,7 +306,7 @@ fn client_to_master_bytes() {
 #[test]
 fn master_to_client_bytes() {
     let variants = variants!(MasterToClient: Hello, Refused, Launched, Started, StartFailed, Ack, StdinGone, Ended, Nodes,
-        Processes, Admin);
+        Processes, Admin, Reap);
     check("master_to_client", variants, master_to_client());
 }
 

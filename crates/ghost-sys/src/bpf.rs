@@ -12,6 +12,7 @@ const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_LINK_GET_FD_BY_ID: libc::c_int = 30;
 const BPF_MAP_TYPE_TASK_STORAGE: u32 = 29;
+const BPF_ANY: u64 = 0;
 const BPF_NOEXIST: u64 = 1;
 
 /// The part of `union bpf_attr` for `BPF_MAP_*_ELEM`.
@@ -77,11 +78,23 @@ impl TaskStorage {
     /// `EEXIST` if it has one, `ENOENT` if it has been reaped, `EINVAL` if `value` has another length than the map's
     /// values, `EBADF` if `task` is no pidfd, `ENOMEM`.
     pub fn insert(&self, task: BorrowedFd<'_>, value: &[u8]) -> io::Result<()> {
+        self.update(task, value, BPF_NOEXIST)
+    }
+
+    /// Gives the task a value, or another one. What the kernel's programs do to the old one meanwhile is lost.
+    ///
+    /// # Errors
+    /// As [`Self::insert`], but for `EEXIST`.
+    pub fn replace(&self, task: BorrowedFd<'_>, value: &[u8]) -> io::Result<()> {
+        self.update(task, value, BPF_ANY)
+    }
+
+    fn update(&self, task: BorrowedFd<'_>, value: &[u8], flags: u64) -> io::Result<()> {
         if value.len() != self.value_size {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
         let key = task.as_raw_fd();
-        let attr = self.element(&key, value.as_ptr() as u64, BPF_NOEXIST);
+        let attr = self.element(&key, value.as_ptr() as u64, flags);
         // SAFETY: the key is 4 and the value `value_size` bytes, as the map's are (`new`); the kernel only reads them.
         unsafe { bpf(BPF_MAP_UPDATE_ELEM, &attr) }
     }

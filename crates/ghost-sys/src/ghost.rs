@@ -33,8 +33,20 @@ pub const ANSWER_SIZE: usize = 40;
 pub const NURSERY: u32 = 16_384;
 
 /// A ghost reads the pin file at its rank shifted by this many bits: the offset names the rank. Ghosts of forked processes have
-/// numbers above those of the ranks.
+/// numbers above those of the ranks. The low bits say how the last answer went: 0, or an errno.
 pub const RANK_SHIFT: u32 = 12;
+
+/// Whose child a new ghost is.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kin {
+    /// Its maker's.
+    Child = 0,
+    /// Its maker's parent's (CLONE_PARENT).
+    Sibling = 1,
+    /// Nobody's, but of whoever takes in orphans: its parent has ended.
+    Orphan = 2,
+}
 
 /// A child that a ghost is to make.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +57,7 @@ pub struct Birth {
     pub pid: u32,
     /// Where its stack lies, below [`NURSERY`]; nobody else's while it lives.
     pub place: u32,
+    pub kin: Kin,
     pub comm: [u8; 15],
 }
 
@@ -62,7 +75,7 @@ pub enum Answer {
     Stop(u8),
     /// Read again.
     Again,
-    /// Make a child, and read again.
+    /// Make another ghost, and read again.
     Fork(Birth),
     /// Wait for this child, which is dead, and read again.
     Reap(u32),
@@ -86,7 +99,7 @@ impl Answer {
             Answer::Stop(signal) => (words[0], words[1]) = (4, signal as u32),
             Answer::Again => words[0] = 5,
             Answer::Fork(birth) => {
-                words = [6, 0, birth.rank, birth.pid, birth.place];
+                words = [6, birth.kin as u32, birth.rank, birth.pid, birth.place];
                 name = birth.comm;
             }
             Answer::Reap(pid) => (words[0], words[1]) = (7, pid),
@@ -133,7 +146,14 @@ impl Answer {
             3 if argument >= 1 && argument <= 64 => Some(Answer::Die(argument as u8)),
             4 if argument >= 1 && argument <= 64 => Some(Answer::Stop(argument as u8)),
             5 => Some(Answer::Again),
-            6 if place < NURSERY => Some(Answer::Fork(Birth { rank, pid, place, comm: name })),
+            6 if place < NURSERY && argument <= 2 => {
+                let kin = match argument {
+                    0 => Kin::Child,
+                    1 => Kin::Sibling,
+                    _ => Kin::Orphan,
+                };
+                Some(Answer::Fork(Birth { rank, pid, place, kin, comm: name }))
+            }
             7 if argument > 0 && argument <= i32::MAX as u32 => Some(Answer::Reap(argument)),
             8 => Some(Answer::Name(name)),
             9 if argument > 0 && argument <= i32::MAX as u32 => Some(Answer::Group(argument)),
@@ -191,7 +211,7 @@ impl Ghosts {
             return Err(io::Error::from_raw_os_error(libc::ENOMEM));
         };
         let nursery = self.nursery.map_or(std::ptr::null_mut(), NonNull::as_ptr);
-        let mut orders = body::Orders { pin: pin.as_raw_fd(), rank, comm: [0; 16], nursery };
+        let mut orders = body::Orders { pin: pin.as_raw_fd(), rank, comm: [0; 16], nursery, wanted: 0 };
         for (to, from) in orders.comm[..15].iter_mut().zip(comm.to_bytes()) {
             *to = *from;
         }
@@ -283,6 +303,16 @@ impl Ghosts {
         self.free.extend((0..STACKS_PER_ARENA).rev().map(|index| unsafe { start.add(index * STACK) }));
         Ok(())
     }
+}
+
+/// Reaps a child that this process has not made itself. `false`: it is not dead yet.
+///
+/// # Errors
+/// ECHILD: no such child.
+pub fn wait_for(pid: i32) -> io::Result<bool> {
+    // SAFETY: no status is wanted.
+    let result = unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result == pid) }
 }
 
 /// Address space for this many stacks; memory is used only by those that are touched.

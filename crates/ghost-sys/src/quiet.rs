@@ -52,6 +52,8 @@ pub struct Received {
     pub signal: i32,
     /// Who sent it; for SIGCHLD: which child. 0 if unknown.
     pub pid: i32,
+    /// `si_code`: not above 0 if a process has sent it.
+    pub code: i32,
 }
 
 /// All signals blocked, all ignored but SIGCHLD, and a descriptor to read them from. The kernel queues blocked signals
@@ -85,7 +87,7 @@ impl Quiet {
             let disposition = if signal == libc::SIGCHLD { Disposition::Default } else { Disposition::Ignore };
             // Ignoring a signal throws away what is pending of it (kernel/signal.c `do_sigaction`).
             if pending() & bit(signal) != 0 {
-                early.push(Received { signal, pid: 0 });
+                early.push(Received { signal, pid: 0, code: 0 });
             }
             set_disposition(signal, disposition)?;
         }
@@ -102,7 +104,11 @@ impl Quiet {
             let mut info: libc::signalfd_siginfo = std::mem::zeroed();
             let size = size_of::<libc::signalfd_siginfo>();
             let n = libc::read(self.fd.as_raw_fd(), (&raw mut info).cast(), size);
-            (n == size as isize).then_some(Received { signal: info.ssi_signo as i32, pid: info.ssi_pid as i32 })
+            (n == size as isize).then_some(Received {
+                signal: info.ssi_signo as i32,
+                pid: info.ssi_pid as i32,
+                code: info.ssi_code,
+            })
         }
     }
 }

@@ -21,7 +21,14 @@ pub fn forked(child: Task) {
         return;
     }
     members::insert(child.key(), pid);
-    ring::put(child.describe(Kind::Fork, namespace, pid, ring::sequence()));
+    let mut process = child.describe(Kind::Fork, namespace, pid, ring::sequence());
+    let creator = Task::current();
+    // Who enters the namespace to make a child there is not of it (setns(2)).
+    if creator.signal().process(namespace) != 0 {
+        let creator = creator.leader().key();
+        process.creator_key = if creator == process.parent_key { 0 } else { creator };
+    }
+    ring::put(process);
 }
 
 /// Fires in the task that now runs the program, alone in its process and its leader (fs/exec.c, `de_thread()`).

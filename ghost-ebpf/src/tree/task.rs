@@ -79,6 +79,7 @@ impl Task {
             seq,
             key: self.key(),
             parent_key,
+            creator_key: 0,
             pid,
             pgid: signal.group(namespace),
             sid: signal.session(namespace),

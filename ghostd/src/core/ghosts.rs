@@ -19,7 +19,8 @@ impl Core {
         if let Some(&id) = self.by_pid.get(&pid)
             && self.processes.get(&id).is_some_and(|p| p.launch == *launch)
         {
-            return self.ghost_back(id, token);
+            let errno = offset & ((1 << RANK_SHIFT) - 1);
+            return self.ghost_back(id, token, u32::try_from(errno).unwrap_or(0));
         }
         let rank = offset >> RANK_SHIFT;
         let Some(launch) = self.launches.get(launch) else { return self.act(Action::RefuseRead { token }) };
@@ -73,14 +74,17 @@ impl Core {
         let pid = process.pid;
         self.by_pid.insert(pid, id);
         self.view_born(id);
+        self.settle_group(id);
         if self.processes.get(&id).is_some_and(|p| p.remote == Remote::Planned) {
             self.spawn(id);
             self.forward_forestalled(id);
         }
     }
 
-    fn ghost_back(&mut self, id: ProcId, token: ReadToken) {
+    /// `errno`: how it went what the ghost was told.
+    fn ghost_back(&mut self, id: ProcId, token: ReadToken, errno: u32) {
         self.release_held_back(id);
+        self.order_done(id, errno);
         let Some(process) = self.processes.get_mut(&id) else { return };
         if process.remote != Remote::Planned {
             // All that waited, blocked, has been seen.
@@ -150,12 +154,21 @@ impl Core {
     }
 
     /// The kernel says that a ghost's or a launcher's task has ended.
-    pub(super) fn ghost_exited(&mut self, ghost: u64, launcher: bool) {
+    pub(super) fn ghost_exited(&mut self, ghost: u64, launcher: bool, pid: u32) {
         if launcher {
             // The end of its connection says the same, also for what it has not made ghosts of.
             return;
         }
-        self.ghost_lost(ProcId(ghost));
+        let id = ProcId(ghost);
+        if let Some(process) = self.processes.get_mut(&id) {
+            if process.pid != 0 && pid != 0 && process.pid != pid {
+                // One that was made besides the true one, and has been refused.
+                return;
+            }
+            // It may have been killed before it came.
+            process.pid = process.pid.max(pid);
+        }
+        self.ghost_lost(id);
     }
 
     /// The client says that a ghost is dead: one that died before it was watched, or whose end was not reported.

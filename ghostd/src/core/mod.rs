@@ -23,6 +23,7 @@
 //! - Every process ends in exactly one `Ended` or `StartFailed` towards the client.
 //! - What a node says counts only for processes that this table places on that node.
 
+mod births;
 mod clients;
 mod ghosts;
 mod launches;
@@ -65,6 +66,8 @@ pub struct Core {
     by_node_pid: HashMap<(NodeNumber, u32), ProcId>,
     /// Forked processes whose ghosts have not come yet.
     unborn: BTreeSet<ProcId>,
+    /// Ghosts that could not join their process's group yet, and how often they try still.
+    strays: BTreeMap<ProcId, u16>,
     /// Group signals that were sent on lately: the sender's call, node and group there.
     group_calls: VecDeque<(u64, NodeNumber, u32)>,
     /// Ghosts that are awake and should not be: looked at again at each tick.
@@ -101,6 +104,7 @@ impl Core {
             by_file: HashMap::new(),
             by_node_pid: HashMap::new(),
             unborn: BTreeSet::new(),
+            strays: BTreeMap::new(),
             group_calls: VecDeque::new(),
             restless: BTreeSet::new(),
             waking: BTreeMap::new(),
@@ -130,8 +134,9 @@ impl Core {
             Event::PinRead { token, file, pid, offset } => self.pin_read(token, file, pid, offset),
             Event::PinInterrupted { unique } => self.pin_interrupted(unique),
             Event::Adopted { process, ok, pgid } => self.ghost_adopted(process, ok, pgid),
+            Event::Withdrawn { process, in_time } => self.birth_withdrawn(process, in_time),
             Event::Signal(record) => self.signal_seen(record),
-            Event::GhostExited { ghost, launcher } => self.ghost_exited(ghost, launcher),
+            Event::GhostExited { ghost, launcher, pid } => self.ghost_exited(ghost, launcher, pid),
             Event::GhostState { process, signals, exited } => self.ghost_state(process, signals, exited),
             Event::Looked(look) => self.looked(look),
             Event::AgentSaid { node, link, message } => self.agent_said(node, link, message),
@@ -155,6 +160,7 @@ impl Core {
         !self.restless.is_empty()
             || !self.waking.is_empty()
             || !self.unborn.is_empty()
+            || !self.strays.is_empty()
             || self.view.is_restless()
             || self.ending
     }
@@ -180,6 +186,7 @@ impl Core {
             + self.by_file.len()
             + self.by_node_pid.len()
             + self.unborn.len()
+            + self.strays.len()
             + self.restless.len()
             + self.waking.len()
             + self.view.table_entries()

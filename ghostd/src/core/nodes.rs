@@ -235,6 +235,7 @@ impl Core {
         }
         self.settle_signals();
         self.tend_unborn();
+        self.gather_strays();
         self.wake_launchers_again();
         self.view_tick();
         for id in self.restless.iter().copied().collect::<Vec<_>>() {

@@ -1,40 +1,27 @@
-//! The tree: ghosts of the processes that remote processes fork.
+//! The tree: ghosts of the processes that remote processes fork, once they are there. How they come is [`super::births`]'s.
 //!
-//! ```text
-//!  node: Forked          maker is asleep: "fork"        the new ghost reads
-//!  ------------> Expected ------------------------------------------------> Arriving, as a first ghost
-//!                  |  not within 50 ms: another maker is asked
-//!                  |  none is left: the process runs without a ghost (logged)
-//! ```
-//! The ghost of a child is made by its parent's ghost, so that the kernel itself keeps the tree, and reparents here when it
-//! does there. Groups and sessions follow by orders to the ghosts.
+//! The kernel itself keeps the tree here, and reparents when it does there. Groups and sessions follow by orders to the ghosts.
 //!
 //! Invariants:
-//! - What a ghost is to do for others (make a child, wait for one) comes before its own end.
-//! - The ghost of a dead process stays a zombie until the process has been waited for on the node, as long as the ghost that
-//!   made it is there.
+//! - What a ghost is to do for others (make another one, wait for one) comes before its own end.
+//! - The ghost of a dead process stays a zombie until the process has been waited for on the node, as long as the parent of
+//!   that ghost is there.
 //! - A place in the nursery belongs to one ghost, until the end of its task has been seen.
 
-use std::time::Duration;
-
-use ghost_host::pin::ReadToken;
+use ghost_proto::client::{MasterToClient, Reap};
 use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
-use ghost_proto::tree::{Forked, Standing, is_forked_on};
-use ghost_sys::ghost::{Answer, Birth};
+use ghost_proto::tree::Standing;
+use ghost_sys::ghost::Answer;
 use nix::libc;
 
+use super::Core;
 use super::signals::bit;
-use super::types::{Fork, Ghost, Order, Output, Process, Remote};
-use super::{Action, Core};
+use super::types::{Ghost, Order, Output, Parent, Process, Remote};
 
-/// How long a ghost may take to make another one.
-const PATIENCE: Duration = Duration::from_millis(50);
-/// Makers that are tried for one ghost.
-const MAKERS: u32 = 5;
+/// Ticks for which a ghost tries to join a group.
+const TRIES: u16 = 250;
 /// Group signals that are remembered: as many as can be under way at once.
 const CALLS: usize = 64;
-/// Forked processes that one launch may have at once.
-const MOST: usize = ghost_sys::ghost::NURSERY as usize;
 
 impl Process {
     /// One that is to be launched.
@@ -44,6 +31,7 @@ impl Process {
             rank,
             fork: None,
             orders: Default::default(),
+            doing: None,
             made: Default::default(),
             pgid: 0,
             sid: 0,
@@ -65,80 +53,11 @@ impl Process {
             stdin_open: false,
         }
     }
-
-    /// Whether its ghost can be told to make another one, as far as is known.
-    fn can_make(&self) -> bool {
-        !self.killed && !self.ghost_stopped && matches!(self.ghost, Ghost::Asleep(_))
-    }
 }
 
 impl Core {
-    /// A process has forked on its node. Told again after a reconnect.
-    pub(super) fn forked(&mut self, node: NodeNumber, message: &Forked) {
-        let id = ProcId(message.proc);
-        if !is_forked_on(id, node) || message.pid == 0 {
-            tracing::warn!(node = node.0, process = message.proc, "a node named a process as it may not");
-            return;
-        }
-        let standing = message.standing.clone().unwrap_or_default();
-        if self.processes.contains_key(&id) {
-            return self.stands(id, &standing);
-        }
-        let launch_id = LaunchId(message.launch);
-        let parent = ProcId(message.parent);
-        let maker = match self.processes.get(&parent) {
-            Some(process) if process.node == node && process.launch == launch_id => Some(parent),
-            _ => self.any_of_launch_on(launch_id, node),
-        };
-        let Some(maker) = maker else {
-            tracing::warn!(node = node.0, pid = message.pid, "a forked process belongs to no launch of this node");
-            return;
-        };
-        // Its groups are its parent's: what has changed there since is learnt here.
-        if maker == parent {
-            self.stands(parent, &standing);
-        }
-        let now = self.now;
-        let Some(launch) = self.launches.get_mut(&launch_id) else { return };
-        if launch.forked.len() >= MOST {
-            tracing::warn!(node = node.0, pid = message.pid, "the launch has too many processes: one has no ghost");
-            return;
-        }
-        let rank = launch.next_rank;
-        launch.next_rank = rank.wrapping_add(1);
-        launch.forked.insert(rank, id);
-        let comm = name_of(&standing.comm);
-        let fork = Fork { maker, place: None, comm, due: now + PATIENCE, makers: 1, reaped: false };
-        let process = Process {
-            fork: Some(fork),
-            ghost: Ghost::Expected { next: None },
-            remote: Remote::Running { pid: message.pid },
-            pgid: standing.pgid,
-            sid: standing.sid,
-            held: true,
-            ..Process::planned(launch_id, rank, node)
-        };
-        self.processes.insert(id, process);
-        self.by_node_pid.insert((node, message.pid), id);
-        self.unborn.insert(id);
-        self.order_birth(id, maker);
-    }
-
-    fn any_of_launch_on(&self, launch: LaunchId, node: NodeNumber) -> Option<ProcId> {
-        let launch = self.launches.get(&launch)?;
-        let all = launch.ranks.iter().flatten().chain(launch.forked.values());
-        all.copied().find(|id| self.processes.get(id).is_some_and(|p| p.node == node && p.can_make()))
-    }
-
-    fn order_birth(&mut self, id: ProcId, maker: ProcId) {
-        if let Some(process) = self.processes.get_mut(&maker) {
-            process.made.insert(id);
-        }
-        self.order(maker, Order::Fork(id));
-    }
-
     /// Adds to what a ghost is to do.
-    fn order(&mut self, id: ProcId, order: Order) {
+    pub(super) fn order(&mut self, id: ProcId, order: Order) {
         let Some(process) = self.processes.get_mut(&id) else { return };
         if matches!(process.ghost, Ghost::Gone | Ghost::Leaving { .. }) {
             return;
@@ -156,8 +75,20 @@ impl Core {
                 return false;
             }
             let Some(order) = process.orders.pop_front() else { return false };
-            if let Some(answer) = self.answer_of(id, order) {
-                self.answer_ghost(id, answer);
+            let awake = match order {
+                Order::Fork(child) => self.beget(id, child),
+                _ => match self.answer_of(id, order) {
+                    Some(answer) => {
+                        self.answer_ghost(id, answer);
+                        true
+                    }
+                    None => false,
+                },
+            };
+            if awake {
+                if let Some(process) = self.processes.get_mut(&id) {
+                    process.doing = Some(order);
+                }
                 return true;
             }
         }
@@ -165,13 +96,17 @@ impl Core {
 
     fn answer_of(&mut self, id: ProcId, order: Order) -> Option<Answer> {
         match order {
-            Order::Fork(child) => self.birth(child).map(Answer::Fork),
+            Order::Fork(_) => None,
             Order::Reap(pid) => Some(Answer::Reap(pid)),
             Order::Name(comm) => Some(Answer::Name(comm)),
             Order::Group(pgid) => {
-                let pgid = self.master_group(id, pgid)?;
+                let Some(pgid) = self.master_group(id, pgid) else {
+                    self.join_later(id);
+                    return None;
+                };
                 let process = self.processes.get_mut(&id)?;
                 if process.ghost_pgid == pgid {
+                    self.strays.remove(&id);
                     return None;
                 }
                 process.ghost_pgid = pgid;
@@ -199,89 +134,59 @@ impl Core {
             .map(|p| p.ghost_pgid)
     }
 
-    /// What the maker of a ghost is told.
-    fn birth(&mut self, child: ProcId) -> Option<Birth> {
-        let process = self.processes.get_mut(&child)?;
-        let fork = process.fork.as_mut()?;
-        let pid = if let Remote::Running { pid } = process.remote { pid } else { 0 };
-        if !matches!(process.ghost, Ghost::Expected { .. }) {
-            return None;
-        }
-        // A place that was given to a maker who did not use it may be in use after all.
-        fork.place = None;
-        let place = self.launches.get_mut(&process.launch)?.places.take()?;
-        fork.place = Some(place);
-        Some(Birth { rank: process.rank, pid, place, comm: fork.comm })
-    }
-
-    /// A process sleeps on the pin as the ghost of a forked process.
-    pub(super) fn forked_ghost_comes(&mut self, id: ProcId, token: ReadToken, pid: u32, uid: u32) {
-        let Some(process) = self.processes.get_mut(&id) else { return self.act(Action::RefuseRead { token }) };
-        let (Some(fork), Ghost::Expected { next }) = (&process.fork, &process.ghost) else {
-            return self.act(Action::RefuseRead { token });
-        };
-        let next = *next;
-        let maker = fork.maker;
-        process.ghost = if next.is_some() { Ghost::Awake { next } } else { Ghost::Arriving };
-        process.pid = pid;
-        let maker = self.processes.get(&maker).filter(|p| !matches!(p.ghost, Ghost::Gone)).map(|p| p.pid);
-        self.act(Action::Adopt { process: id, token, pid, parent: maker, uid });
-    }
-
-    /// Looks for other makers where one did not do it in time.
-    pub(super) fn tend_unborn(&mut self) {
-        let now = self.now;
-        let late =
-            |id: &ProcId| self.processes.get(id).and_then(|p| p.fork.as_ref()).is_none_or(|fork| fork.due <= now);
-        for id in self.unborn.iter().copied().filter(late).collect::<Vec<_>>() {
-            self.find_maker(id);
-        }
-    }
-
-    fn find_maker(&mut self, id: ProcId) {
-        let Some(process) = self.processes.get(&id) else {
-            self.unborn.remove(&id);
-            return;
-        };
-        let (launch, node, over) = (process.launch, process.node, process.remote.is_over());
-        let Some(fork) = &process.fork else { return };
-        let (old, tried) = (fork.maker, fork.makers);
-        if let Some(maker) = self.processes.get_mut(&old) {
-            maker.orders.retain(|order| *order != Order::Fork(id));
-            maker.made.remove(&id);
-        }
-        let next = if over || tried >= MAKERS {
-            None
-        } else {
-            self.living_ancestor(old).or_else(|| self.any_of_launch_on(launch, node))
-        };
-        let due = self.now + PATIENCE;
-        let Some(process) = self.processes.get_mut(&id) else { return };
-        let Some(maker) = next else {
-            if !over {
-                tracing::warn!(node = node.0, pid = ?process.remote, "a forked process runs without a ghost: nobody could make it");
+    /// A ghost is back; this is how what it was told went: 0, or an errno.
+    pub(super) fn order_done(&mut self, id: ProcId, errno: u32) {
+        let doing = self.processes.get_mut(&id).and_then(|process| process.doing.take());
+        match doing {
+            Some(Order::Fork(child)) => self.birth_done(id, child, errno),
+            Some(Order::Group(_)) if errno == 0 => {
+                self.strays.remove(&id);
             }
-            self.unborn.remove(&id);
-            process.ghost = Ghost::Gone;
-            return self.clear_process(id);
-        };
-        if let Some(fork) = &mut process.fork {
-            fork.maker = maker;
-            fork.makers += 1;
-            fork.due = due;
+            Some(Order::Group(_)) => {
+                // Who is to lead that group is not that far yet, or is not in this session.
+                if let Some(process) = self.processes.get_mut(&id) {
+                    process.ghost_pgid = 0;
+                }
+                self.join_later(id);
+            }
+            _ => {}
         }
-        self.order_birth(id, maker);
     }
 
-    /// The nearest process above whose ghost can make one.
-    fn living_ancestor(&self, from: ProcId) -> Option<ProcId> {
-        let mut at = self.processes.get(&from)?.fork.as_ref()?.maker;
-        loop {
-            let process = self.processes.get(&at)?;
-            if process.can_make() {
-                return Some(at);
+    fn join_later(&mut self, id: ProcId) {
+        self.strays.entry(id).or_insert(TRIES);
+    }
+
+    /// At each tick: ghosts that are not in the group yet that stands for their process's.
+    pub(super) fn gather_strays(&mut self) {
+        for id in self.strays.keys().copied().collect::<Vec<_>>() {
+            let left = self.strays.get_mut(&id).map_or(0, |left| {
+                *left = left.saturating_sub(1);
+                *left
+            });
+            match self.processes.get(&id).filter(|p| left > 0 && !p.remote.is_over() && p.pgid != 0) {
+                Some(process) => {
+                    let order = Order::Group(process.pgid);
+                    if !process.orders.contains(&order) && process.doing != Some(order) {
+                        self.order(id, order);
+                    }
+                }
+                None => {
+                    self.strays.remove(&id);
+                }
             }
-            at = process.fork.as_ref()?.maker;
+        }
+    }
+
+    /// A forked ghost is there, in this group, which its maker was in.
+    pub(super) fn settle_group(&mut self, id: ProcId) {
+        let Some(process) = self.processes.get(&id).filter(|p| p.fork.is_some() && p.pgid != 0) else { return };
+        let (wanted, is) = (self.master_group(id, process.pgid), process.ghost_pgid);
+        if wanted != Some(is) && process.sid != process.pid {
+            let order = Order::Group(process.pgid);
+            if !process.orders.contains(&order) {
+                self.order(id, order);
+            }
         }
     }
 
@@ -307,7 +212,7 @@ impl Core {
         }
         if let Some(fork) = &mut process.fork {
             fork.comm = comm;
-            if matches!(process.ghost, Ghost::Expected { .. }) && fork.place.is_none() {
+            if matches!(process.ghost, Ghost::Expected { .. }) && !fork.is_told() {
                 // It is born with it.
                 return;
             }
@@ -325,12 +230,18 @@ impl Core {
         self.clear_process(id);
     }
 
-    /// Has a dead ghost waited for by its maker, if its process has been.
+    /// Has a dead ghost waited for by its parent, if its process has been.
     fn reap_ghost(&mut self, id: ProcId) {
         let Some(process) = self.processes.get(&id) else { return };
         let Some(fork) = &process.fork else { return };
-        if fork.reaped && matches!(process.ghost, Ghost::Gone) && process.pid != 0 {
-            self.order(fork.maker, Order::Reap(process.pid));
+        if !fork.reaped || !matches!(process.ghost, Ghost::Gone) || process.pid == 0 {
+            return;
+        }
+        let (launch, pid) = (process.launch, process.pid);
+        match fork.parent {
+            Parent::Ghost(parent) => self.order(parent, Order::Reap(pid)),
+            Parent::Launcher => self.tell_launcher(launch, MasterToClient::Reap(Reap { pid })),
+            Parent::Init => {}
         }
     }
 
@@ -338,8 +249,12 @@ impl Core {
     pub(super) fn is_zombie(&self, id: ProcId) -> bool {
         let Some(process) = self.processes.get(&id) else { return false };
         let Some(fork) = &process.fork else { return false };
-        let orphan = self.processes.get(&fork.maker).is_none_or(|p| matches!(p.ghost, Ghost::Gone));
-        !fork.reaped && process.pid != 0 && !orphan
+        let has_parent = match fork.parent {
+            Parent::Ghost(parent) => self.processes.get(&parent).is_some_and(|p| !matches!(p.ghost, Ghost::Gone)),
+            Parent::Launcher => self.launches.get(&process.launch).is_some_and(|launch| !launch.ended),
+            Parent::Init => false,
+        };
+        !fork.reaped && process.pid != 0 && has_parent
     }
 
     /// The task of a ghost has ended.
@@ -348,7 +263,7 @@ impl Core {
         let launch = process.launch;
         self.unborn.remove(&id);
         process.orders.clear();
-        // The host's init waits for the ghosts that it has made.
+        // The host's init waits for its children.
         let made = std::mem::take(&mut process.made);
         let place = process.fork.as_mut().and_then(|fork| fork.place.take()).filter(|_| process.pid != 0);
         if let (Some(place), Some(launch)) = (place, self.launches.get_mut(&launch)) {
@@ -357,7 +272,7 @@ impl Core {
         self.reap_ghost(id);
         for child in made {
             if self.unborn.contains(&child) {
-                self.find_maker(child);
+                self.tend_birth(child);
             } else {
                 self.clear_process(child);
             }
@@ -367,11 +282,14 @@ impl Core {
     /// A process is forgotten.
     pub(super) fn leave_tree(&mut self, id: ProcId) {
         self.unborn.remove(&id);
+        self.strays.remove(&id);
         let Some(process) = self.processes.get(&id) else { return };
         let Some(fork) = &process.fork else { return };
-        let (maker, launch, rank) = (fork.maker, process.launch, process.rank);
-        if let Some(maker) = self.processes.get_mut(&maker) {
-            maker.made.remove(&id);
+        let (parent, launch, rank) = (fork.parent, process.launch, process.rank);
+        if let Parent::Ghost(parent) = parent
+            && let Some(parent) = self.processes.get_mut(&parent)
+        {
+            parent.made.remove(&id);
         }
         if let Some(launch) = self.launches.get_mut(&launch) {
             launch.forked.remove(&rank);
@@ -409,7 +327,7 @@ impl Core {
             if let Some(other) = self.processes.get_mut(&other)
                 && other.node == node
                 && other.pgid == pgid
-                && matches!(other.ghost, Ghost::Arriving | Ghost::Awake { .. })
+                && matches!(other.ghost, Ghost::Expected { .. } | Ghost::Arriving | Ghost::Awake { .. })
             {
                 other.forestalled |= bit(signal);
             }
@@ -417,7 +335,7 @@ impl Core {
     }
 }
 
-fn name_of(comm: &[u8]) -> [u8; 15] {
+pub(super) fn name_of(comm: &[u8]) -> [u8; 15] {
     let mut name = [0; 15];
     for (to, from) in name.iter_mut().zip(comm) {
         *to = *from;

@@ -17,7 +17,7 @@ use ghost_proto::status::WaitStatus;
 use ghost_proto::stream::Receiver;
 use ghost_proto::view::{AgentToMaster, Figures, MasterToAgent};
 use ghost_proto::view_port::Look;
-use ghost_sys::ghost::Answer;
+use ghost_sys::ghost::{Answer, Birth, Kin};
 
 use super::signal_queue::SignalQueue;
 
@@ -140,10 +140,17 @@ pub enum Event {
         /// The ghost's process group.
         pgid: u32,
     },
+    /// Answer to [`Action::Withdraw`]; `in_time`: it had not been made, and will not be.
+    Withdrawn {
+        process: ProcId,
+        in_time: bool,
+    },
     Signal(SignalRecord),
     GhostExited {
         ghost: u64,
         launcher: bool,
+        /// The number of the task that has ended; 0 if it is not known.
+        pid: u32,
     },
     /// Records were lost: what the kernel kept for a ghost. Bit n-1 of `signals`: signal n was sent.
     GhostState {
@@ -216,8 +223,8 @@ pub enum Action {
         client: ClientId,
         message: MasterToClient,
     },
-    /// Make sure that the sleeper is a child of `parent` (of anybody, if that is dead: `None`) and of user `uid`, watch it, and
-    /// answer its read with [`Answer::Armed`]; or refuse it. Report by [`Event::Adopted`].
+    /// Make sure that the sleeper is of user `uid`, and watched as this process's ghost since its fork or a child of `parent`
+    /// (of anybody: `None`); watch it, and answer its read with [`Answer::Armed`]; or refuse it. Report by [`Event::Adopted`].
     Adopt {
         process: ProcId,
         token: ReadToken,
@@ -228,6 +235,18 @@ pub enum Action {
     AnswerGhost {
         token: ReadToken,
         answer: Answer,
+    },
+    /// [`Answer::Fork`] for the ghost with number `maker`; what it makes is `process`'s ghost from the fork on.
+    Beget {
+        token: ReadToken,
+        maker: u32,
+        process: ProcId,
+        birth: Birth,
+    },
+    /// The ghost with number `maker` is not to make `process`'s ghost any more. Reported by [`Event::Withdrawn`].
+    Withdraw {
+        process: ProcId,
+        maker: u32,
     },
     /// EINTR: the ghost is to look at its signals.
     InterruptGhost {
@@ -336,7 +355,9 @@ pub(super) struct Process {
     pub fork: Option<Fork>,
     /// What the ghost is to do besides, in this order.
     pub orders: VecDeque<Order>,
-    /// Processes whose ghosts this one's has made, or is to make.
+    /// What it was told to do last, until it is back.
+    pub doing: Option<Order>,
+    /// Processes whose ghosts are this one's children, or are to be.
     pub made: BTreeSet<ProcId>,
     /// Process group and session on the node; 0: as at the start.
     pub pgid: u32,
@@ -371,16 +392,50 @@ pub(super) struct Process {
 /// What there is to know about a forked process alone.
 #[derive(Debug)]
 pub(super) struct Fork {
-    /// Whose ghost makes its ghost.
-    pub maker: ProcId,
-    /// Where the ghost's stack lies, once its maker was told.
+    /// Its parent on the node when it was told of; `None`: the namespace's init.
+    pub origin: Option<ProcId>,
+    /// Who has made it, if that was not its parent (CLONE_PARENT).
+    pub creator: Option<ProcId>,
+    /// Whose child its ghost is, or is to be.
+    pub parent: Parent,
+    pub making: Making,
+    /// Where the ghost's stack lies, once a maker was told.
     pub place: Option<u32>,
     pub comm: [u8; 15],
-    /// When another maker is to be looked for, and how many have been.
+    /// When it is to be looked at again, and since when the present maker has been chosen.
     pub due: Instant,
-    pub makers: u32,
+    pub since: Instant,
+    /// Makers that could not.
+    pub failures: u32,
     /// Its parent on the node has waited for it.
     pub reaped: bool,
+}
+
+impl Fork {
+    /// A maker may have acted on it.
+    pub fn is_told(&self) -> bool {
+        !matches!(self.making, Making::Nobody | Making::Asked { told: false, .. })
+    }
+}
+
+/// Whose child a forked process's ghost is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parent {
+    Ghost(ProcId),
+    Launcher,
+    /// Whoever takes in orphans here.
+    Init,
+}
+
+/// How far a forked process's ghost is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Making {
+    /// Nobody is to make it.
+    Nobody,
+    /// This ghost is to make it, as its kin; `told`: it has been answered so, and may have done it.
+    Asked { maker: ProcId, kin: Kin, told: bool },
+    /// It is there, and will read the pin, or its end will be seen.
+    Made,
 }
 
 /// What a ghost is to do besides sleeping, stopping and ending.
@@ -394,6 +449,13 @@ pub(super) enum Order {
     /// Go into the master's group that stands for this one of the node.
     Group(u32),
     Session,
+}
+
+impl Launch {
+    /// Whether it has, or had, a rank on this node.
+    pub fn is_on(&self, node: NodeNumber) -> bool {
+        self.plans.iter().any(|(planned, reason)| *planned == node && reason.is_empty())
+    }
 }
 
 /// Which stacks of a launch's nursery are free.

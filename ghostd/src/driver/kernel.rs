@@ -110,7 +110,8 @@ impl Driver {
                 Some(programs::Event::Signal(record)) => self.turn(Event::Signal(record)),
                 Some(programs::Event::Exit(record)) => {
                     let launcher = record.flags & ghost_abi::GhostFlags::LAUNCHER != 0;
-                    self.turn(Event::GhostExited { ghost: record.ghost, launcher });
+                    let pid = u32::try_from(record.pid).unwrap_or(0);
+                    self.turn(Event::GhostExited { ghost: record.ghost, launcher, pid });
                 }
                 Some(programs::Event::Dropped) => self.read_dropped(),
                 None => return false,

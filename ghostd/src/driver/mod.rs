@@ -180,6 +180,8 @@ impl Driver {
             }
             Action::Adopt { process, token, pid, parent, uid } => self.adopt(process, token, pid, parent, uid),
             Action::AnswerGhost { token, answer } => self.answer(token, answer),
+            Action::Beget { token, maker, process, birth } => self.beget(token, maker, process, birth),
+            Action::Withdraw { process, maker } => self.withdraw(process, maker),
             Action::InterruptGhost { token } => self.refuse(token, libc_errno::EINTR),
             Action::RefuseRead { token } => self.refuse(token, libc_errno::EPERM),
             Action::ContinueGhost { process, pid } => self.continue_ghost(process, pid),

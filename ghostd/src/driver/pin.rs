@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use ghost_host::pin::ReadToken;
 use ghost_proto::ids::ProcId;
-use ghost_sys::ghost::Answer;
+use ghost_sys::ghost::{Answer, Birth, Kin};
 use ghost_sys::{identity, pidfd};
 use nix::libc;
 
@@ -17,11 +17,13 @@ impl Driver {
         let mut pgid = 0;
         let watched = pidfd::open(pid).and_then(|pidfd| {
             let who = identity::of(&pidfd, pid)?;
-            if parent.is_some_and(|parent| who.ppid != parent) || who.uid != uid {
+            // The kernel has made it this process's ghost when its maker forked: whose child it is now does not matter.
+            let born = self.programs.state(pidfd.as_fd())?.is_some_and(|state| state.ghost == process.0);
+            if who.uid != uid || !born && parent.is_some_and(|parent| who.ppid != parent) {
                 return Err(std::io::Error::from_raw_os_error(libc::EPERM));
             }
             pgid = identity::group(pid).unwrap_or(0);
-            self.programs.attach_ghost(pidfd.as_fd(), process.0, false)
+            if born { Ok(()) } else { self.programs.attach_ghost(pidfd.as_fd(), process.0, false) }
         });
         let ok = match watched {
             Ok(()) => {
@@ -35,6 +37,29 @@ impl Driver {
             }
         };
         self.events.push_back(Event::Adopted { process, ok, pgid });
+    }
+
+    /// Has a ghost make another one, which the kernel makes `process`'s at the fork.
+    pub(super) fn beget(&self, token: ReadToken, maker: u32, process: ProcId, birth: Birth) {
+        // An orphan is made by a process in between.
+        let generations = if birth.kin == Kin::Orphan { 2 } else { 1 };
+        let announced =
+            pidfd::open(maker).and_then(|pidfd| self.programs.expect_ghost(pidfd.as_fd(), process.0, 0, generations));
+        if let Err(error) = announced {
+            // It is watched from its first read on, then.
+            tracing::debug!(maker, "a ghost's child is not expected: {error}");
+        }
+        self.answer(token, Answer::Fork(birth));
+    }
+
+    /// Tells a maker off that has not made `process`'s ghost.
+    pub(super) fn withdraw(&mut self, process: ProcId, maker: u32) {
+        let in_time = match pidfd::open(maker) {
+            Ok(pidfd) => self.programs.forget_expected(pidfd.as_fd(), process.0).unwrap_or(false),
+            // Dead, and its last act is not known: should it have made it, that will come, or its end be seen.
+            Err(_) => false,
+        };
+        self.events.push_back(Event::Withdrawn { process, in_time });
     }
 
     pub(super) fn answer(&self, token: ReadToken, answer: Answer) {
@@ -66,7 +91,7 @@ impl Driver {
         };
         if !there {
             // It is dead, and the record of that was lost or is still to come.
-            self.events.push_back(Event::GhostExited { ghost: process.0, launcher: false });
+            self.events.push_back(Event::GhostExited { ghost: process.0, launcher: false, pid });
         }
     }
 

@@ -25,12 +25,27 @@ struct Slot {
     path: PathBuf,
     directory: File,
     events: File,
+    figures: File,
 }
 
 impl Slot {
     fn make(path: PathBuf) -> io::Result<Slot> {
         fs::create_dir(&path)?;
-        Ok(Slot { directory: File::open(&path)?, events: File::open(path.join("cgroup.events"))?, path })
+        Ok(Slot {
+            directory: File::open(&path)?,
+            events: File::open(path.join("cgroup.events"))?,
+            figures: File::open(path.join("cpu.stat"))?,
+            path,
+        })
+    }
+
+    /// Processor time that its processes have used, in microseconds; counted without any controller (kernel/cgroup/rstat.c,
+    /// cgroup_base_stat_cputime_show()).
+    fn processor_time(&self) -> Option<u64> {
+        let mut text = [0u8; 64];
+        let length = self.figures.read_at(&mut text, 0).ok()?;
+        let text = std::str::from_utf8(text.get(..length)?).ok()?;
+        text.lines().next()?.strip_prefix("usage_usec ")?.parse().ok()
     }
 
     /// A line of cgroup.events: `populated` or `frozen`.
@@ -118,6 +133,12 @@ impl Cgroups {
 
     pub fn is_frozen(&self, launch: LaunchId) -> bool {
         self.used.get(&launch).is_some_and(|slot| slot.is("frozen"))
+    }
+
+    /// Processor time of all that was launched; it may also become less, when launches end. `None`: not known.
+    pub fn processor_time(&self) -> Option<u64> {
+        self.top.as_ref()?;
+        self.used.values().chain(&self.left).map(Slot::processor_time).sum()
     }
 
     /// PIDs of a launch's processes, `None` without a cgroup.

@@ -68,6 +68,7 @@ struct Pending {
 #[derive(Debug)]
 struct Fork {
     parent: ProcId,
+    creator: ProcId,
     standing: Standing,
     reaped: bool,
     /// The master needs its status no more.
@@ -680,6 +681,7 @@ impl Core {
                 }
             }
             TreeEvent::Executed(process) => self.tree.executed(&process, &mut told),
+            TreeEvent::Compared(all) => self.tree.compared(&all, &mut told),
             TreeEvent::Ended { key, status } => self.tree.ended(key, status, &mut told),
             TreeEvent::Reaped { key } => self.tree.reaped(key, &mut told),
             TreeEvent::Stopped { key, signal } => {
@@ -696,9 +698,9 @@ impl Core {
     fn tell_tree(&mut self, told: Vec<Told>, actions: &mut Vec<Action>) {
         for told in told {
             match told {
-                Told::Forked { proc, parent, launch, pid, standing } => {
+                Told::Forked { proc, parent, launch, pid, standing, creator } => {
                     let uid = standing.uid;
-                    let fork = Fork { parent, standing, reaped: false, forgotten: false };
+                    let fork = Fork { parent, creator, standing, reaped: false, forgotten: false };
                     let process = Process::of_fork(proc, launch, pid, uid, fork);
                     if let Some(fork) = &process.fork {
                         self.tell(process.forked(proc, fork), actions);
@@ -797,6 +799,7 @@ impl Process {
             launch: self.launch.0,
             pid: self.pid,
             standing: Some(fork.standing.clone()),
+            creator: fork.creator.0,
         })
     }
 

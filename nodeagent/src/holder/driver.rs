@@ -7,6 +7,7 @@
 //! - No call here waits, except for the next event, and for some microseconds while a fast writer's output gathers.
 
 mod agent;
+mod standing;
 mod streams;
 mod tree;
 
@@ -134,6 +135,7 @@ pub struct Driver {
     looks: Vec<tree::Look>,
     /// When it is to be looked for processes that were reaped; unless none is awaited.
     overdue: Option<Duration>,
+    standing: standing::Standing,
     /// Something has ended since the cgroups were tidied.
     untidy: bool,
     /// Frames have arrived that are still to be taken.
@@ -188,6 +190,7 @@ impl Driver {
             slice: None,
             looks: Vec::new(),
             overdue: None,
+            standing: standing::Standing::default(),
             core,
             epoll,
             listener,
@@ -231,6 +234,7 @@ impl Driver {
             self.handle(Event::Tick);
             self.gather(&events[..count]);
             self.follow_tree();
+            self.look_at_standing();
             // Ends first: then what is said about a process is up to date.
             let ready = || events.iter().take(count).map(|event| (Source::of(event.data()), event.events()));
             if ready().any(|(source, _)| source == Source::Child) {
@@ -278,7 +282,8 @@ impl Driver {
 
     /// Sets the timer to whatever is due first.
     fn arm(&mut self) {
-        let due = [self.core.deadline(), self.ends.deadline(), self.next_look()].into_iter().flatten().min();
+        let due = [self.core.deadline(), self.ends.deadline(), self.next_look(), self.next_look_at_standing()];
+        let due = due.into_iter().flatten().min();
         if due == self.armed {
             return;
         }
@@ -470,6 +475,8 @@ impl Driver {
                     return;
                 }
             };
+            // What a process has done comes before its end, or its stop: the ghosts of its children are made by its own.
+            self.follow_tree();
             match change {
                 Change::Ended { pid, status, usage } => {
                     self.untidy = true;

@@ -92,6 +92,8 @@ pub enum TreeEvent {
         launch: Option<LaunchId>,
     },
     Executed(TreeProcess),
+    /// What all are now.
+    Compared(Vec<TreeProcess>),
     /// Its last thread is gone.
     Ended {
         key: u64,

@@ -35,6 +35,7 @@ pub enum Told {
         launch: LaunchId,
         pid: u32,
         standing: Standing,
+        creator: ProcId,
     },
     /// It was stopped before it was told of, and is.
     Stopped {
@@ -59,6 +60,8 @@ struct Member {
     pid: u32,
     launch: LaunchId,
     parent: Option<u64>,
+    /// Who has made it, if that was not its parent.
+    creator: Option<u64>,
     children: BTreeSet<u64>,
     /// `None`: not told of yet.
     proc: Option<ProcId>,
@@ -128,14 +131,16 @@ impl Tree {
         if self.members.contains_key(&process.key) {
             return;
         }
+        let creator = self.members.get(&process.creator_key).map(|creator| creator.launch);
         let parent = self.members.get_mut(&process.parent_key);
-        let Some(launch) = parent.as_ref().map(|parent| parent.launch).or(launch) else { return };
+        let Some(launch) = parent.as_ref().map(|parent| parent.launch).or(creator).or(launch) else { return };
         let is_child = parent.is_some();
         if let Some(parent) = parent {
             parent.children.insert(process.key);
         }
         let mut member = Member::new(process, launch, now + PATIENCE);
         member.parent = is_child.then_some(process.parent_key);
+        member.creator = creator.is_some().then_some(process.creator_key);
         self.add(process.key, member);
         if self.has_room(now) && self.parent_is_told(process.key) {
             self.tell(process.key, told);
@@ -156,6 +161,36 @@ impl Tree {
         }
     }
 
+    /// What all processes are now. Some have changed their groups, or their names, since it was told.
+    pub fn compared(&mut self, all: &[Process], told: &mut Vec<Told>) {
+        let mut changed: Vec<&Process> = Vec::new();
+        for process in all {
+            if let Some(member) = self.members.get_mut(&process.key)
+                && !member.ended
+                && process.flags & Process::ENDED == 0
+                && member.standing != standing(process)
+                // A launched one has its groups and its name when it has executed its program.
+                && (member.executed || !member.launched)
+            {
+                member.standing = standing(process);
+                changed.push(process);
+            }
+        }
+        // A group is led before it is joined.
+        changed.sort_by_key(|process| (process.sid != process.pid, process.pgid != process.pid));
+        for process in changed {
+            let Some(member) = self.members.get(&process.key) else { continue };
+            if let Some(proc) = member.proc {
+                told.push(Told::Execed { proc, standing: member.standing.clone() });
+            }
+        }
+    }
+
+    /// There is somebody of whom the master knows.
+    pub fn is_told_of_any(&self) -> bool {
+        !self.members.is_empty()
+    }
+
     /// The last thread of a process ends.
     pub fn ended(&mut self, key: u64, status: i32, told: &mut Vec<Told>) {
         let Some(member) = self.members.get_mut(&key) else { return };
@@ -163,6 +198,19 @@ impl Tree {
             return;
         }
         let (proc, launched) = (member.proc, member.launched);
+        if proc.is_some() {
+            // Its children are told of as long as it can be their parent.
+            let Some(member) = self.members.get_mut(&key) else { return };
+            member.ended = false;
+            for child in member.children.clone() {
+                if self.members.get(&child).is_some_and(|child| child.proc.is_none() && !child.ended) {
+                    self.tell(child, told);
+                }
+            }
+            if let Some(member) = self.members.get_mut(&key) {
+                member.ended = true;
+            }
+        }
         match proc {
             // The holder waits for it itself.
             Some(_) if launched => {}
@@ -203,9 +251,11 @@ impl Tree {
         self.members.insert(key, member);
     }
 
+    /// Whether its parent is told, and who made it.
     fn parent_is_told(&self, key: u64) -> bool {
-        let parent = self.members.get(&key).and_then(|member| member.parent);
-        parent.and_then(|parent| self.members.get(&parent)).is_none_or(|parent| parent.proc.is_some())
+        let Some(member) = self.members.get(&key) else { return false };
+        let told = |key: u64| self.members.get(&key).is_none_or(|member| member.proc.is_some());
+        member.parent.is_none_or(told) && member.creator.is_none_or(told)
     }
 
     /// A bucket of [`BURST`] tokens: `full` is when it is full again.
@@ -221,6 +271,8 @@ impl Tree {
     fn tell(&mut self, key: u64, told: &mut Vec<Told>) {
         let Some(node) = self.node else { return };
         let parent = self.told_ancestor(key);
+        let creator = self.members.get(&key).and_then(|member| self.members.get(&member.creator?));
+        let creator = creator.filter(|creator| !creator.ended).and_then(|creator| creator.proc);
         let Some(member) = self.members.get_mut(&key) else { return };
         self.held.remove(&(member.due, key));
         if member.proc.is_some() {
@@ -235,6 +287,7 @@ impl Tree {
             launch: member.launch,
             pid: member.pid,
             standing: member.standing.clone(),
+            creator: creator.unwrap_or_default(),
         });
         if let Some(signal) = member.stopped {
             told.push(Told::Stopped { proc, signal });
@@ -276,6 +329,7 @@ impl Member {
             pid: process.pid.unsigned_abs(),
             launch,
             parent: None,
+            creator: None,
             children: BTreeSet::new(),
             proc: None,
             launched: false,
@@ -313,6 +367,7 @@ mod tests {
             seq: 0,
             key: pid as u64 | 1 << 40,
             parent_key: parent as u64 | 1 << 40,
+            creator_key: 0,
             pid,
             pgid: 10,
             sid: 1,
@@ -410,6 +465,68 @@ mod tests {
         assert_eq!(found[0], (51, ProcId(7)));
         assert_eq!(found[1].0, 52);
         assert!(ghost_proto::tree::is_forked_on(found[1].1, NODE));
+    }
+
+    #[test]
+    fn children_are_told_of_before_their_parent_is_gone() {
+        let (mut tree, mut told) = (tree(), Vec::new());
+        for pid in 100..300 {
+            tree.forked(&process(pid, 10), None, MS, &mut told);
+        }
+        tree.ended(key(100), 0, &mut told);
+        assert_eq!(forks(&told).len(), BURST as usize);
+        tree.ended(key(250), 0, &mut told);
+        // The launched one: its own end is told otherwise.
+        tree.ended(key(10), 0, &mut told);
+        let found = forks(&told);
+        assert_eq!(found.len(), 199, "all but the one that was not told of and has ended");
+        assert!(found.iter().all(|(_, parent)| *parent == ProcId(7)));
+        assert_eq!(tree.deadline(), None);
+    }
+
+    #[test]
+    fn changes_are_found_by_comparing() {
+        let (mut tree, mut told) = (tree(), Vec::new());
+        tree.forked(&process(11, 10), None, MS, &mut told);
+        tree.forked(&process(12, 10), None, MS, &mut told);
+        told.clear();
+        let listed = |pid: i32, pgid: i32| Process { pgid, ..process(pid, 10) };
+        tree.compared(&[listed(11, 10), listed(12, 10)], &mut told);
+        assert_eq!(told, []);
+        tree.compared(&[listed(11, 12), listed(12, 12)], &mut told);
+        let groups: Vec<u32> = told
+            .iter()
+            .map(|told| match told {
+                Told::Execed { standing, .. } => standing.pgid,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(groups, [12, 12]);
+        let Told::Forked { proc: leader, .. } = ({
+            let mut again = Vec::new();
+            tree.forked(&process(13, 12), None, MS, &mut again);
+            again.remove(0)
+        }) else {
+            panic!("not told")
+        };
+        assert!(matches!(told[0], Told::Execed { proc, .. } if proc != leader));
+        told.clear();
+        tree.compared(&[listed(11, 12), listed(12, 12)], &mut told);
+        assert_eq!(told, [], "once");
+        let ended = Process { flags: Process::ENDED, ..listed(11, 10) };
+        tree.compared(&[ended], &mut told);
+        assert_eq!(told, [], "the dead change nothing any more");
+    }
+
+    #[test]
+    fn a_sibling_is_told_with_its_maker() {
+        let (mut tree, mut told) = (tree(), Vec::new());
+        let sibling = Process { creator_key: key(10), parent_key: 0, ..process(11, 1) };
+        tree.forked(&sibling, None, MS, &mut told);
+        assert!(
+            matches!(told[..], [Told::Forked { parent: ProcId(0), creator: ProcId(7), launch: LaunchId(2), .. }]),
+            "{told:?}"
+        );
     }
 
     #[test]

@@ -22,6 +22,7 @@
 //!   FUSE server of the interrupt that it caused.
 //! * Two loads know nothing of each other: a ghost is a ghost only to the load that attached it. Everything is freed by the
 //!   kernel when the value is dropped or its process dies, and nobody has copies of its [`Programs::descriptors`].
+//! * The ghost that a ghost makes ([`Programs::expect_ghost`]) is one before it runs for the first time.
 //! * PIDs are those of the PID namespace in which [`Programs::load`] was called. Signals that the loading process sends are
 //!   not reported.
 //!
@@ -41,7 +42,9 @@ use aya::maps::{Array, Map, MapData, RingBuf};
 use aya::programs::BtfTracePoint;
 use aya::programs::links::FdLink;
 use aya::{Btf, Ebpf, EbpfLoader};
-use ghost_abi::{COUNTER_DROPPED, COUNTER_SEQUENCE, GHOST_QUOTA, GHOST_STATE_SIZE, Record, names};
+use ghost_abi::{
+    COUNTER_DROPPED, COUNTER_SEQUENCE, EXPECTING_SIZE, Expecting, GHOST_QUOTA, GHOST_STATE_SIZE, Record, names,
+};
 pub use ghost_abi::{ExitRecord, GhostState, Scope, SignalFlags, SignalRecord};
 use ghost_sys::bpf::TaskStorage;
 use nix::libc::EPERM;
@@ -51,9 +54,9 @@ static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../ghost-ebpf/ghost.bpf.o"));
 
 /// Programs of the object; each bears the name of its tracepoint.
-const PROGRAMS: [&str; 3] = ["signal_generate", "signal_deliver", "sched_process_exit"];
+const PROGRAMS: [&str; 4] = ["signal_generate", "signal_deliver", "sched_process_exit", "sched_process_fork"];
 
-const MAPS: [&str; 4] = [names::GHOSTS, names::EVENTS, names::DRAINED, names::COUNTERS];
+const MAPS: [&str; 5] = [names::GHOSTS, names::EXPECTING, names::EVENTS, names::DRAINED, names::COUNTERS];
 
 /// Why the kernel programs cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +104,7 @@ pub enum Event {
 /// The loaded and attached programs with their maps.
 pub struct Programs {
     ghosts: TaskStorage,
+    expecting: TaskStorage,
     events: RingBuf<MapData>,
     drained: Array<MapData, u64>,
     counters: Array<MapData, u64>,
@@ -177,6 +181,8 @@ impl Programs {
         };
         let ghosts = TaskStorage::new(copy(names::GHOSTS)?, GHOST_STATE_SIZE);
         let ghosts = ghosts.map_err(|error| refused(error, LoadError::Object))?;
+        let expecting = TaskStorage::new(copy(names::EXPECTING)?, EXPECTING_SIZE);
+        let expecting = expecting.map_err(|error| refused(error, LoadError::Object))?;
         let object = |error: aya::maps::MapError| refused(error, LoadError::Object);
         let mut map = |name| MapData::from_fd(copy(name)?).and_then(Map::from_map_data).map_err(object);
         let events = RingBuf::try_from(map(names::EVENTS)?).map_err(object)?;
@@ -189,6 +195,7 @@ impl Programs {
         let own_pid = std::process::id();
         Ok(Self {
             ghosts,
+            expecting,
             events,
             drained,
             counters,
@@ -244,6 +251,29 @@ impl Programs {
     /// `EEXIST` if it already is one, `ENOENT` if it has been reaped, `EBADF`, `ENOMEM`.
     pub fn attach_ghost(&self, pidfd: BorrowedFd<'_>, ghost: u64, launcher: bool) -> io::Result<()> {
         self.ghosts.insert(pidfd, &GhostState::new(ghost, launcher).to_bytes())
+    }
+
+    /// The next child of the process behind `pidfd` is a ghost from its fork on, as [`Self::attach_tagged`] would make it one; or, if
+    /// `generations` is more than 1, that of its child, and so on. Of several announcements the last counts.
+    ///
+    /// # Errors
+    /// `ENOENT` if it has been reaped, `EBADF`, `ENOMEM`.
+    pub fn expect_ghost(&self, pidfd: BorrowedFd<'_>, ghost: u64, tag: u32, generations: u32) -> io::Result<()> {
+        self.expecting.replace(pidfd, &Expecting { ghost, generations, tag }.to_bytes())
+    }
+
+    /// Takes back [`Self::expect_ghost`]. False if it had no effect any more: the ghost has been made, or its maker has been
+    /// reaped, or made something else.
+    ///
+    /// # Errors
+    /// `EBADF` if `pidfd` is no pidfd.
+    pub fn forget_expected(&self, pidfd: BorrowedFd<'_>, ghost: u64) -> io::Result<bool> {
+        let expected = self.expecting.get(pidfd)?;
+        let there = expected.is_some_and(|bytes| bytes.starts_with(&ghost.to_ne_bytes()));
+        if there {
+            self.expecting.remove(pidfd)?;
+        }
+        Ok(there)
     }
 
     /// What the kernel programs know of the process; none if it is no ghost, or has been reaped.

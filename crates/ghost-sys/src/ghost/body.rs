@@ -1,7 +1,7 @@
 //! What runs in a ghost. Raw system calls only: no libc, no allocation, nothing that can panic (see the parent module).
 
 use super::raw::{CloneArguments, call, clone_onto};
-use super::{ANSWER_SIZE, Answer, Birth, NURSERY, RANK_SHIFT, ROOM, STACK};
+use super::{ANSWER_SIZE, Answer, Birth, Kin, NURSERY, RANK_SHIFT, ROOM, STACK};
 
 /// What a ghost is told at birth; lies at the top of its stack.
 #[repr(C, align(16))]
@@ -12,6 +12,8 @@ pub struct Orders {
     pub comm: [u8; 16],
     /// The stacks of the ghosts that ghosts make, or null.
     pub nursery: *mut u8,
+    /// The number that it is to have, for who makes it on its maker's behalf; 0 for any.
+    pub wanted: u32,
 }
 
 /// A ghost that ghostd does not accept ends with this.
@@ -36,18 +38,21 @@ pub extern "C" fn run(orders: *const Orders) -> ! {
         }
         call(libc::SYS_close_range, [pin.wrapping_add(1), u32::MAX as usize, 0, 0]);
     }
+    let mut outcome = 0;
     loop {
-        match read_pin(pin, orders.rank) {
+        let answer = read_pin(pin, orders.rank, outcome);
+        outcome = 0;
+        match answer {
             Ok(Answer::Armed) => set_mask(0),
             Ok(Answer::Exit(code)) => exit(code),
             Ok(Answer::Die(signal)) => die(signal),
             Ok(Answer::Stop(signal)) => stop(signal),
             Ok(Answer::Again) => {}
-            Ok(Answer::Fork(birth)) => fork(orders, &birth),
+            Ok(Answer::Fork(birth)) => outcome = fork(orders, &birth),
             Ok(Answer::Reap(pid)) => reap(pid),
             Ok(Answer::Name(comm)) => name(&comm),
-            Ok(Answer::Group(pgid)) => join_group(pgid),
-            Ok(Answer::Session) => lead_session(),
+            Ok(Answer::Group(pgid)) => outcome = join_group(pgid),
+            Ok(Answer::Session) => outcome = lead_session(),
             // pread was broken off: by SIGSTOP (which takes effect on the way here), a debugger, a freezer.
             Err(libc::EINTR) => {}
             Err(libc::EPERM) => exit(REFUSED),
@@ -60,9 +65,9 @@ pub extern "C" fn run(orders: *const Orders) -> ! {
 
 /// pread, never read: all ghosts of a launch share one open file, and the second read(2) would wait for the file's position
 /// (fs/file.c `fdget_pos`) before it reached the pin.
-fn read_pin(pin: usize, rank: u32) -> Result<Answer, i32> {
+fn read_pin(pin: usize, rank: u32, outcome: u32) -> Result<Answer, i32> {
     let mut bytes = [0u8; ANSWER_SIZE];
-    let offset = (rank as usize) << RANK_SHIFT;
+    let offset = (rank as usize) << RANK_SHIFT | (outcome & 0xfff) as usize;
     // SAFETY: the kernel writes at most the length of `bytes`.
     let result = unsafe { call(libc::SYS_pread64, [pin, bytes.as_mut_ptr() as usize, bytes.len(), offset]) };
     if result < 0 {
@@ -74,13 +79,14 @@ fn read_pin(pin: usize, rank: u32) -> Result<Answer, i32> {
     Answer::decode(&bytes).ok_or(libc::EIO)
 }
 
-/// Makes the ghost of a child. It is born like a first one: all signals blocked, and ignored by inheritance. What is sent to
-/// this ghost meanwhile is seen when it unblocks them again, as at its own birth. A failure shows by the child's absence.
-fn fork(orders: &Orders, birth: &Birth) {
+/// Makes another ghost. It is born like a first one: all signals blocked, and ignored by inheritance. What is sent to
+/// this ghost meanwhile is seen when it unblocks them again, as at its own birth. Gives 0, or an errno: there is none.
+fn fork(orders: &Orders, birth: &Birth) -> u32 {
     if orders.nursery.is_null() || birth.place >= NURSERY {
-        return;
+        return libc::ENOMEM as u32;
     }
-    let mut child = Orders { pin: orders.pin, rank: birth.rank, comm: [0; 16], nursery: orders.nursery };
+    let mut child =
+        Orders { pin: orders.pin, rank: birth.rank, comm: [0; 16], nursery: orders.nursery, wanted: birth.pid };
     let mut at = 0;
     while at < 15 {
         child.comm[at] = birth.comm[at];
@@ -89,31 +95,91 @@ fn fork(orders: &Orders, birth: &Birth) {
     set_mask(!0);
     // SAFETY: the nursery is NURSERY mapped stacks of STACK bytes, and ghostd gives out each place to one ghost at a time, so
     // that nobody uses this one. `run` needs nothing but its orders above the stack, and never returns.
-    unsafe {
-        let stack = orders.nursery.add((birth.place as usize).wrapping_mul(STACK));
-        let place = stack.add(ROOM).cast::<Orders>();
+    let result = unsafe {
+        let place = orders.nursery.add((birth.place as usize).wrapping_mul(STACK)).add(ROOM).cast::<Orders>();
         place.write(child);
-        let wanted = [birth.pid as i32];
+        match birth.kin {
+            Kin::Child => make(place, 0),
+            Kin::Sibling => make(place, libc::CLONE_PARENT as u64),
+            Kin::Orphan => make_orphan(place),
+        }
+    };
+    set_mask(0);
+    error_of(result)
+}
+
+/// Clones the ghost whose orders these are onto the stack below them. Gives its number, or a negative errno.
+///
+/// # Safety
+/// Below the orders, which are [`ROOM`] above its start, lies a stack that nobody else uses above its first page.
+unsafe fn make(place: *const Orders, flags: u64) -> isize {
+    // SAFETY: as this function's; the number that is wanted lives until the calls return.
+    unsafe {
+        let wanted = [(*place).wanted as i32];
         let mut arguments = CloneArguments {
-            flags: libc::CLONE_VM as u64,
+            flags: libc::CLONE_VM as u64 | flags,
             pidfd: 0,
             child_tid: 0,
             parent_tid: 0,
-            exit_signal: libc::SIGCHLD as u64,
-            stack: stack as u64,
+            // With CLONE_PARENT it is the maker's own (kernel/fork.c, `copy_process()`).
+            exit_signal: if flags & libc::CLONE_PARENT as u64 == 0 { libc::SIGCHLD as u64 } else { 0 },
+            stack: place.cast::<u8>().sub(ROOM) as u64,
             stack_size: ROOM as u64,
             tls: 0,
             set_tid: wanted.as_ptr() as u64,
             set_tid_size: 1,
             cgroup: 0,
         };
-        if birth.pid == 0 || clone_onto(&arguments, run, place) < 0 {
-            arguments.set_tid = 0;
-            arguments.set_tid_size = 0;
-            clone_onto(&arguments, run, place);
+        if wanted[0] != 0 {
+            let made = clone_onto(&arguments, run, place);
+            if made >= 0 {
+                return made;
+            }
         }
+        arguments.set_tid = 0;
+        arguments.set_tid_size = 0;
+        clone_onto(&arguments, run, place)
     }
-    set_mask(0);
+}
+
+/// Has the ghost made by a process in between, which ends at once. Its stack is the first page of the ghost's, which the
+/// ghost does not reach.
+///
+/// # Safety
+/// As [`make`].
+unsafe fn make_orphan(place: *const Orders) -> isize {
+    // SAFETY: as this function's. Nothing but `between` runs on that page, and it is waited for; should this ghost be killed
+    // before, it has but a few instructions left to run.
+    unsafe {
+        let arguments = CloneArguments {
+            flags: libc::CLONE_VM as u64,
+            pidfd: 0,
+            child_tid: 0,
+            parent_tid: 0,
+            exit_signal: 0,
+            stack: place.cast::<u8>().sub(ROOM) as u64,
+            stack_size: (STACK / 2) as u64,
+            tls: 0,
+            set_tid: 0,
+            set_tid_size: 0,
+            cgroup: 0,
+        };
+        let made = clone_onto(&arguments, between, place);
+        if made < 0 {
+            return made;
+        }
+        let mut status = 0i32;
+        let waited = call(libc::SYS_wait4, [made as usize, &raw mut status as usize, libc::__WALL as u32 as usize, 0]);
+        // It exits with 1 if it could not make the ghost.
+        if waited == made && status != 0 { -(libc::EAGAIN as isize) } else { made }
+    }
+}
+
+/// The process in between.
+extern "C" fn between(place: *const Orders) -> ! {
+    // SAFETY: the maker has put the orders there, and leaves them.
+    let made = unsafe { make(place, 0) };
+    exit(u8::from(made < 0))
 }
 
 fn reap(pid: u32) {
@@ -132,14 +198,19 @@ fn name(comm: &[u8; 15]) {
     unsafe { call(libc::SYS_prctl, [libc::PR_SET_NAME as usize, text.as_ptr() as usize, 0, 0]) };
 }
 
-fn join_group(pgid: u32) {
-    // SAFETY: no memory is passed. It fails when the group is gone; then the ghost stays where it is.
-    unsafe { call(libc::SYS_setpgid, [0, pgid as usize, 0, 0]) };
+fn join_group(pgid: u32) -> u32 {
+    // SAFETY: no memory is passed. It fails while there is no such group; then the ghost stays where it is.
+    error_of(unsafe { call(libc::SYS_setpgid, [0, pgid as usize, 0, 0]) })
 }
 
-fn lead_session() {
+fn lead_session() -> u32 {
     // SAFETY: no memory is passed.
-    unsafe { call(libc::SYS_setsid, [0; 4]) };
+    error_of(unsafe { call(libc::SYS_setsid, [0; 4]) })
+}
+
+/// The errno of a system call that failed, or 0.
+fn error_of(result: isize) -> u32 {
+    if result < 0 { result.wrapping_neg() as u32 } else { 0 }
 }
 
 fn die(signal: u8) -> ! {

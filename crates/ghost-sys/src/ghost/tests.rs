@@ -61,7 +61,7 @@ fn ended(ghosts: &mut Ghosts, pid: i32) -> i32 {
 #[test]
 fn answers_survive_their_bytes() {
     let answers = [Answer::Armed, Answer::Exit(0), Answer::Exit(255), Answer::Die(64), Answer::Stop(20), Answer::Again];
-    let birth = Birth { rank: 7, pid: 1_048_600, place: NURSERY - 1, comm: *b"fifteen bytes!!" };
+    let birth = Birth { rank: 7, pid: 1_048_600, place: NURSERY - 1, kin: Kin::Sibling, comm: *b"fifteen bytes!!" };
     let more = [Answer::Fork(birth), Answer::Reap(9), Answer::Name(birth.comm), Answer::Group(5), Answer::Session];
     for answer in answers.into_iter().chain(more) {
         assert_eq!(Answer::decode(&answer.encode()), Some(answer));

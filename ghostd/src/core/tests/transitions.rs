@@ -131,7 +131,11 @@ impl Bench {
 }
 
 pub(super) fn answers(actions: &[Action]) -> Vec<Answer> {
-    let answer = |action: &Action| if let Action::AnswerGhost { answer, .. } = action { Some(*answer) } else { None };
+    let answer = |action: &Action| match action {
+        Action::AnswerGhost { answer, .. } => Some(*answer),
+        Action::Beget { birth, .. } => Some(Answer::Fork(*birth)),
+        _ => None,
+    };
     actions.iter().filter_map(answer).collect()
 }
 
@@ -328,7 +332,7 @@ fn a_stopped_ghost_is_fetched_for_its_last_answer() {
     assert!(actions.contains(&Action::ContinueGhost { process: ProcId(2), pid: GHOST }));
     assert!(bench.feed(Event::Tick).contains(&Action::ContinueGhost { process: ProcId(2), pid: GHOST }));
     assert_eq!(answers(&bench.read(GHOST, 0)), [Answer::Die(9)]);
-    bench.feed(Event::GhostExited { ghost: 2, launcher: false });
+    bench.feed(Event::GhostExited { ghost: 2, launcher: false, pid: 0 });
     bench.rest();
 }
 
@@ -336,7 +340,7 @@ fn a_stopped_ghost_is_fetched_for_its_last_answer() {
 fn a_dead_ghost_takes_its_process_with_it() {
     let mut bench = Bench::running();
     bench.interrupt();
-    let died = bench.feed(Event::GhostExited { ghost: 2, launcher: false });
+    let died = bench.feed(Event::GhostExited { ghost: 2, launcher: false, pid: 0 });
     assert_eq!(signals(&died), [(9, 0)]);
     assert!(matches!(to_client(&bench.end(9))[..], [MasterToClient::Ended(_)]));
 }
@@ -355,7 +359,7 @@ fn a_launch_ends_with_its_client() {
     let actions = bench.feed(Event::ClientGone { client: CLIENT });
     assert!(to_nodes(&actions).contains(&&MasterToNode::EndLaunch(node::EndLaunch { launch: 1 })));
     bench.end(9);
-    bench.feed(Event::GhostExited { ghost: 2, launcher: false });
+    bench.feed(Event::GhostExited { ghost: 2, launcher: false, pid: 0 });
     assert_eq!(bench.core.table_entries(), 0);
 }
 
@@ -543,7 +547,7 @@ fn the_end_waits_for_the_last_ghost() {
     assert!(!bench.core.is_over());
     bench.end(9);
     assert!(!bench.core.is_over(), "the ghost has its answer, and may be stopped");
-    bench.feed(Event::GhostExited { ghost: 2, launcher: false });
+    bench.feed(Event::GhostExited { ghost: 2, launcher: false, pid: 0 });
     assert!(bench.core.is_over());
 }
 

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use ghost_abi::{Scope as Aim, SignalRecord};
+use ghost_proto::client::{MasterToClient, Reap};
 use ghost_proto::ids::{NodeNumber, ProcId};
 use ghost_proto::node::{self, MasterToNode, NodeToMaster};
 use ghost_proto::tree::{Execed, Forked, Reaped, Standing, forked_id};
-use ghost_sys::ghost::{Answer, Birth};
+use ghost_sys::ghost::{Answer, Birth, Kin};
+use nix::libc;
 
 use super::super::{Action, Event};
 use super::transitions::{Bench, CLIENT, GHOST, answers, to_client, to_nodes};
@@ -31,7 +33,7 @@ fn comm(name: &str) -> [u8; 15] {
 impl Bench {
     fn forks(&mut self, counter: u64, parent: ProcId, pid: u32) -> Vec<Action> {
         let standing = Some(standing(GHOST, 1, "sh"));
-        let forked = Forked { proc: child(counter).0, parent: parent.0, launch: 1, pid, standing };
+        let forked = Forked { proc: child(counter).0, parent: parent.0, launch: 1, pid, standing, creator: 0 };
         self.node(0, 10, NodeToMaster::Forked(forked))
     }
 
@@ -78,7 +80,7 @@ fn the_parents_ghost_makes_the_childs_and_waits_for_it() {
     assert!(to_nodes(&ended).iter().any(|m| matches!(m, MasterToNode::Forget(f) if f.proc == child(1).0)));
     assert_eq!(to_client(&ended).len(), 0, "bpsh knows its ranks only");
     // A zombie, until the parent there has waited for it.
-    assert_eq!(answers(&bench.feed(Event::GhostExited { ghost: child(1).0, launcher: false })), []);
+    assert_eq!(answers(&bench.feed(Event::GhostExited { ghost: child(1).0, launcher: false, pid: 0 })), []);
     let reaped = bench.node(0, 10, NodeToMaster::Reaped(Reaped { proc: child(1).0 }));
     assert_eq!(answers(&reaped), [Answer::Reap(CHILD)]);
 }
@@ -103,7 +105,8 @@ fn what_a_child_is_to_do_waits_for_its_ghost() {
     // It leads a session, forks, and ends before its ghost is there.
     let daemon = Execed { proc: child(1).0, standing: Some(standing(CHILD, CHILD, "sh")) };
     bench.node(0, 10, NodeToMaster::Execed(daemon));
-    let mut grandchild = Forked { proc: child(2).0, parent: child(1).0, launch: 1, pid: CHILD + 1, standing: None };
+    let mut grandchild =
+        Forked { proc: child(2).0, parent: child(1).0, launch: 1, pid: CHILD + 1, standing: None, creator: 0 };
     grandchild.standing = Some(standing(CHILD, CHILD, "sh"));
     bench.node(0, 10, NodeToMaster::Forked(grandchild));
     bench.ends(child(1), 0);
@@ -114,32 +117,244 @@ fn what_a_child_is_to_do_waits_for_its_ghost() {
     assert_eq!(answers(&bench.read(CHILD, rank)), [Answer::Exit(0)]);
 }
 
+/// The tick after some time.
+fn later(bench: &mut Bench, ms: u64) -> Vec<Action> {
+    bench.now += Duration::from_millis(ms);
+    bench.feed(Event::Tick)
+}
+
+fn withdrawn(actions: &[Action]) -> Vec<(ProcId, u32)> {
+    let withdrawn = |action: &Action| match action {
+        Action::Withdraw { process, maker } => Some((*process, *maker)),
+        _ => None,
+    };
+    actions.iter().filter_map(withdrawn).collect()
+}
+
+impl Bench {
+    /// Processes 1 (child of the rank) and 2 (child of 1), whose ghosts sleep.
+    fn with_two_generations() -> Bench {
+        let mut bench = Bench::running();
+        let first = birth(&bench.forks(1, ProcId(2), CHILD));
+        bench.born(GHOST, first, CHILD);
+        let second = birth(&bench.forks(2, child(1), CHILD + 1));
+        bench.born(CHILD, second, CHILD + 1);
+        bench
+    }
+
+    fn signalled(&mut self, ghost: ProcId, sig: i32) -> Vec<Action> {
+        let sig = sig as u16;
+        self.feed(Event::Signal(SignalRecord { ghost: ghost.0, sig, scope: Aim::Process as u16, ..RECORD }))
+    }
+}
+
+const RECORD: SignalRecord = SignalRecord {
+    kind: 1,
+    flags: 0,
+    ghost: 0,
+    seq: 0,
+    call: 0,
+    value: 0,
+    sig: 2,
+    scope: 1,
+    si_code: 0,
+    sender_pid: 33,
+    sender_uid: 1000,
+    sender_euid: 1000,
+    pgid: 100,
+};
+
 #[test]
-fn another_ghost_makes_it_when_the_parents_does_not() {
-    let mut bench = Bench::running();
-    let first = birth(&bench.forks(1, ProcId(2), CHILD));
-    bench.born(GHOST, first, CHILD);
-    // The child forks; its ghost is told, and does nothing.
-    let lost = birth(&bench.forks(2, child(1), CHILD + 1));
-    assert_eq!(answers(&bench.feed(Event::Tick)), []);
-    bench.now += Duration::from_millis(60);
-    let again = birth(&bench.feed(Event::Tick));
-    assert_eq!(again.rank, lost.rank);
-    assert_ne!(again.place, lost.place, "the first may still use its place");
-    bench.born(GHOST, again, CHILD + 1);
+fn a_slow_maker_is_not_overtaken() {
+    let mut bench = Bench::with_two_generations();
+    let told = birth(&bench.forks(3, child(2), CHILD + 2));
+    for _ in 0..30 {
+        let actions = later(&mut bench, 60);
+        assert_eq!((answers(&actions), withdrawn(&actions)), (vec![], vec![]), "it may be waiting for a processor");
+    }
+    bench.born(CHILD + 1, told, CHILD + 2);
     assert!(!bench.core.is_restless());
 }
 
 #[test]
-fn one_that_nobody_can_make_is_given_up() {
+fn a_maker_that_was_stopped_is_told_off_before_another_is_asked() {
+    let mut bench = Bench::with_two_generations();
+    let told = birth(&bench.forks(3, child(2), CHILD + 2));
+    bench.signalled(child(2), libc::SIGSTOP);
+    let actions = later(&mut bench, 60);
+    assert_eq!((answers(&actions), withdrawn(&actions)), (vec![], vec![(child(3), CHILD + 1)]));
+    let again = birth(&bench.feed(Event::Withdrawn { process: child(3), in_time: true }));
+    assert_eq!((again.rank, again.kin), (told.rank, Kin::Child));
+    assert_ne!(again.place, told.place, "the first may still use its place");
+    bench.born(CHILD, again, CHILD + 2);
+    assert!(!bench.core.is_restless());
+}
+
+#[test]
+fn a_maker_told_off_too_late_has_made_it() {
+    let mut bench = Bench::with_two_generations();
+    let told = birth(&bench.forks(3, child(2), CHILD + 2));
+    bench.signalled(child(2), libc::SIGSTOP);
+    later(&mut bench, 60);
+    assert_eq!(answers(&bench.feed(Event::Withdrawn { process: child(3), in_time: false })), []);
+    assert_eq!(answers(&later(&mut bench, 60)), []);
+    let actions = bench.read(CHILD + 2, u64::from(told.rank));
+    assert!(matches!(actions[..], [Action::Adopt { process, .. }] if process == child(3)), "{actions:?}");
+}
+
+#[test]
+fn below_a_stopped_ghost_a_sibling_makes_it() {
+    let mut bench = Bench::with_two_generations();
+    bench.signalled(child(1), libc::SIGSTOP);
+    let actions = bench.forks(3, child(1), CHILD + 2);
+    let birth = birth(&actions);
+    assert_eq!(birth.kin, Kin::Sibling, "the parent is the stopped ghost all the same");
+    assert!(matches!(actions[..], [Action::Beget { maker, .. }] if maker == CHILD + 1), "{actions:?}");
+}
+
+#[test]
+fn the_child_of_one_that_is_killed_is_an_orphan() {
+    let mut bench = Bench::with_two_generations();
+    bench.signalled(child(2), libc::SIGKILL);
+    let actions = bench.forks(3, child(2), CHILD + 2);
+    let birth = birth(&actions);
+    assert_eq!(birth.kin, Kin::Orphan);
+    assert!(matches!(actions[..], [Action::Beget { maker, .. }] if maker == CHILD), "the next that can: {actions:?}");
+    bench.read(CHILD, 1);
+    let actions = bench.read(CHILD + 2, u64::from(birth.rank));
+    assert!(matches!(actions[..], [Action::Adopt { parent: None, .. }]), "{actions:?}");
+    bench.feed(Event::Adopted { process: child(3), ok: true, pgid: 100 });
+    bench.read(CHILD + 2, u64::from(birth.rank));
+    bench.ends(child(3), 0);
+    // Init waits for it, here and there.
+    bench.feed(Event::GhostExited { ghost: child(3).0, launcher: false, pid: CHILD + 2 });
+    let reaped = bench.node(0, 10, NodeToMaster::Reaped(Reaped { proc: child(3).0 }));
+    assert_eq!(answers(&reaped), []);
+}
+
+#[test]
+fn a_sibling_of_a_rank_is_the_launchers_child() {
     let mut bench = Bench::running();
-    bench.forks(1, ProcId(2), CHILD);
+    let forked = Forked { proc: child(1).0, parent: 0, launch: 1, pid: CHILD, standing: None, creator: 2 };
+    let birth = birth(&bench.node(0, 10, NodeToMaster::Forked(forked)));
+    assert_eq!(birth.kin, Kin::Sibling);
+    bench.read(GHOST, 0);
+    let actions = bench.read(CHILD, u64::from(birth.rank));
+    assert!(matches!(actions[..], [Action::Adopt { parent: Some(100), .. }]), "{actions:?}");
+    bench.feed(Event::Adopted { process: child(1), ok: true, pgid: 100 });
+    bench.read(CHILD, u64::from(birth.rank));
+    bench.ends(child(1), 9);
+    bench.feed(Event::GhostExited { ghost: child(1).0, launcher: false, pid: CHILD });
+    let reaped = bench.node(0, 10, NodeToMaster::Reaped(Reaped { proc: child(1).0 }));
+    assert!(
+        matches!(to_client(&reaped)[..], [MasterToClient::Reap(Reap { pid: CHILD })]),
+        "its parent waits for it: {reaped:?}"
+    );
+}
+
+/// `kill -9` of a ghost that has just been forked, before anybody but the kernel program has seen it.
+#[test]
+fn a_ghost_that_is_killed_before_it_comes_takes_its_process_with_it() {
+    let mut bench = Bench::running();
+    birth(&bench.forks(1, ProcId(2), CHILD));
+    let actions = bench.signalled(child(1), libc::SIGKILL);
+    assert!(
+        to_nodes(&actions)
+            .iter()
+            .any(|m| matches!(m, MasterToNode::Signal(s) if s.proc == child(1).0 && s.signal == 9))
+    );
+    bench.feed(Event::GhostExited { ghost: child(1).0, launcher: false, pid: CHILD });
+    bench.read(GHOST, 0);
+    assert_eq!(answers(&later(&mut bench, 60)), [], "no other ghost is made for it");
+    bench.ends(child(1), 9);
+    let reaped = bench.node(0, 10, NodeToMaster::Reaped(Reaped { proc: child(1).0 }));
+    assert_eq!(answers(&reaped), [Answer::Reap(CHILD)]);
+}
+
+/// The other half of it: one that died with no signal at all, or before the kernel program could know it.
+#[test]
+fn a_ghost_that_ends_before_it_comes_takes_its_process_with_it() {
+    let mut bench = Bench::running();
+    birth(&bench.forks(1, ProcId(2), CHILD));
+    let actions = bench.feed(Event::GhostExited { ghost: child(1).0, launcher: false, pid: CHILD });
+    assert!(
+        to_nodes(&actions)
+            .iter()
+            .any(|m| matches!(m, MasterToNode::Signal(s) if s.proc == child(1).0 && s.signal == 9))
+    );
+}
+
+#[test]
+fn a_stop_before_it_comes_is_waited_for() {
+    let mut bench = Bench::running();
+    let told = birth(&bench.forks(1, ProcId(2), CHILD));
+    bench.read(GHOST, 0);
+    bench.signalled(child(1), libc::SIGSTOP);
+    for _ in 0..300 {
+        assert_eq!(answers(&later(&mut bench, 60)), []);
+    }
+    bench.signalled(child(1), libc::SIGCONT);
+    let actions = bench.read(CHILD, u64::from(told.rank));
+    assert!(matches!(actions[..], [Action::Adopt { .. }]), "{actions:?}");
+}
+
+#[test]
+fn one_that_nobody_can_make_yet_is_asked_for_again() {
+    let mut bench = Bench::running();
+    bench.signalled(ProcId(2), libc::SIGSTOP);
+    assert_eq!(answers(&bench.forks(1, ProcId(2), CHILD)), []);
+    assert_eq!(answers(&later(&mut bench, 60)), []);
+    bench.node(0, 10, NodeToMaster::Stopped(node::Stopped { proc: 2, signal: 19 }));
+    bench.feed(Event::PinInterrupted { unique: 2 });
+    bench.signalled(ProcId(2), libc::SIGCONT);
+    bench.node(0, 10, NodeToMaster::Continued(node::Continued { proc: 2 }));
+    bench.read(GHOST, 0);
+    let birth = birth(&later(&mut bench, 60));
+    assert_eq!(birth.kin, Kin::Child);
+}
+
+#[test]
+fn one_that_could_not_make_it_does_so_later() {
+    let mut bench = Bench::with_two_generations();
+    let told = birth(&bench.forks(3, child(2), CHILD + 2));
+    // EAGAIN: too many processes.
+    let token = ghost_host::pin::ReadToken::for_test(900);
+    let offset = 2 << ghost_sys::ghost::RANK_SHIFT | 11;
+    bench.feed(Event::PinRead { token, file: super::transitions::FILE, pid: CHILD + 1, offset });
+    let again = birth(&later(&mut bench, 60));
+    assert_eq!(again.rank, told.rank);
+}
+
+#[test]
+fn a_group_is_joined_when_there_is_one_to_lead_it() {
+    let mut bench = Bench::with_two_generations();
+    let stands = |bench: &mut Bench, counter: u64, pgid: u32| {
+        let standing = Some(standing(pgid, 1, "sh"));
+        bench.node(0, 10, NodeToMaster::Execed(Execed { proc: child(counter).0, standing }))
+    };
+    // The second joins a group that the first, as far as is known here, does not lead yet.
+    let groups = |actions: &[Action]| -> Vec<u32> {
+        let group = |answer: &Answer| if let Answer::Group(pgid) = answer { Some(*pgid) } else { None };
+        answers(actions).iter().filter_map(group).collect()
+    };
+    assert_eq!(groups(&stands(&mut bench, 2, CHILD)), []);
+    bench.read(CHILD + 1, 2);
+    assert_eq!(groups(&stands(&mut bench, 1, CHILD)), [CHILD]);
+    assert_eq!(groups(&later(&mut bench, 20)), [CHILD], "the second");
+    // Too early: the first has not done it. It says EPERM.
+    let token = ghost_host::pin::ReadToken::for_test(900);
+    let offset = 3 << ghost_sys::ghost::RANK_SHIFT | 1;
+    bench.feed(Event::PinRead { token, file: super::transitions::FILE, pid: CHILD + 1, offset });
+    bench.read(CHILD, 1);
+    bench.read(CHILD, 1);
+    assert_eq!(groups(&later(&mut bench, 20)), [CHILD], "once more");
+    bench.read(CHILD + 1, 2);
+    assert_eq!(groups(&later(&mut bench, 20)), []);
     for _ in 0..10 {
-        bench.now += Duration::from_millis(60);
-        bench.feed(Event::Tick);
+        bench.read(CHILD + 1, 2);
+        later(&mut bench, 20);
     }
     assert!(!bench.core.is_restless());
-    assert_eq!(answers(&bench.ends(child(1), 0)), []);
 }
 
 #[test]
@@ -147,21 +362,7 @@ fn a_group_signal_goes_once_to_the_node() {
     let mut bench = Bench::running();
     let birth = birth(&bench.forks(1, ProcId(2), CHILD));
     bench.born(GHOST, birth, CHILD);
-    let record = |ghost: u64, call: u64| SignalRecord {
-        kind: 1,
-        flags: 0,
-        ghost,
-        seq: 0,
-        call,
-        value: 0,
-        sig: 2,
-        scope: Aim::Group as u16,
-        si_code: 0,
-        sender_pid: 33,
-        sender_uid: 1000,
-        sender_euid: 1000,
-        pgid: 100,
-    };
+    let record = |ghost: u64, call: u64| SignalRecord { ghost, call, scope: Aim::Group as u16, ..RECORD };
     let signals = |actions: Vec<Action>| {
         to_nodes(&actions).iter().filter(|m| matches!(m, MasterToNode::Signal(s) if s.scope == 1)).count()
     };
@@ -174,12 +375,14 @@ fn a_group_signal_goes_once_to_the_node() {
 #[test]
 fn nodes_name_only_what_is_theirs() {
     let mut bench = Bench::running();
-    let foreign = Forked { proc: forked_id(NodeNumber(1), 1).0, parent: 2, launch: 1, pid: 7, standing: None };
+    let foreign =
+        Forked { proc: forked_id(NodeNumber(1), 1).0, parent: 2, launch: 1, pid: 7, standing: None, creator: 0 };
     assert_eq!(bench.node(0, 10, NodeToMaster::Forked(foreign)), []);
-    let taken = Forked { proc: 2, parent: 2, launch: 1, pid: 7, standing: None };
+    let taken = Forked { proc: 2, parent: 2, launch: 1, pid: 7, standing: None, creator: 0 };
     assert_eq!(bench.node(0, 10, NodeToMaster::Forked(taken)), []);
     // Of a launch that has nothing on this node.
-    let stranger = Forked { proc: forked_id(NodeNumber(1), 1).0, parent: 2, launch: 1, pid: 7, standing: None };
+    let stranger =
+        Forked { proc: forked_id(NodeNumber(1), 1).0, parent: 2, launch: 1, pid: 7, standing: None, creator: 0 };
     assert_eq!(bench.node(1, 11, NodeToMaster::Forked(stranger)), []);
 }
 
@@ -191,7 +394,7 @@ fn nothing_is_left_when_all_have_gone() {
     bench.ends(child(1), 0);
     bench.end(0);
     for ghost in [2, child(1).0] {
-        bench.feed(Event::GhostExited { ghost, launcher: false });
+        bench.feed(Event::GhostExited { ghost, launcher: false, pid: 0 });
     }
     bench.feed(Event::ClientGone { client: CLIENT });
     for _ in 0..20 {

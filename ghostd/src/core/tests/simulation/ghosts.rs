@@ -231,7 +231,7 @@ impl World {
                 ghost.stop = false;
                 self.wake(pid);
             }
-            _ => self.feed_next(Event::GhostExited { ghost: process.0, launcher: false }),
+            _ => self.feed_next(Event::GhostExited { ghost: process.0, launcher: false, pid: 0 }),
         }
     }
 
@@ -300,7 +300,7 @@ impl World {
                     }
                     self.feed(Event::Signal(signal));
                 }
-                Record::Exit { ghost, launcher } => self.feed(Event::GhostExited { ghost, launcher }),
+                Record::Exit { ghost, launcher } => self.feed(Event::GhostExited { ghost, launcher, pid }),
             }
         }
         if std::mem::take(&mut self.records_lost) {

@@ -387,6 +387,7 @@ impl World {
                 self.send(Channel::Opener, Happening::PinOpened(client.0 as usize - 1, launch.0 + 500));
             }
             Action::Adopt { process, token, pid, .. } => self.attach(process, token, pid),
+            Action::Beget { .. } | Action::Withdraw { .. } => unreachable!("nothing forks here"),
             Action::AnswerGhost { token, answer } => self.answer(token.unique(), Some(answer)),
             Action::InterruptGhost { token } => self.answer(token.unique(), None),
             Action::RefuseRead { token } => self.refuse_read(token.unique()),

@@ -1,0 +1,394 @@
+//! How the ghosts of forked processes come to be: who makes them, and what if it does not.
+//!
+//! ```text
+//!  node: Forked              maker asleep: "fork"                maker back          reads
+//!  ------------> Asked, to do -------------------> Asked, told -------------> Made -------> Arriving, as a first ghost
+//!                  |   ^                              |
+//!                  |   +---- another maker -----------+ (maker stopped, dead, or without success)
+//!                  |
+//!                  +---- nobody of the launch can: Fostered ---------------------> reads
+//! ```
+//! Who is asked follows from what the process is on its node:
+//!
+//! | on the node | here |
+//! |---|---|
+//! | child of a process | child of that one's ghost, made by it |
+//! | made by a process as its sibling (CLONE_PARENT) | that one's ghost makes a sibling of itself |
+//! | its parent has ended, or is about to (killed) | an orphan: a ghost of the launch makes it, and it is taken in by init |
+//! | its parent's ghost is stopped | by a sibling below that ghost; else a child of the next ancestor's ghost |
+//!
+//! Invariants:
+//! - A process that lives has a ghost, or one is on its way: it is never given up.
+//! - No two makers act on one process: a maker that was told is first heard of again, or told off.
+//! - A ghost is watched from its fork on, so that whatever ends or stops it before it comes is known.
+
+use std::time::Duration;
+
+use ghost_host::pin::ReadToken;
+use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
+use ghost_proto::tree::{Forked, is_forked_on};
+use ghost_sys::ghost::{Birth, Kin};
+
+use super::tree::name_of;
+use super::types::{Fork, Ghost, Making, Order, Parent, Process, Remote};
+use super::{Action, Core};
+
+/// How often a birth is looked after.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// How long a maker may be busy with other things. Long: it may only be waiting for a processor.
+const BUSY: Duration = Duration::from_secs(2);
+/// How long a ghost that was made may take to read the pin, unless it is known to be stopped.
+const COMING: Duration = Duration::from_secs(10);
+/// Forked processes that one launch may have at once.
+const MOST: usize = ghost_sys::ghost::NURSERY as usize;
+
+/// What a ghost can do for another one's birth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Maker {
+    /// It sleeps, or comes back by itself.
+    Able,
+    /// It is stopped; it will be able.
+    Stopped,
+    /// It is dead, or will not run any more.
+    Lost,
+}
+
+impl Process {
+    fn as_maker(&self) -> Maker {
+        match self.ghost {
+            _ if self.killed => Maker::Lost,
+            Ghost::Gone | Ghost::Leaving { .. } | Ghost::Awaited => Maker::Lost,
+            _ if self.ghost_stopped => Maker::Stopped,
+            Ghost::Asleep(_) => Maker::Able,
+            Ghost::Awake { .. } | Ghost::Arriving | Ghost::Expected { .. } if self.stopped => Maker::Stopped,
+            Ghost::Awake { .. } | Ghost::Arriving | Ghost::Expected { .. } => Maker::Able,
+        }
+    }
+
+    /// It can be told at once.
+    fn can_make(&self) -> bool {
+        self.as_maker() == Maker::Able && matches!(self.ghost, Ghost::Asleep(_))
+    }
+}
+
+impl Core {
+    /// A process has forked on its node. Told again after a reconnect.
+    pub(super) fn forked(&mut self, node: NodeNumber, message: &Forked) {
+        let id = ProcId(message.proc);
+        if !is_forked_on(id, node) || message.pid == 0 {
+            tracing::warn!(node = node.0, process = message.proc, "a node named a process as it may not");
+            return;
+        }
+        let standing = message.standing.clone().unwrap_or_default();
+        if self.processes.contains_key(&id) {
+            return self.stands(id, &standing);
+        }
+        let launch_id = LaunchId(message.launch);
+        let ours = |core: &Core, process: u64| {
+            let id = ProcId(process);
+            core.processes.get(&id).is_some_and(|p| p.node == node && p.launch == launch_id).then_some(id)
+        };
+        let origin = ours(self, message.parent);
+        let creator = ours(self, message.creator);
+        let now = self.now;
+        if !self.launches.get(&launch_id).is_some_and(|launch| launch.is_on(node)) {
+            tracing::warn!(node = node.0, pid = message.pid, "a forked process belongs to no launch of this node");
+            return;
+        }
+        // Its groups are those of who made it: what has changed there since is learnt here.
+        if let Some(maker) = creator.or(origin) {
+            self.stands(maker, &standing);
+        }
+        let Some(launch) = self.launches.get_mut(&launch_id) else { return };
+        if launch.forked.len() >= MOST {
+            tracing::warn!(node = node.0, pid = message.pid, "the launch has too many processes: one has no ghost");
+            return;
+        }
+        let rank = launch.next_rank;
+        launch.next_rank = rank.wrapping_add(1);
+        launch.forked.insert(rank, id);
+        let fork = Fork {
+            origin,
+            creator,
+            parent: Parent::Init,
+            making: Making::Nobody,
+            place: None,
+            comm: name_of(&standing.comm),
+            due: now + PATIENCE,
+            since: now,
+            failures: 0,
+            reaped: false,
+        };
+        let process = Process {
+            fork: Some(fork),
+            ghost: Ghost::Expected { next: None },
+            remote: Remote::Running { pid: message.pid },
+            pgid: standing.pgid,
+            sid: standing.sid,
+            held: true,
+            ..Process::planned(launch_id, rank, node)
+        };
+        self.processes.insert(id, process);
+        self.by_node_pid.insert((node, message.pid), id);
+        self.unborn.insert(id);
+        self.ask_for_birth(id);
+    }
+
+    /// Chooses who makes a ghost, and asks.
+    fn ask_for_birth(&mut self, id: ProcId) {
+        let now = self.now;
+        let chosen = self.maker_of(id);
+        let Some(fork) = self.processes.get_mut(&id).and_then(|p| p.fork.as_mut()) else { return };
+        (fork.since, fork.due) = (now, now + PATIENCE);
+        let Some((maker, kin, parent)) = chosen else {
+            fork.making = Making::Nobody;
+            return;
+        };
+        fork.making = Making::Asked { maker, kin, told: false };
+        fork.parent = parent;
+        if let Parent::Ghost(parent) = parent
+            && let Some(parent) = self.processes.get_mut(&parent)
+        {
+            parent.made.insert(id);
+        }
+        self.order(maker, Order::Fork(id));
+    }
+
+    /// Who is to make a process's ghost now, as what, and whose child it is then; nobody, if none of the launch can.
+    fn maker_of(&self, id: ProcId) -> Option<(ProcId, Kin, Parent)> {
+        let process = self.processes.get(&id)?;
+        let fork = process.fork.as_ref()?;
+        let state = |id: ProcId| self.processes.get(&id).map_or(Maker::Lost, Process::as_maker);
+        // Who did not do it in all that time is taken for stopped.
+        let able = |id: ProcId| state(id) == Maker::Able && fork.failures == 0;
+        if let Some(creator) = fork.creator
+            && able(creator)
+        {
+            return Some((creator, Kin::Sibling, self.parent_of(creator)));
+        }
+        if let Some(origin) = fork.origin.filter(|origin| state(*origin) != Maker::Lost) {
+            if able(origin) {
+                return Some((origin, Kin::Child, Parent::Ghost(origin)));
+            }
+            let below = self.processes.get(&origin).into_iter().flat_map(|origin| &origin.made).copied();
+            let can_make = |id: &ProcId| self.processes.get(id).is_some_and(Process::can_make);
+            if let Some(sibling) = below.filter(|other| *other != id).find(can_make) {
+                return Some((sibling, Kin::Sibling, Parent::Ghost(origin)));
+            }
+            if let Some(ancestor) = self.able_ancestor(origin) {
+                return Some((ancestor, Kin::Child, Parent::Ghost(ancestor)));
+            }
+        }
+        let launch = self.launches.get(&process.launch)?;
+        let all = launch.ranks.iter().flatten().chain(launch.forked.values()).copied();
+        let near = fork.origin.and_then(|origin| self.able_ancestor(origin));
+        let maker = near.or_else(|| {
+            all.filter(|other| *other != id).find(|other| self.processes.get(other).is_some_and(Process::can_make))
+        })?;
+        Some((maker, Kin::Orphan, Parent::Init))
+    }
+
+    /// Whose child a process's ghost is.
+    fn parent_of(&self, id: ProcId) -> Parent {
+        match self.processes.get(&id).map(|p| p.fork.as_ref().map(|fork| fork.parent)) {
+            Some(None) => Parent::Launcher,
+            Some(Some(Parent::Ghost(parent)))
+                if self.processes.get(&parent).is_none_or(|p| matches!(p.ghost, Ghost::Gone)) =>
+            {
+                Parent::Init
+            }
+            Some(Some(parent)) => parent,
+            None => Parent::Init,
+        }
+    }
+
+    /// The nearest process above whose ghost can make one at once.
+    fn able_ancestor(&self, from: ProcId) -> Option<ProcId> {
+        let mut at = from;
+        loop {
+            at = self.processes.get(&at)?.fork.as_ref()?.origin?;
+            if self.processes.get(&at)?.can_make() {
+                return Some(at);
+            }
+        }
+    }
+
+    /// Tells a sleeping ghost to make a process's. `true`: it is awake, and does.
+    pub(super) fn beget(&mut self, maker: ProcId, child: ProcId) -> bool {
+        let Some(process) = self.processes.get_mut(&child) else { return false };
+        let Some(fork) = process.fork.as_mut() else { return false };
+        let Making::Asked { maker: asked, kin, told } = &mut fork.making else { return false };
+        if *asked != maker || !matches!(process.ghost, Ghost::Expected { .. }) {
+            return false;
+        }
+        let pid = if let Remote::Running { pid } = process.remote { pid } else { 0 };
+        // A place that was given to a maker who did not use it may be in use after all.
+        fork.place = None;
+        let Some(place) = self.launches.get_mut(&process.launch).and_then(|launch| launch.places.take()) else {
+            return false;
+        };
+        fork.place = Some(place);
+        *told = true;
+        let birth = Birth { rank: process.rank, pid, place, kin: *kin, comm: fork.comm };
+        let Some(process) = self.processes.get_mut(&maker) else { return false };
+        let Ghost::Asleep(token) = std::mem::replace(&mut process.ghost, Ghost::Awake { next: None }) else {
+            return false;
+        };
+        process.interrupt_wanted = false;
+        let maker = process.pid;
+        self.by_read.remove(&token.unique());
+        self.act(Action::Beget { token, maker, process: child, birth });
+        true
+    }
+
+    /// A maker is back.
+    pub(super) fn birth_done(&mut self, maker: ProcId, child: ProcId, errno: u32) {
+        let now = self.now;
+        let Some(process) = self.processes.get_mut(&child) else { return };
+        if !matches!(process.ghost, Ghost::Expected { .. }) {
+            return;
+        }
+        let (launch, node_pid, over) = (process.launch, process.remote, process.remote.is_over());
+        let Some(fork) = process.fork.as_mut() else { return };
+        if !matches!(fork.making, Making::Asked { maker: asked, told: true, .. } if asked == maker) {
+            return;
+        }
+        if errno == 0 {
+            fork.making = Making::Made;
+            fork.due = now + COMING;
+            return;
+        }
+        tracing::debug!(pid = ?node_pid, errno, "a ghost could not make another one");
+        fork.making = Making::Nobody;
+        fork.failures += 1;
+        fork.due = now + PATIENCE;
+        let place = fork.place.take();
+        if let (Some(place), Some(launch)) = (place, self.launches.get_mut(&launch)) {
+            launch.places.give_back(place);
+        }
+        if over {
+            self.tend_birth(child);
+        }
+    }
+
+    /// A maker was told off.
+    pub(super) fn birth_withdrawn(&mut self, id: ProcId, in_time: bool) {
+        let now = self.now;
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        let Some(fork) = process.fork.as_mut().filter(|_| matches!(process.ghost, Ghost::Expected { .. })) else {
+            return;
+        };
+        if in_time {
+            fork.making = Making::Nobody;
+            fork.due = now;
+            self.tend_birth(id);
+        } else {
+            fork.making = Making::Made;
+            fork.due = now + COMING;
+        }
+    }
+
+    /// A process sleeps on the pin as the ghost of a forked process.
+    pub(super) fn forked_ghost_comes(&mut self, id: ProcId, token: ReadToken, pid: u32, uid: u32) {
+        let Some(process) = self.processes.get_mut(&id) else { return self.act(Action::RefuseRead { token }) };
+        let (Some(fork), Ghost::Expected { next }) = (&process.fork, &process.ghost) else {
+            return self.act(Action::RefuseRead { token });
+        };
+        let (next, launch) = (*next, process.launch);
+        let parent = fork.parent;
+        process.ghost = if next.is_some() { Ghost::Awake { next } } else { Ghost::Arriving };
+        process.pid = pid;
+        let parent = match parent {
+            Parent::Ghost(parent) => self
+                .processes
+                .get(&parent)
+                .filter(|p| !matches!(p.ghost, Ghost::Gone | Ghost::Leaving { .. }))
+                .map(|p| p.pid),
+            Parent::Launcher => self.launches.get(&launch).filter(|l| !l.ended).map(|l| l.user.pid),
+            Parent::Init => None,
+        };
+        self.act(Action::Adopt { process: id, token, pid, parent, uid });
+    }
+
+    /// Looks after those that have not come.
+    pub(super) fn tend_unborn(&mut self) {
+        let now = self.now;
+        let late =
+            |id: &ProcId| self.processes.get(id).and_then(|p| p.fork.as_ref()).is_none_or(|fork| fork.due <= now);
+        for id in self.unborn.iter().copied().filter(late).collect::<Vec<_>>() {
+            self.tend_birth(id);
+        }
+    }
+
+    /// Looks after one birth.
+    pub(super) fn tend_birth(&mut self, id: ProcId) {
+        let now = self.now;
+        let Some(process) = self.processes.get_mut(&id) else {
+            self.unborn.remove(&id);
+            return;
+        };
+        if !matches!(process.ghost, Ghost::Expected { .. }) {
+            // It has come, and is being looked at.
+            return;
+        }
+        let (over, stopped) = (process.remote.is_over(), process.ghost_stopped);
+        let Some(fork) = process.fork.as_mut() else { return };
+        fork.due = now + PATIENCE;
+        let (making, waited) = (fork.making, now.saturating_sub(fork.since));
+        match making {
+            Making::Nobody if over => self.give_up(id),
+            Making::Nobody => self.ask_for_birth(id),
+            Making::Asked { maker, told: false, .. } => {
+                let state = self.processes.get(&maker).map_or(Maker::Lost, Process::as_maker);
+                if over || state != Maker::Able || waited >= BUSY {
+                    self.call_off(id, maker);
+                    if let Some(fork) = self.processes.get_mut(&id).and_then(|p| p.fork.as_mut()) {
+                        fork.failures += u32::from(state == Maker::Able);
+                        fork.making = Making::Nobody;
+                    }
+                    if over { self.give_up(id) } else { self.ask_for_birth(id) }
+                }
+            }
+            Making::Asked { maker, told: true, .. } => {
+                let process = self.processes.get(&maker);
+                let (state, pid) = process.map_or((Maker::Lost, 0), |p| (p.as_maker(), p.pid));
+                if state != Maker::Able || waited >= BUSY {
+                    self.call_off(id, maker);
+                    self.act(Action::Withdraw { process: id, maker: pid });
+                }
+            }
+            Making::Made if stopped => {}
+            Making::Made => {
+                if waited >= COMING {
+                    tracing::warn!(process = id.0, "a ghost has not come: another one is made");
+                    if let Some(fork) = self.processes.get_mut(&id).and_then(|p| p.fork.as_mut()) {
+                        fork.making = Making::Nobody;
+                        fork.failures += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A maker is not to make it any more, and nobody's child it is.
+    fn call_off(&mut self, id: ProcId, maker: ProcId) {
+        if let Some(maker) = self.processes.get_mut(&maker) {
+            maker.orders.retain(|order| *order != Order::Fork(id));
+        }
+        let parent = self.processes.get(&id).and_then(|p| p.fork.as_ref()).map(|fork| fork.parent);
+        if let Some(Parent::Ghost(parent)) = parent
+            && let Some(parent) = self.processes.get_mut(&parent)
+        {
+            parent.made.remove(&id);
+        }
+    }
+
+    /// It has ended before anybody could make its ghost.
+    fn give_up(&mut self, id: ProcId) {
+        self.unborn.remove(&id);
+        if let Some(process) = self.processes.get_mut(&id) {
+            process.ghost = Ghost::Gone;
+        }
+        self.clear_process(id);
+    }
+}
