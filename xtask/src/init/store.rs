@@ -50,10 +50,16 @@ impl Store {
         self.0.iter()
     }
 
-    /// Drops those for which `useless` says so, by their place in [`Store::iter`].
+    /// Those that are watched. The others are not to be polled at all: poll(2) tells of an error that was not asked for, and
+    /// some files (FUSE's) have one always.
+    pub fn polled(&self) -> impl Iterator<Item = &Stored> {
+        self.0.iter().filter(|stored| stored.polled)
+    }
+
+    /// Drops those for which `useless` says so, by their place in [`Store::polled`].
     pub fn drop_useless(&mut self, useless: &[bool]) {
         let mut verdicts = useless.iter();
-        self.0.retain(|_| !verdicts.next().copied().unwrap_or(false));
+        self.0.retain(|stored| !stored.polled || !verdicts.next().copied().unwrap_or(false));
     }
 }
 
@@ -92,5 +98,16 @@ mod tests {
         assert_eq!(store.handle(message("READY=1", vec![one.into()])), None);
         let read = std::io::Read::read(&mut other, &mut [0]).expect("read");
         assert_eq!(read, 0, "the other end sees it closed");
+    }
+
+    #[test]
+    fn what_is_not_to_be_polled_is_not() {
+        let mut store = Store::default();
+        let any = || vec![OwnedFd::from(UnixStream::pair().expect("pair").0)];
+        store.handle(message("FDSTORE=1\nFDNAME=pin\nFDPOLL=0", any()));
+        store.handle(message("FDSTORE=1\nFDNAME=watched", any()));
+        assert_eq!(store.polled().map(|stored| stored.name.as_str()).collect::<Vec<_>>(), ["watched"]);
+        store.drop_useless(&[true]);
+        assert_eq!(names(&store), ["pin"]);
     }
 }

@@ -118,7 +118,7 @@ impl Supervisor {
         ];
         let fixed = polled.len();
         polled.extend(self.clients.iter().map(|client| input(client.stream.as_fd())));
-        polled.extend(self.store.iter().map(|stored| PollFd::new(stored.descriptor.as_fd(), PollFlags::empty())));
+        polled.extend(self.store.polled().map(|stored| PollFd::new(stored.descriptor.as_fd(), PollFlags::empty())));
         match poll(&mut polled, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(why) => return Err(why).context("poll"),
@@ -131,7 +131,7 @@ impl Supervisor {
         Ok(Ready {
             lifeline: any(&polled[0]),
             clients: clients.iter().map(any).collect(),
-            stored: stored.iter().zip(self.store.iter()).map(|(polled, kept)| kept.polled && useless(polled)).collect(),
+            stored: stored.iter().map(useless).collect(),
         })
     }
 
