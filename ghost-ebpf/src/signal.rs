@@ -57,6 +57,9 @@ pub fn generated(sig: i32, info: *const u8, task: *const task_struct, result: i3
     if is_kernels_child_notice(sig, &info) || origin::is_own(task) {
         return;
     }
+    if info.is_kernels() && matches!(sig, HUP | CONT) && is_ghost(task::current()) {
+        return;
+    }
     // What the kernel finds fault with is the launcher's own: its writing, its memory, its use of the processor.
     if launcher && info.is_kernels() && !matches!(sig, HUP | INT | QUIT | TERM | CONT | TSTP) && !urgent {
         return;
@@ -141,6 +144,15 @@ pub fn delivered(sig: i32, info: *const u8, action: *const u8) {
         };
         ring::put_signal(state, record, false);
     }
+}
+
+/// A ghost ends, and the kernel finds that a group with stopped members is orphaned by that (kernel/exit.c,
+/// `kill_orphaned_pgrp()`): a node's kernel finds that out itself, of the processes.
+#[inline(always)]
+fn is_ghost(task: *const task_struct) -> bool {
+    let state = storage::state_of(task);
+    // SAFETY: if it is not null, it is the task's value.
+    !state.is_null() && unsafe { (*state).flags } & GhostFlags::LAUNCHER == 0
 }
 
 /// The kernel tells a parent that a child has changed state: the ghost's own children, never the remote process's.

@@ -13,7 +13,7 @@
 
 use crate::record::{Malformed, u32_at, u64_at};
 
-/// Bytes of the ring buffer; a power of two and a multiple of the page size. Some 3,900 processes that fork, execute and
+/// Bytes of the ring buffer; a power of two and a multiple of the page size. Some 3,800 processes that fork, execute and
 /// end fit in while nobody reads.
 pub const RING_BYTES: u32 = 1 << 20;
 
@@ -132,6 +132,9 @@ pub struct Exit {
     pub key: u64,
     /// Process id.
     pub pid: i32,
+    /// Process group and session at the end, as in [`Process`].
+    pub pgid: i32,
+    pub sid: i32,
     /// Always zero.
     pub reserved: u32,
 }
@@ -150,7 +153,9 @@ impl Exit {
             seq: u64_at(bytes, 8)?,
             key: u64_at(bytes, 16)?,
             pid: u32_at(bytes, 24)?.cast_signed(),
-            reserved: u32_at(bytes, 28)?,
+            pgid: u32_at(bytes, 28)?.cast_signed(),
+            sid: u32_at(bytes, 32)?.cast_signed(),
+            reserved: u32_at(bytes, 36)?,
         })
     }
 }
@@ -312,10 +317,10 @@ mod tests {
 
     #[test]
     fn no_padding() {
-        assert_eq!([Process::SIZE, Exit::SIZE, Reaped::SIZE, Changed::SIZE], [88, 32, 24, 32]);
+        assert_eq!([Process::SIZE, Exit::SIZE, Reaped::SIZE, Changed::SIZE], [88, 40, 24, 32]);
         // Each entry has a header of 8 bytes (BPF_RINGBUF_HDR_SZ).
         let life = 2 * Process::SIZE + Exit::SIZE + Reaped::SIZE + 4 * 8;
-        assert!(RING_BYTES as usize / life >= 3_900);
+        assert!(RING_BYTES as usize / life >= 3_800);
     }
 
     #[test]
@@ -371,7 +376,9 @@ mod tests {
         bytes[offset_of!(Exit, status) + 1] = 3;
         bytes[offset_of!(Exit, key)] = 4;
         bytes[offset_of!(Exit, pid)] = 5;
-        let exit = Exit { kind: 3, status: 3 << 8, seq: 0, key: 4, pid: 5, reserved: 0 };
+        bytes[offset_of!(Exit, pgid)] = 6;
+        bytes[offset_of!(Exit, sid)] = 7;
+        let exit = Exit { kind: 3, status: 3 << 8, seq: 0, key: 4, pid: 5, pgid: 6, sid: 7, reserved: 0 };
         assert_eq!(Record::from_bytes(&bytes), Ok(Record::Exit(exit)));
         let mut bytes = [0u8; Reaped::SIZE];
         bytes[0] = Kind::Reaped as u8;

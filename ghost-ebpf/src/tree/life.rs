@@ -50,7 +50,8 @@ pub fn executed(task: Task) {
 #[inline(always)]
 pub fn exited(task: Task) {
     let signal = task.signal();
-    let pid = signal.process(Namespace::followed());
+    let namespace = Namespace::followed();
+    let pid = signal.process(namespace);
     if pid == 0 || !signal.is_dead() {
         return;
     }
@@ -60,7 +61,9 @@ pub fn exited(task: Task) {
     {
         return;
     }
-    ring::put(Exit { kind: Kind::Exit as u32, status: signal.status(), seq: ring::sequence(), key, pid, reserved: 0 });
+    let (pgid, sid) = signal.standing(namespace);
+    let (kind, seq) = (Kind::Exit as u32, ring::sequence());
+    ring::put(Exit { kind, status: signal.status(), seq, key, pid, pgid, sid, reserved: 0 });
 }
 
 /// Fires for each task a grace period after it was released (kernel/exit.c, `delayed_put_task_struct()`), in whatever task

@@ -120,6 +120,12 @@ impl Signal {
         unsafe { namespace.session(self.0) }
     }
 
+    /// Process group and session in the namespace.
+    #[inline(always)]
+    pub fn standing(self, namespace: Namespace) -> (i32, i32) {
+        (self.group(namespace), self.session(namespace))
+    }
+
     #[inline(always)]
     fn get<T: Copy>(self, offset: u32) -> T {
         // SAFETY: this type's invariant; offsets are configured.

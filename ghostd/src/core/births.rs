@@ -138,6 +138,19 @@ impl Core {
     fn ask_for_birth(&mut self, id: ProcId) {
         let now = self.now;
         let chosen = self.maker_of(id);
+        if let Some(process) = self.processes.get(&id)
+            && let Some(fork) = &process.fork
+            && chosen.is_none_or(|(maker, _, _)| Some(maker) != fork.creator.or(fork.origin))
+        {
+            let origin = fork.origin.and_then(|origin| self.processes.get(&origin));
+            tracing::debug!(
+                pid = ?process.remote,
+                ?chosen,
+                failures = fork.failures,
+                origin = ?origin.map(|p| (p.pid, p.as_maker(), p.killed, p.stopped, p.ghost_stopped)),
+                "a ghost is not made by its process's parent"
+            );
+        }
         let Some(fork) = self.processes.get_mut(&id).and_then(|p| p.fork.as_mut()) else { return };
         (fork.since, fork.due) = (now, now + PATIENCE);
         let Some((maker, kin, parent)) = chosen else {

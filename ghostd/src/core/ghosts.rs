@@ -102,6 +102,9 @@ impl Core {
                     (Some(answer), _) => self.answer_ghost(id, answer),
                     (None, _) => {
                         self.restless.remove(&id);
+                        if !busy && self.should_stop(id) {
+                            self.answer_ghost(id, Answer::Stop(libc::SIGSTOP as u8));
+                        }
                     }
                 }
             }

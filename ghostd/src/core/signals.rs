@@ -133,8 +133,11 @@ impl Core {
         if record.scope() != Aim::Group {
             return self.forward(id, Forward::of(record, Scope::Process));
         }
-        // Each ghost of the group has its own record of the call; the node gets it once, for all that are in the group there.
-        if self.is_first_of_group(id, record.call) {
+        // Each ghost of the group has its own record of the call; the node gets it once, for all that are in the group there. The ghost
+        // of a dead process, a zombie among them, has one too, and speaks for nobody.
+        if self.processes.get(&id).is_some_and(|process| process.remote.is_live())
+            && self.is_first_of_group(id, record.call)
+        {
             self.forward(id, Forward::of(record, Scope::Group));
             self.forestall_group(id, record.sig);
         }
@@ -284,6 +287,9 @@ impl Core {
     pub(super) fn signal_done(&mut self, id: ProcId, seq: u64, errno: u32) {
         let Some(process) = self.processes.get_mut(&id) else { return };
         let done = process.signals.confirm(seq);
+        if errno == 0 && done.as_ref().is_some_and(|signal| signal.signal == libc::SIGCONT as u32) {
+            process.stopped = false;
+        }
         let refused = errno != 0 && done.is_some_and(|signal| signal.signal == libc::SIGSTOP as u32);
         self.settle_interrupt(id);
         if refused
@@ -317,8 +323,40 @@ impl Core {
         self.waking.remove(&process.launch);
         self.restless.remove(&id);
         if !process.ghost_stopped && !process.killed {
-            self.answer_ghost(id, Answer::Stop(u8::try_from(signal).unwrap_or(libc::SIGSTOP as u8)));
+            let signal = u8::try_from(signal).unwrap_or(libc::SIGSTOP as u8);
+            if self.strays.contains_key(&id) {
+                // First into its group: stopped it would do nothing any more.
+                process.stop_later = Some(signal);
+            } else {
+                self.answer_ghost(id, Answer::Stop(signal));
+            }
         }
+    }
+
+    /// A stopped process's ghost is where it belongs, and stops.
+    pub(super) fn stop_now(&mut self, id: ProcId) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        if let Some(signal) = process.stop_later.take()
+            && process.stopped
+            && process.remote.is_live()
+            && !process.killed
+        {
+            self.answer_ghost(id, Answer::Stop(signal));
+        }
+    }
+
+    /// A ghost reads though its process is stopped, and nobody has told either to go on: the kernel has, when it took its group here
+    /// for orphaned (kernel/exit.c, `kill_orphaned_pgrp()`). What is true of the process its node's kernel has said.
+    pub(super) fn should_stop(&self, id: ProcId) -> bool {
+        self.processes.get(&id).is_some_and(|process| {
+            process.fork.is_some()
+                && process.stopped
+                && !process.killed
+                && !process.ghost_stopped
+                && process.stop_later.is_none()
+                && process.remote.is_live()
+                && !process.signals.holds_continue()
+        })
     }
 
     /// A process goes on. Its ghost, if it is stopped, does too.
@@ -329,6 +367,7 @@ impl Core {
         }
         process.stopped = false;
         process.ghost_stopped = false;
+        process.stop_later = None;
         if let Ghost::Awake { next } = &mut process.ghost {
             if matches!(next, Some(Answer::Stop(_))) {
                 *next = None;

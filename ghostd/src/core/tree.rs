@@ -42,6 +42,7 @@ impl Process {
             pid: 0,
             killed: false,
             stopped: false,
+            stop_later: None,
             ghost_stopped: false,
             interrupt_wanted: false,
             signals: Default::default(),
@@ -52,6 +53,14 @@ impl Process {
             stdin_acked: 0,
             stdin_open: false,
         }
+    }
+}
+
+impl Process {
+    /// Its ghost is in the group that stands for its own, as far as is known.
+    fn is_in_its_group(&self) -> bool {
+        let changes = |order: &Order| matches!(order, Order::Group(_) | Order::Session);
+        self.ghost_pgid != 0 && !self.orders.iter().any(changes) && !self.doing.as_ref().is_some_and(changes)
     }
 }
 
@@ -106,7 +115,7 @@ impl Core {
                 };
                 let process = self.processes.get_mut(&id)?;
                 if process.ghost_pgid == pgid {
-                    self.strays.remove(&id);
+                    self.no_stray(id);
                     return None;
                 }
                 process.ghost_pgid = pgid;
@@ -127,7 +136,7 @@ impl Core {
         if leader == Some(id) {
             return self.processes.get(&id).map(|p| p.pid).filter(|&pid| pid != 0);
         }
-        let member = |p: &&Process| p.node == node && p.pgid == pgid && p.ghost_pgid != 0;
+        let member = |p: &&Process| p.node == node && p.pgid == pgid && p.is_in_its_group();
         let leader = leader.and_then(|leader| self.processes.get(&leader)).filter(member);
         leader
             .or_else(|| self.processes.iter().filter(|(other, _)| **other != id).map(|(_, p)| p).find(member))
@@ -139,11 +148,10 @@ impl Core {
         let doing = self.processes.get_mut(&id).and_then(|process| process.doing.take());
         match doing {
             Some(Order::Fork(child)) => self.birth_done(id, child, errno),
-            Some(Order::Group(_)) if errno == 0 => {
-                self.strays.remove(&id);
-            }
-            Some(Order::Group(_)) => {
-                // Who is to lead that group is not that far yet, or is not in this session.
+            Some(Order::Group(_) | Order::Session) if errno == 0 => self.no_stray(id),
+            Some(Order::Group(_) | Order::Session) => {
+                // Who is to lead that group is not that far yet, or is not in this session. Or there is still a group of its number,
+                // whose members are not that far yet.
                 if let Some(process) = self.processes.get_mut(&id) {
                     process.ghost_pgid = 0;
                 }
@@ -157,7 +165,7 @@ impl Core {
         self.strays.entry(id).or_insert(TRIES);
     }
 
-    /// At each tick: ghosts that are not in the group yet that stands for their process's.
+    /// At each tick: ghosts that are not in the group or session yet that stands for their process's.
     pub(super) fn gather_strays(&mut self) {
         for id in self.strays.keys().copied().collect::<Vec<_>>() {
             let left = self.strays.get_mut(&id).map_or(0, |left| {
@@ -166,16 +174,20 @@ impl Core {
             });
             match self.processes.get(&id).filter(|p| left > 0 && !p.remote.is_over() && p.pgid != 0) {
                 Some(process) => {
-                    let order = Order::Group(process.pgid);
+                    let leads = process.remote == Remote::Running { pid: process.sid };
+                    let order = if leads { Order::Session } else { Order::Group(process.pgid) };
                     if !process.orders.contains(&order) && process.doing != Some(order) {
                         self.order(id, order);
                     }
                 }
-                None => {
-                    self.strays.remove(&id);
-                }
+                None => self.no_stray(id),
             }
         }
+    }
+
+    fn no_stray(&mut self, id: ProcId) {
+        self.strays.remove(&id);
+        self.stop_now(id);
     }
 
     /// A forked ghost is there, in this group, which its maker was in.

@@ -372,6 +372,8 @@ pub(super) struct Process {
     pub killed: bool,
     /// The process is stopped, as far as the node has said; it may say so before it says that it has started.
     pub stopped: bool,
+    /// The ghost is to stop by this signal when it is in its group.
+    pub stop_later: Option<u8>,
     /// The ghost has been stopped by SIGSTOP (not by us), and not continued since.
     pub ghost_stopped: bool,
     /// Its read was interrupted, and is to end when the node has confirmed the SIGSTOP that is on its way.

@@ -543,15 +543,8 @@ impl Core {
             (Some(_), _) => None,
             (None, _) => Some(libc::ESRCH),
         };
-        let (Some(process), Some(number), None) = (self.processes.get_mut(&proc), number, refused) else {
-            self.confirm(proc, confirm, refused.unwrap_or(libc::ESRCH), actions);
-            return;
-        };
-        self.heard.wait(name);
-        let starting = matches!(process.life, Life::Starting);
-        let own = signal.sender_uid == process.uid || signal.sender_euid == process.uid;
         let mut order = Order {
-            signal: number,
+            signal: number.unwrap_or(0),
             scope: Scope::try_from(signal.scope).unwrap_or(Scope::Process),
             code: signal.code,
             value: signal.value,
@@ -559,7 +552,19 @@ impl Core {
             sender_uid: signal.sender_uid,
             sender_euid: signal.sender_euid,
             privileged: signal.privileged,
+            group: signal.group,
         };
+        let (Some(process), Some(number), None) = (self.processes.get_mut(&proc), number, refused) else {
+            let errno = refused.unwrap_or(libc::ESRCH);
+            self.confirm(proc, confirm, errno, actions);
+            if errno == libc::ESRCH {
+                self.pass_on(proc, order, actions);
+            }
+            return;
+        };
+        self.heard.wait(name);
+        let starting = matches!(process.life, Life::Starting);
+        let own = signal.sender_uid == process.uid || signal.sender_euid == process.uid;
         if number == KILL && starting && process.pid != 0 && (own || signal.privileged) {
             // It has the holder's own rights until it has the user's, so the rule cannot be asked of the kernel; and it
             // leads no group that could have members.
@@ -597,9 +602,34 @@ impl Core {
                 return;
             }
         }
-        let confirm = process.signals.pop_front().and_then(|pending| pending.confirm);
+        let first = process.signals.pop_front();
         process.send_signals(proc, actions);
-        self.done(proc, confirm, errno, actions);
+        self.done(proc, first.as_ref().and_then(|pending| pending.confirm), errno, actions);
+        if errno == libc::ESRCH
+            && let Some(first) = first
+        {
+            self.pass_on(proc, first.order, actions);
+        }
+    }
+
+    /// A signal to a group whose bearer is gone: another member bears it. Nobody of a group is spared because one of it was quicker.
+    fn pass_on(&mut self, from: ProcId, order: Order, actions: &mut Vec<Action>) {
+        if order.scope != Scope::Group || order.group == 0 || order.signal == 0 {
+            return;
+        }
+        let bears = |(id, process): &(&ProcId, &mut Process)| {
+            **id != from && matches!(process.life, Life::Running { .. }) && process.group() == order.group
+        };
+        if let Some((&proc, process)) = self.processes.iter_mut().find(bears) {
+            let pending = Pending { order, confirm: None, give_up: None };
+            if order.signal == KILL {
+                process.signals.push_front(pending);
+                process.retry = None;
+            } else {
+                process.signals.push_back(pending);
+            }
+            process.send_signals(proc, actions);
+        }
     }
 
     fn reaped(&mut self, pid: u32, status: i32, usage: Usage, actions: &mut Vec<Action>) {
@@ -626,7 +656,11 @@ impl Core {
         let message = ended(proc, status, &usage);
         process.life = Life::Ended { directory_errno, status, usage };
         self.tell(message, actions);
+        let orders: Vec<Order> = signals.iter().map(|pending| pending.order).collect();
         self.confirm_all(proc, signals, libc::ESRCH, actions);
+        for order in orders {
+            self.pass_on(proc, order, actions);
+        }
         actions.push(Action::Drain { proc });
     }
 
@@ -681,6 +715,7 @@ impl Core {
                 }
             }
             TreeEvent::Executed(process) => self.tree.executed(&process, &mut told),
+            TreeEvent::Stands { pid, pgid, sid } => self.tree.stands(pid, pgid, sid, &mut told),
             TreeEvent::Compared(all) => self.tree.compared(&all, &mut told),
             TreeEvent::Ended { key, status } => self.tree.ended(key, status, &mut told),
             TreeEvent::Reaped { key } => self.tree.reaped(key, &mut told),
@@ -801,6 +836,11 @@ impl Process {
             standing: Some(fork.standing.clone()),
             creator: fork.creator.0,
         })
+    }
+
+    /// Its process group, as far as it is known.
+    fn group(&self) -> u32 {
+        self.fork.as_ref().map_or(self.pid, |fork| fork.standing.pgid)
     }
 
     fn is_alive(&self) -> bool {

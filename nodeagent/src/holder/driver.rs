@@ -493,6 +493,7 @@ impl Driver {
                     if let Some(&number) = self.by_pid.get(&pid) {
                         self.look_at_start(number);
                     }
+                    self.note_last_acts(pid);
                     self.handle(Event::Stopped { pid, signal });
                 }
                 Change::Continued { pid } => self.handle(Event::Continued { pid }),

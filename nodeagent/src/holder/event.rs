@@ -92,6 +92,12 @@ pub enum TreeEvent {
         launch: Option<LaunchId>,
     },
     Executed(TreeProcess),
+    /// The group and session of one that is about to be told of as stopped or ended: afterwards its ghost changes nothing.
+    Stands {
+        pid: u32,
+        pgid: u32,
+        sid: u32,
+    },
     /// What all are now.
     Compared(Vec<TreeProcess>),
     /// Its last thread is gone.
@@ -183,4 +189,6 @@ pub struct Order {
     pub sender_euid: u32,
     /// The sender's rights are not to be looked at.
     pub privileged: bool,
+    /// Of a signal to a group: which one, should the process be gone; 0: not known.
+    pub group: u32,
 }

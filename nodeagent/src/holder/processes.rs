@@ -10,6 +10,7 @@ use std::fs;
 pub struct Stat {
     pub ppid: u32,
     pub pgid: u32,
+    pub sid: u32,
 }
 
 /// Of one process, `None` if it is gone.
@@ -67,7 +68,8 @@ fn below(roots: &[u32], parents: &HashMap<u32, u32>) -> Vec<u32> {
 /// The name in parentheses may hold anything, parentheses and blanks included: it ends with the last one.
 fn parse_stat(text: &str) -> Option<Stat> {
     let mut fields = text.get(text.rfind(')')? + 1..)?.split_whitespace().skip(1);
-    Some(Stat { ppid: fields.next()?.parse().ok()?, pgid: fields.next()?.parse().ok()? })
+    let mut next = || fields.next()?.parse().ok();
+    Some(Stat { ppid: next()?, pgid: next()?, sid: next()? })
 }
 
 #[cfg(test)]
@@ -76,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_name_cannot_forge_the_fields() {
-        assert_eq!(parse_stat("12 (a) S 1 2 3) R 7 8 9 0"), Some(Stat { ppid: 7, pgid: 8 }));
+        assert_eq!(parse_stat("12 (a) S 1 2 3) R 7 8 9 0"), Some(Stat { ppid: 7, pgid: 8, sid: 9 }));
         assert_eq!(parse_stat("12 (a"), None);
         let own = stat(std::process::id()).expect("this process");
         assert_eq!(own.ppid, std::os::unix::process::parent_id());

@@ -186,6 +186,27 @@ impl Tree {
         }
     }
 
+    /// The group and session of one process now.
+    pub fn stands(&mut self, pid: u32, pgid: u32, sid: u32, told: &mut Vec<Told>) {
+        let Some(member) = self.members.values_mut().find(|member| member.pid == pid && !member.ended) else { return };
+        if (member.standing.pgid, member.standing.sid) == (pgid, sid) || member.launched && !member.executed {
+            return;
+        }
+        (member.standing.pgid, member.standing.sid) = (pgid, sid);
+        if let Some(proc) = member.proc {
+            told.push(Told::Execed { proc, standing: member.standing.clone() });
+        }
+    }
+
+    /// Key and number of its dead children that are not known to have been waited for.
+    pub fn dead_children(&self, pid: u32) -> Vec<(u64, u32)> {
+        let Some(member) = self.members.values().find(|member| member.pid == pid && !member.ended) else {
+            return Vec::new();
+        };
+        let dead = |key: &u64| self.members.get(key).filter(|child| child.ended).map(|child| (*key, child.pid));
+        member.children.iter().filter_map(dead).collect()
+    }
+
     /// There is somebody of whom the master knows.
     pub fn is_told_of_any(&self) -> bool {
         !self.members.is_empty()

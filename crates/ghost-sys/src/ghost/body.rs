@@ -41,7 +41,9 @@ pub extern "C" fn run(orders: *const Orders) -> ! {
     let mut outcome = 0;
     loop {
         let answer = read_pin(pin, orders.rank, outcome);
-        outcome = 0;
+        if answer.is_ok() {
+            outcome = 0;
+        }
         match answer {
             Ok(Answer::Armed) => set_mask(0),
             Ok(Answer::Exit(code)) => exit(code),

@@ -340,13 +340,14 @@ fn a_group_is_joined_when_there_is_one_to_lead_it() {
     assert_eq!(groups(&stands(&mut bench, 2, CHILD)), []);
     bench.read(CHILD + 1, 2);
     assert_eq!(groups(&stands(&mut bench, 1, CHILD)), [CHILD]);
+    assert_eq!(groups(&later(&mut bench, 20)), [], "the first is about to");
+    bench.read(CHILD, 1);
+    bench.read(CHILD, 1);
     assert_eq!(groups(&later(&mut bench, 20)), [CHILD], "the second");
-    // Too early: the first has not done it. It says EPERM.
+    // It says EPERM: as if the first's group were in another session.
     let token = ghost_host::pin::ReadToken::for_test(900);
     let offset = 3 << ghost_sys::ghost::RANK_SHIFT | 1;
     bench.feed(Event::PinRead { token, file: super::transitions::FILE, pid: CHILD + 1, offset });
-    bench.read(CHILD, 1);
-    bench.read(CHILD, 1);
     assert_eq!(groups(&later(&mut bench, 20)), [CHILD], "once more");
     bench.read(CHILD + 1, 2);
     assert_eq!(groups(&later(&mut bench, 20)), []);
@@ -370,6 +371,31 @@ fn a_group_signal_goes_once_to_the_node() {
     assert_eq!(signals(bench.feed(Event::Signal(record(child(1).0, 1)))), 0);
     assert_eq!(signals(bench.feed(Event::Signal(record(child(1).0, 2)))), 1);
     assert_eq!(signals(bench.feed(Event::Signal(record(2, 2)))), 0);
+}
+
+/// `kill -9 -PGID` when a zombie's ghost is the first of the group to have a record of it.
+#[test]
+fn the_ghost_of_a_dead_process_does_not_swallow_a_group_signal() {
+    let mut bench = Bench::with_two_generations();
+    bench.ends(child(2), 0);
+    let kill = |ghost: ProcId| SignalRecord { ghost: ghost.0, call: 7, sig: 9, scope: Aim::Group as u16, ..RECORD };
+    assert_eq!(to_nodes(&bench.feed(Event::Signal(kill(child(2))))).len(), 0);
+    let actions = bench.feed(Event::Signal(kill(child(1))));
+    assert!(
+        matches!(to_nodes(&actions)[..], [MasterToNode::Signal(s)] if s.scope == 1 && s.signal == 9),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn a_ghost_that_the_kernel_has_continued_stops_again() {
+    let mut bench = Bench::with_two_generations();
+    let stop = bench.node(0, 10, NodeToMaster::Stopped(node::Stopped { proc: child(2).0, signal: 20 }));
+    assert_eq!(answers(&stop), [Answer::Stop(20)]);
+    assert_eq!(answers(&bench.read(CHILD + 1, 3)), [Answer::Stop(19)]);
+    let on = bench.node(0, 10, NodeToMaster::Continued(node::Continued { proc: child(2).0 }));
+    assert!(matches!(on[..], [Action::ContinueGhost { .. }, ..]), "{on:?}");
+    assert_eq!(answers(&bench.read(CHILD + 1, 3)), []);
 }
 
 #[test]

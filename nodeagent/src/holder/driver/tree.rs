@@ -95,6 +95,10 @@ impl Driver {
             Record::Fork(process) => self.tree_forked(*process),
             Record::Exec(process) => self.handle(Event::Tree(TreeEvent::Executed(*process))),
             Record::Exit(exit) => {
+                let (pid, pgid, sid) = (exit.pid.unsigned_abs(), exit.pgid.unsigned_abs(), exit.sid.unsigned_abs());
+                if exit.pgid != 0 {
+                    self.handle(Event::Tree(TreeEvent::Stands { pid, pgid, sid }));
+                }
                 self.handle(Event::Tree(TreeEvent::Ended { key: exit.key, status: exit.status.cast_signed() }));
             }
             Record::Reaped(reaped) => self.handle(Event::Tree(TreeEvent::Reaped { key: reaped.key })),
@@ -105,10 +109,26 @@ impl Driver {
                 }
                 self.looks.retain(|look| look.key != key);
                 match changed.change() {
-                    Change::Stopped => self.handle(Event::Tree(TreeEvent::Stopped { key, signal: Some(signal) })),
+                    Change::Stopped => {
+                        self.note_last_acts(changed.pid.unsigned_abs());
+                        self.handle(Event::Tree(TreeEvent::Stopped { key, signal: Some(signal) }));
+                    }
                     Change::Continued => self.handle(Event::Tree(TreeEvent::Stopped { key, signal: None })),
                     Change::Stopping => self.looks.push(Look { due: now() + LOOKS[0], key, signal, tries: 0 }),
                 }
+            }
+        }
+    }
+
+    /// Of a process that is stopped: what it did before comes first. Its ghost will do nothing until it goes on.
+    pub(super) fn note_last_acts(&mut self, pid: u32) {
+        if let Some(stat) = processes::stat(pid) {
+            self.handle(Event::Tree(TreeEvent::Stands { pid, pgid: stat.pgid, sid: stat.sid }));
+        }
+        for (key, child) in self.core.tree().dead_children(pid) {
+            // That it was waited for is told a grace period later (`ghost_abi::tree::Reaped`); its number is gone at once.
+            if processes::state(child).is_none() {
+                self.handle(Event::Tree(TreeEvent::Reaped { key }));
             }
         }
     }
@@ -134,6 +154,7 @@ impl Driver {
             let Some(pid) = self.core.tree().number_of(look.key) else { continue };
             match processes::state(pid) {
                 Some('T') => {
+                    self.note_last_acts(pid);
                     self.handle(Event::Tree(TreeEvent::Stopped { key: look.key, signal: Some(look.signal) }));
                 }
                 Some(_) => {
