@@ -20,6 +20,8 @@ use super::types::{Ghost, Order, Output, Parent, Process, Remote};
 
 /// Ticks for which a ghost tries to join a group.
 const TRIES: u16 = 250;
+/// So many of them in vain, and the group that was found is given up.
+const VAIN: u16 = 10;
 /// Group signals that are remembered: as many as can be under way at once.
 const CALLS: usize = 64;
 
@@ -109,7 +111,9 @@ impl Core {
             Order::Reap(pid) => Some(Answer::Reap(pid)),
             Order::Name(comm) => Some(Answer::Name(comm)),
             Order::Group(pgid) => {
-                let Some(pgid) = self.master_group(id, pgid) else {
+                let vain = self.strays.get(&id).is_some_and(|left| *left < TRIES - VAIN);
+                let Some(pgid) = self.master_group(id, pgid).filter(|_| !vain).or_else(|| self.own_group(id, pgid))
+                else {
                     self.join_later(id);
                     return None;
                 };
@@ -141,6 +145,18 @@ impl Core {
         leader
             .or_else(|| self.processes.iter().filter(|(other, _)| **other != id).map(|(_, p)| p).find(member))
             .map(|p| p.ghost_pgid)
+    }
+
+    /// All others of a group have gone, there as well as here, before this ghost could join them: a group of its own stands for it.
+    fn own_group(&self, id: ProcId, pgid: u32) -> Option<u32> {
+        let process = self.processes.get(&id)?;
+        let of_group = |p: &Process| p.node == process.node && p.pgid == pgid && p.remote.is_live();
+        let leader = self.by_node_pid.get(&(process.node, pgid)).and_then(|leader| self.processes.get(leader));
+        let mut others = self.processes.iter().filter(|(other, p)| **other != id && of_group(p));
+        // Who leads it, or is in it, is only not that far yet; of several without any the first leads.
+        let awaited = leader.is_some_and(|leader| leader.remote.is_live())
+            || others.any(|(other, p)| p.is_in_its_group() && !self.strays.contains_key(other) || *other < id);
+        (!awaited && process.pid != 0).then_some(process.pid)
     }
 
     /// A ghost is back; this is how what it was told went: 0, or an errno.
