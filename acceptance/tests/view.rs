@@ -209,6 +209,109 @@ fn the_state_and_the_time_follow_the_process() {
 }
 
 #[test]
+fn one_that_waits_in_the_kernel_and_one_that_nobody_waits_for() {
+    let cluster = Cluster::attach();
+    let states = |parent: u32, state: char| {
+        let number = parent.to_string();
+        let text = ps(&cluster, &["-o", "stat=", "-p", &number, "--ppid", &number]).text();
+        text.lines().map(|line| line.chars().next().unwrap_or(' ')).filter(|seen| *seen == state).count()
+    };
+    let shown = Shown::start(&cluster, User::ordinary(), 1, &["probe", "suspended"]);
+    let process = shown.process(&cluster);
+    eventually("it waits there", LONG, || (acceptance::process::state_of(process.pid)? == 'D').then_some(()));
+    eventually("its ghost does", LONG, || (states(shown.ghost, 'D') == 1).then_some(()));
+    let child = eventually("its child is a child here", LONG, || {
+        let text = cluster.command("cat").arg(shown.path(&format!("task/{}/children", shown.ghost))).run().text();
+        text.trim().parse::<u32>().ok()
+    });
+    eventually("which is shown", LONG, || is_shown(&cluster, child).then_some(()));
+    eventually("and sleeps", LONG, || (states(shown.ghost, 'S') == 1).then_some(()));
+    shown.end();
+
+    let mut shown = Shown::start(&cluster, User::ordinary(), 1, &["probe", "unwaited"]);
+    eventually("both sleep", LONG, || (states(shown.ghost, 'S') == 2).then_some(()));
+    drop(shown.running.take_stdin());
+    eventually("the child waits to be waited for", LONG, || (states(shown.ghost, 'Z') == 1).then_some(()));
+    assert_eq!(states(shown.ghost, 'S'), 1);
+    shown.running.kill();
+}
+
+/// `renice` of a ghost on the master.
+fn renice(cluster: &Cluster, user: User, value: &str, ghost: u32) -> Ended {
+    cluster.command("renice").args(["-n", value, "-p", &ghost.to_string()]).user(user).run().ended
+}
+
+fn nice(pid: u32) -> i32 {
+    ghost_sys::priority::nice_of(pid).expect("it lives")
+}
+
+#[test]
+fn a_ghost_that_is_reniced_renices_its_process() {
+    let cluster = Cluster::attach();
+    // The kernel lets a user without it renice no process that has a capability, as ghosts of the installed bpsh have
+    // (security/commoncap.c, cap_safe_nice()): a copy has none.
+    let copy = "p=$(command -v bpsh) && rm -f /tmp/plain-bpsh && cp \"$p\" /tmp/plain-bpsh";
+    sh(&cluster, User::root(), copy).run().success();
+    let plain = cluster.command("/tmp/plain-bpsh").args(["3", "probe", "wait"]).user(User::ordinary());
+    let shown = Shown::of(&cluster, plain.input_pipe().start());
+    let process = shown.process(&cluster);
+    let nicer = (nice(process.pid) + 7).min(19).to_string();
+    assert_eq!(renice(&cluster, User::ordinary(), &nicer, shown.ghost), Ended::Exited(0));
+    eventually("the process is nicer", LONG, || (nice(process.pid).to_string() == nicer).then_some(()));
+    eventually("ps says so", LONG, || (shown.ps(&cluster, "ni") == [nicer.clone()]).then_some(()));
+    // Who may not do it to the ghost does not do it to the process.
+    assert_ne!(renice(&cluster, User::other(), "19", shown.ghost), Ended::Exited(0));
+    assert_ne!(renice(&cluster, User::ordinary(), "-20", shown.ghost), Ended::Exited(0));
+    assert_eq!(nice(process.pid).to_string(), nicer);
+    assert_eq!(renice(&cluster, User::root(), "-3", shown.ghost), Ended::Exited(0));
+    eventually("the process is less nice", LONG, || (nice(process.pid) == -3).then_some(()));
+    shown.end();
+}
+
+#[test]
+fn nice_values_of_parent_and_child_are_their_own() {
+    let cluster = Cluster::attach();
+    let shown = Shown::start(&cluster, User::root(), 3, &["probe", "family", "1"]);
+    let process = shown.process(&cluster);
+    let child = eventually("its child", LONG, || children_of(process.pid).first().copied());
+    let ghost_of_child = own_number_of(child).expect("it lives");
+    eventually("the child is shown", LONG, || is_shown(&cluster, ghost_of_child).then_some(()));
+    let own = nice(std::process::id());
+    assert_eq!((nice(process.pid), nice(child)), (own, own));
+    assert_eq!(renice(&cluster, User::root(), "5", shown.ghost), Ended::Exited(0));
+    eventually("the parent is nicer", LONG, || (nice(process.pid) == 5).then_some(()));
+    assert_eq!(nice(child), own);
+    // What the process makes of itself stays until somebody changes the ghost.
+    ghost_sys::priority::set_nice_of(child, 4).expect("root may");
+    assert_eq!(renice(&cluster, User::root(), "6", shown.ghost), Ended::Exited(0));
+    eventually("there was a look at the ghosts", LONG, || (nice(process.pid) == 6).then_some(()));
+    assert_eq!(nice(child), 4);
+    assert_eq!(renice(&cluster, User::root(), "1", ghost_of_child), Ended::Exited(0));
+    eventually("the ghost's word is the last", LONG, || (nice(child) == 1).then_some(()));
+    shown.end();
+}
+
+#[test]
+fn a_ghost_begins_as_nice_as_its_process() {
+    let cluster = Cluster::attach();
+    let script = "exec nice -n 5 bpsh 2 probe family 1";
+    let wanted = (nice(std::process::id()) + 5).min(19);
+    let shown = Shown::of(&cluster, sh(&cluster, User::ordinary(), script).input_pipe().start());
+    let process = shown.process(&cluster);
+    let child = eventually("its child", LONG, || children_of(process.pid).first().copied());
+    let ghost_of_child = own_number_of(child).expect("it lives");
+    eventually("the child is shown", LONG, || is_shown(&cluster, ghost_of_child).then_some(()));
+    for (process, ghost) in [(process.pid, shown.ghost), (child, ghost_of_child)] {
+        assert_eq!(nice(process), wanted);
+        // The ghost's own, which is not what is shown.
+        let snapshot = cluster.snapshot();
+        let own = snapshot.of("master").find(|here| here.own_number() == ghost).expect("its ghost").pid;
+        assert_eq!(nice(own), wanted);
+    }
+    shown.end();
+}
+
+#[test]
 fn figures_are_a_second_old_at_most() {
     let cluster = Cluster::attach();
     let shown = Shown::start(&cluster, User::ordinary(), 0, &["probe", "wait"]);
@@ -274,6 +377,17 @@ fn files_of_the_process_are_the_nodes() {
         let target = fs::read_link(format!("/proc/{process}/fd/{fd}")).expect("open there");
         assert!(descriptors.contains(&format!("{fd} -> node3:{}", target.display())), "{descriptors}");
     }
+    for fd in ["0", "1", "2"] {
+        let there = fs::read_to_string(format!("/proc/{process}/fdinfo/{fd}")).expect("open there");
+        assert_eq!(read(&format!("fdinfo/{fd}")), there);
+    }
+    assert_eq!(of_user(&format!("ls {}", shown.path("fdinfo"))).split_whitespace().count(), 3);
+    // Of the node's network.
+    let names =
+        |text: String| text.lines().filter_map(|line| Some(line.split_once(':')?.0.to_owned())).collect::<Vec<_>>();
+    let devices = names(fs::read_to_string(format!("/proc/{process}/net/dev")).expect("dev"));
+    assert!(!devices.is_empty());
+    assert_eq!(names(read("net/dev")), devices);
     // Large files are whole.
     let smaps = read("smaps");
     assert_eq!(smaps.matches("VmFlags:").count(), there.lines().count());
@@ -307,6 +421,7 @@ fn another_user_sees_what_he_would_see_of_a_local_process() {
         "cat task/*/environ",
         "cat task/*/maps",
         "ls fd",
+        "cat fdinfo/0",
         "ls ns",
         "readlink exe",
         "readlink cwd",

@@ -21,6 +21,8 @@ const USAGE: &str = "probe COMMAND…
   family DEPTH            has a child, which has a child, …; all wait for standard input to end
   threads COUNT           prints its PID, has so many threads in all, waits for standard input to end
   inherited               prints what it inherited: ids, groups, masks, limits, nice, umask, directory
+  suspended               waits in D for a child, which reads standard input to its end
+  unwaited                has a child that ends when standard input does, and does not wait for it
   stop                    stops itself by SIGSTOP, then prints `continued`
   hold-map                holds a BPF map until it is killed";
 
@@ -88,6 +90,17 @@ fn run(words: &[&str]) -> Result<ExitCode> {
         ["churn"] => churn()?,
         ["family", depth] => family(depth.parse()?)?,
         ["inherited"] => inherited()?,
+        ["suspended"] => {
+            ghost_sys::trials::fork_of(ghost_sys::trials::Kind::Suspends, || {
+                u8::from(std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).is_err())
+            })?;
+        }
+        ["unwaited"] => {
+            ghost_sys::trials::fork(|| u8::from(std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).is_err()))?;
+            loop {
+                std::thread::park();
+            }
+        }
         ["stop"] => {
             ghost_sys::signal::send(std::process::id().cast_signed(), 19)?;
             say("continued")?;

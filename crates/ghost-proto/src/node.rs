@@ -24,7 +24,7 @@ use crate::launch::{Credentials, ProgramSpec};
 use crate::status::Usage;
 use crate::tree::{Execed, Forked, Reaped};
 
-direction!(ToNodeEnvelope, MasterToNode, "MasterToNode", "1, 2, 3, 4, 5, 6, 7, 8, 9");
+direction!(ToNodeEnvelope, MasterToNode, "MasterToNode", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10");
 direction!(FromNodeEnvelope, NodeToMaster, "NodeToMaster", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13");
 
 /// What ghostd may say to a node.
@@ -53,6 +53,9 @@ pub enum MasterToNode {
     /// The process space ends: kill all cluster processes of this master. The statuses still come.
     #[prost(message, tag = "9")]
     EndAll(EndAll),
+    /// The ghost has another nice value: so is its process to have. What the master's kernel allowed is allowed.
+    #[prost(message, tag = "10")]
+    Renice(Renice),
 }
 
 /// What a node may say to ghostd.
@@ -270,6 +273,15 @@ pub struct Forget {
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct EndAll {}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Renice {
+    #[prost(fixed64, tag = "1")]
+    pub proc: u64,
+    /// -20 to 19.
+    #[prost(sint32, tag = "2")]
+    pub nice: i32,
+}
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Started {

@@ -44,6 +44,7 @@ pub struct Sample {
     /// - a file (`stat`, `maps`): its content;
     /// - a symbolic link (`exe`): its target;
     /// - `fd`: for each descriptor its number, NUL, its target, NUL;
+    /// - a file of `fdinfo` or `net` (`fdinfo/0`, `net/tcp`): its content;
     /// - `task/*/NAME`: that file of every thread, in [`ProcessFigures::threads`].
     ///
     /// One that nodeagent does not give out is answered with EACCES.

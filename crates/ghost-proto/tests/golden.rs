@@ -16,6 +16,7 @@ use ghost_proto::launch::{Credentials, Limit, ProgramSpec, Stdio};
 use ghost_proto::node::{self, MasterToNode, NodeToMaster, Scope};
 use ghost_proto::status::Usage;
 use ghost_proto::tree;
+use ghost_proto::view::{self, AgentToMaster, MasterToAgent};
 
 fn program() -> ProgramSpec {
     ProgramSpec {
@@ -68,6 +69,7 @@ fn client_to_master() -> Samples<ClientToMaster> {
         ("Admin AddNodes", admin(Admin::AddNodes(nodes("4")))),
         ("Admin RemoveNodes", admin(Admin::RemoveNodes(nodes("5")))),
         ("Admin RevokeNodes", admin(Admin::RevokeNodes(nodes("6")))),
+        ("Admin View", admin(Admin::View(client::ViewRequest { on: true }))),
         ("Admin ReplaceNodes", admin(Admin::ReplaceNodes(nodes("7")))),
         ("GhostDied", ClientToMaster::GhostDied(client::GhostDied { rank: 2, status: 9 })),
     ]
@@ -151,6 +153,7 @@ fn master_to_node() -> Samples<MasterToNode> {
         ("EndLaunch", MasterToNode::EndLaunch(node::EndLaunch { launch: 7 })),
         ("Forget", MasterToNode::Forget(node::Forget { proc: 9 })),
         ("EndAll", MasterToNode::EndAll(node::EndAll {})),
+        ("Renice", MasterToNode::Renice(node::Renice { proc: 9, nice: -5 })),
     ]
 }
 
@@ -190,6 +193,36 @@ fn node_to_master() -> Samples<NodeToMaster> {
         ),
         ("Execed", NodeToMaster::Execed(tree::Execed { proc: 9, standing: Some(standing()) })),
         ("Reaped", NodeToMaster::Reaped(tree::Reaped { proc: 9 })),
+    ]
+}
+
+fn master_to_agent() -> Samples<MasterToAgent> {
+    let sample = view::Sample {
+        seq: 7,
+        processes: vec![view::Sampled { proc: 9, pid: 1234 }, view::Sampled { proc: 1 << 63 | 5, pid: 4_194_303 }],
+        files: ["cmdline", "stat", "task/*/stat"].map(str::to_owned).to_vec(),
+    };
+    vec![("Sample", MasterToAgent::Sample(sample)), ("Sample empty", MasterToAgent::Sample(view::Sample::default()))]
+}
+
+fn agent_to_master() -> Samples<AgentToMaster> {
+    let file = |errno, content: &'static [u8]| view::FileFigures { errno, content: Bytes::from_static(content) };
+    let process = view::ProcessFigures {
+        proc: 9,
+        owner: 1000,
+        files: vec![file(0, b"sort\0big\0"), file(13, b"")],
+        threads: vec![view::ThreadFigures { tid: 0, files: vec![file(0, b"1234 (sort) S\n")] }],
+    };
+    let figures = view::Figures {
+        seq: 7,
+        last: true,
+        processes: vec![process],
+        files: ["cmdline", "exe", "task/*/stat"].map(str::to_owned).to_vec(),
+        page_size: 4096,
+    };
+    vec![
+        ("Figures", AgentToMaster::Figures(figures)),
+        ("Figures empty", AgentToMaster::Figures(view::Figures::default())),
     ]
 }
 
@@ -289,7 +322,7 @@ fn check<M: Control + Clone + PartialEq + Debug>(direction: &str, variants: &[&s
     let decoded: Vec<M> = frames_of(direction)
         .into_iter()
         .map(|frame| {
-            let Frame::Control(body) = frame else { panic!("{direction} holds bulk data") };
+            let (Frame::Control(body) | Frame::Agent(body)) = frame else { panic!("{direction} holds bulk data") };
             M::decode_body(body).expect("a message").expect("a known one")
         })
         .collect();
@@ -312,7 +345,8 @@ fn master_to_client_bytes() {
 
 #[test]
 fn master_to_node_bytes() {
-    let variants = variants!(MasterToNode: Welcome, Lease, Spawn, Signal, Ack, CloseStream, EndLaunch, Forget, EndAll);
+    let variants =
+        variants!(MasterToNode: Welcome, Lease, Spawn, Signal, Ack, CloseStream, EndLaunch, Forget, EndAll, Renice);
     check("master_to_node", variants, master_to_node());
 }
 
@@ -321,6 +355,12 @@ fn node_to_master_bytes() {
     let variants = variants!(NodeToMaster: Hello, LeaseAck, Started, StartFailed, Stopped, Continued, Ended, Ack, StdinGone,
         SignalDone, Forked, Execed, Reaped);
     check("node_to_master", variants, node_to_master());
+}
+
+#[test]
+fn bytes_between_master_and_agent() {
+    check("master_to_agent", variants!(MasterToAgent: Sample), master_to_agent());
+    check("agent_to_master", variants!(AgentToMaster: Figures), agent_to_master());
 }
 
 #[test]

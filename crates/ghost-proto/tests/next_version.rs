@@ -8,6 +8,7 @@ use ghost_proto::frame::{Data, Decoder, Frame, MAX_CONTROL};
 use ghost_proto::join::{self, JoinToMaster, JoinToNode};
 use ghost_proto::launch::{ProgramSpec, Stdio};
 use ghost_proto::node::{self, MasterToNode, NodeToMaster};
+use ghost_proto::view::{self, AgentToMaster, MasterToAgent};
 use prost::Message;
 
 /// What the next version adds to a message: the old one, as far as it goes, and fields that only it knows. `Default` of them is
@@ -85,6 +86,41 @@ mod next {
         pub proof: Bytes,
     }
 
+    /// node::Renice.
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Renice {
+        #[prost(fixed64, tag = "1")]
+        pub proc: u64,
+        #[prost(sint32, tag = "2")]
+        pub nice: i32,
+        #[prost(uint32, tag = "100")]
+        pub tid: u32,
+    }
+
+    /// view::Sample.
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Sample {
+        #[prost(uint64, tag = "1")]
+        pub seq: u64,
+        #[prost(string, repeated, tag = "3")]
+        pub files: Vec<String>,
+        #[prost(uint64, tag = "100")]
+        pub since: u64,
+    }
+
+    /// view::Figures.
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Figures {
+        #[prost(uint64, tag = "1")]
+        pub seq: u64,
+        #[prost(bool, tag = "2")]
+        pub last: bool,
+        #[prost(uint32, tag = "5")]
+        pub page_size: u32,
+        #[prost(uint64, tag = "100")]
+        pub took_us: u64,
+    }
+
     /// node::Started.
     #[derive(Clone, PartialEq, prost::Message)]
     pub struct Started {
@@ -151,16 +187,28 @@ mod next {
     direction!(launch_to_master, Launch, "2");
     direction!(to_client, ClientEnded, "8");
     direction!(to_node, Lease, "2");
+    direction!(renice_to_node, Renice, "10");
     direction!(from_node, Started, "3");
+    direction!(to_agent, Sample, "1");
+    direction!(from_agent, Figures, "1");
     direction!(join_to_master, JoinRequest, "1");
     direction!(join_to_node, JoinRefused, "2");
 }
 
 /// A control frame as the next version writes it; it uses the spare bytes of the header, too.
 fn frame(envelope: &impl Message) -> Bytes {
+    frame_of_kind(0, envelope)
+}
+
+/// The same for nodeagent itself, or from it.
+fn agent_frame(envelope: &impl Message) -> Bytes {
+    frame_of_kind(16, envelope)
+}
+
+fn frame_of_kind(kind: u8, envelope: &impl Message) -> Bytes {
     let mut out = BytesMut::new();
     out.put_u32_le(envelope.encoded_len() as u32);
-    out.put_slice(&[0, 1, 2, 3]);
+    out.put_slice(&[kind, 1, 2, 3]);
     envelope.encode(&mut out).expect("a BytesMut grows");
     out.freeze()
 }
@@ -183,11 +231,10 @@ fn heard<M: Control>(frames: &[Bytes], piece: usize) -> (Vec<M>, Vec<Data>) {
         input.extend_from_slice(bytes);
         while let Some(frame) = decoder.next(&mut input).expect("a later version keeps the frames") {
             match frame {
-                Frame::Control(body) => {
+                Frame::Control(body) | Frame::Agent(body) => {
                     messages.extend(M::decode_body(body).expect("a later version keeps the envelope"))
                 }
                 Frame::Data(data) => pieces.push(data),
-                Frame::Agent(_) => panic!("nothing here is for nodeagent"),
                 Frame::Placed(_) | Frame::Offer(_) => panic!("this link has none"),
             }
         }
@@ -199,7 +246,9 @@ fn heard<M: Control>(frames: &[Bytes], piece: usize) -> (Vec<M>, Vec<Data>) {
 /// The body of this version's message, as the next version reads it.
 fn as_next<E: Message + Default>(message: impl Control) -> E {
     let mut input = BytesMut::from(message.to_frame().as_ref());
-    let Ok(Some(Frame::Control(body))) = Decoder::new(MAX_CONTROL).next(&mut input) else { panic!("a control frame") };
+    let Ok(Some(Frame::Control(body) | Frame::Agent(body))) = Decoder::new(MAX_CONTROL).next(&mut input) else {
+        panic!("a control frame")
+    };
     E::decode(body).expect("the next version reads what this one writes")
 }
 
@@ -279,6 +328,12 @@ fn master_and_node_of_two_versions() {
     let read: next::to_node::Envelope = as_next(MasterToNode::Lease(node::Lease { seq: 5 }));
     assert_eq!(read, next::to_node::known(next::Lease { seq: 5, proof: Bytes::new() }));
 
+    let renice = next::Renice { proc: 9, nice: -5, tid: 8 };
+    let frames = [frame(&next::renice_to_node::new_message()), frame(&next::renice_to_node::known(renice))];
+    assert_eq!(heard::<MasterToNode>(&frames, 3).0, [MasterToNode::Renice(node::Renice { proc: 9, nice: -5 })]);
+    let read: next::renice_to_node::Envelope = as_next(MasterToNode::Renice(node::Renice { proc: 9, nice: 19 }));
+    assert_eq!(read, next::renice_to_node::known(next::Renice { proc: 9, nice: 19, tid: 0 }));
+
     let started = next::Started { proc: 9, pid: 8, cwd_errno: 0, cgroup: "/launch-1".into() };
     let frames = [frame(&next::from_node::known(started)), frame(&next::from_node::new_message())];
     let expected = node::Started { proc: 9, pid: 8, cwd_errno: 0 };
@@ -286,6 +341,24 @@ fn master_and_node_of_two_versions() {
     let read: next::from_node::Envelope = as_next(NodeToMaster::Started(expected));
     let expected = next::Started { proc: 9, pid: 8, cwd_errno: 0, cgroup: String::new() };
     assert_eq!(read, next::from_node::known(expected));
+}
+
+#[test]
+fn master_and_agent_of_two_versions() {
+    let files = vec!["stat".to_owned(), "a-new-kind/of-file".to_owned()];
+    let sample = next::Sample { seq: 4, files: files.clone(), since: 3 };
+    let frames = [agent_frame(&next::to_agent::new_message()), agent_frame(&next::to_agent::known(sample))];
+    let expected = view::Sample { seq: 4, processes: Vec::new(), files: files.clone() };
+    assert_eq!(heard::<MasterToAgent>(&frames, 3).0, [MasterToAgent::Sample(expected.clone())]);
+    let read: next::to_agent::Envelope = as_next(MasterToAgent::Sample(expected));
+    assert_eq!(read, next::to_agent::known(next::Sample { seq: 4, files, since: 0 }));
+
+    let figures = next::Figures { seq: 4, last: true, page_size: 65_536, took_us: 700 };
+    let frames = [agent_frame(&next::from_agent::known(figures)), agent_frame(&next::from_agent::new_message())];
+    let expected = view::Figures { seq: 4, last: true, page_size: 65_536, ..view::Figures::default() };
+    assert_eq!(heard::<AgentToMaster>(&frames, 3).0, [AgentToMaster::Figures(expected.clone())]);
+    let read: next::from_agent::Envelope = as_next(AgentToMaster::Figures(expected));
+    assert_eq!(read, next::from_agent::known(next::Figures { seq: 4, last: true, page_size: 65_536, took_us: 0 }));
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub mod nowait;
 pub mod peer;
 pub mod pidfd;
 pub mod pipe;
+pub mod priority;
 pub mod quiet;
 pub mod reaper;
 pub mod ring;

@@ -27,6 +27,7 @@ mod births;
 mod clients;
 mod ghosts;
 mod launches;
+mod nice;
 mod nodes;
 mod signal_queue;
 mod signals;
@@ -44,6 +45,7 @@ use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
 use ghost_proto::node::MasterToNode;
 use ghost_sys::ghost::Answer;
 
+use nice::Nice;
 pub use types::{Action, ClientId, Directory, Event, Instant, LinkId, NodeFacts, Settings, User};
 use types::{Client, Launch, Node, Process};
 use view::View;
@@ -75,6 +77,7 @@ pub struct Core {
     /// Launchers that are being continued, and how often still: one may have decided to stop just before.
     waking: BTreeMap<LaunchId, u8>,
     view: View,
+    nice: Nice,
     /// The newest record of a signal, those below which nothing comes again, and those below which soon nothing will.
     last_record: u64,
     settled: u64,
@@ -92,6 +95,7 @@ impl Core {
         Core {
             next_epoch: settings.epoch,
             view: View::new(settings.view),
+            nice: Nice::default(),
             unrecorded: settings.epoch.rotate_left(32),
             settings,
             now: Instant::ZERO,
@@ -144,6 +148,8 @@ impl Core {
             Event::ViewDown => self.view_down(),
             Event::ViewSwitched { on } => self.view_switched(on),
             Event::GhostHidden { process } => self.view_hidden(process),
+            Event::GhostNotShown { process } => self.view_not_shown(process),
+            Event::NiceSeen { values } => self.nice_seen(&values),
             Event::Tick => self.tick(),
             Event::End => self.end(),
         }
@@ -190,6 +196,7 @@ impl Core {
             + self.restless.len()
             + self.waking.len()
             + self.view.table_entries()
+            + self.nice.table_entries()
             + self.actions.len()
     }
 

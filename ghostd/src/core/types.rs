@@ -178,6 +178,14 @@ pub enum Event {
     GhostHidden {
         process: ProcId,
     },
+    /// Answer to [`Action::ShowGhost`] where it cannot be done now.
+    GhostNotShown {
+        process: ProcId,
+    },
+    /// The nice values of all ghosts that live.
+    NiceSeen {
+        values: Vec<(ProcId, i32)>,
+    },
     Tick,
     /// The process space ends.
     End,

@@ -100,6 +100,14 @@ impl Core {
         }
     }
 
+    /// The guard has not taken up a ghost: it is behind. Later.
+    pub(super) fn view_not_shown(&mut self, id: ProcId) {
+        if matches!(self.view.shown.get(&id), Some(Shown::Shown)) {
+            self.view.shown.remove(&id);
+            self.view_born(id);
+        }
+    }
+
     fn view_leave(&mut self, id: ProcId) {
         if let Some(Shown::Leaving { answer, .. }) = self.view.shown.remove(&id) {
             self.answer_ghost(id, answer);

@@ -27,6 +27,7 @@ use ghost_proto::Control;
 use ghost_proto::client::{Admin, MasterToClient};
 use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
 use ghost_proto::instance::Instance;
+use ghost_sys::priority;
 use ghost_sys::ring::Budget;
 use ghost_trust::{Serial, tls};
 use nix::time::{ClockId, clock_gettime};
@@ -44,6 +45,8 @@ use rings::{ALL_RINGS, Rings};
 /// How long the end of the process space may take before what is left is left to the nodes' leases.
 const LONGEST_END: Duration = Duration::from_secs(10);
 const SLOW_TICK: Duration = Duration::from_millis(250);
+/// Between two looks at the ghosts' nice values.
+const NICE_PERIOD: Duration = Duration::from_secs(1);
 const FAST_TICK: Duration = Duration::from_millis(10);
 
 pub(crate) type Shared = Rc<RefCell<Driver>>;
@@ -118,6 +121,13 @@ impl Driver {
     fn turn(&mut self, event: Event) {
         self.events.push_back(event);
         self.settle();
+    }
+
+    /// Reads the nice values of all ghosts.
+    fn look_at_nice_values(&mut self) {
+        let ghosts = self.core.watched_ghosts().into_iter();
+        let values: Vec<_> = ghosts.filter_map(|(id, pid)| Some((id, priority::nice_of(pid).ok()?))).collect();
+        self.turn(Event::NiceSeen { values });
     }
 
     /// Takes what waits through the core.
@@ -320,6 +330,7 @@ async fn serve(instance: &Instance, files: &Files, config: Config) -> Result<()>
 
     let watchdog = sd_notify::watchdog_enabled().map(|period| period / 3);
     let mut last_sign = boot_time();
+    let mut last_nice = boot_time();
     let mut last_status = String::new();
     let mut ending_since = None;
     loop {
@@ -337,6 +348,10 @@ async fn serve(instance: &Instance, files: &Files, config: Config) -> Result<()>
             }
         }
         let now = boot_time();
+        if now.saturating_sub(last_nice) >= NICE_PERIOD {
+            last_nice = now;
+            shared.borrow_mut().look_at_nice_values();
+        }
         if watchdog.is_some_and(|period| now.saturating_sub(last_sign) >= period) {
             last_sign = now;
             let _ = sd_notify::notify(&[NotifyState::Watchdog]);

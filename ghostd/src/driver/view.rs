@@ -22,6 +22,8 @@ use crate::core::Event;
 
 /// Before a guard that has ended is started again.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Bytes of figures that may wait for the view's server: those of many thousand ghosts come within a moment.
+const FIGURES_ON_THE_WAY: usize = 16 * 1024 * 1024;
 /// Between two looks at whether one that was killed has gone.
 const GOING: Duration = Duration::from_millis(20);
 
@@ -70,6 +72,7 @@ pub(super) async fn keep(shared: Shared, run: PathBuf) {
 fn start(run: &Path) -> Result<(Guard, Child)> {
     let (port, theirs) = Port::pair().context("no connection to the view's guard")?;
     let (figures, their_figures) = Port::pair().context("no connection to the view's server")?;
+    figures.make_room(FIGURES_ON_THE_WAY);
     let program = program();
     let mut command = Command::new(&program);
     command.arg("guard").arg("--run").arg(run).stdin(Stdio::null()).process_group(0);
@@ -157,7 +160,8 @@ impl Driver {
         let Some(start) = start_in_stat(&line) else { return };
         let show = Show { proc: process.0, pid, start, uid, gid, node: node.0 };
         if let Err(why) = guard.port.send(GhostdToGuard::Show(show)) {
-            tracing::debug!(pid, "a ghost is not shown: {why}");
+            tracing::debug!(pid, "a ghost is shown later: {why}");
+            self.events.push_back(Event::GhostNotShown { process });
         }
     }
 

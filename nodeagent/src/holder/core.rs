@@ -356,6 +356,14 @@ impl Core {
             MasterToNode::EndLaunch(end) => actions.push(Action::EndLaunch { launch: LaunchId(end.launch) }),
             MasterToNode::Forget(forget) => self.forget(ProcId(forget.proc), actions),
             MasterToNode::EndAll(_) => actions.push(Action::KillEverything),
+            MasterToNode::Renice(renice) => {
+                let process = self.processes.get(&ProcId(renice.proc));
+                if let Some(process) =
+                    process.filter(|process| process.pid != 0 && matches!(process.life, Life::Running { .. }))
+                {
+                    actions.push(Action::Renice { pid: process.pid, nice: renice.nice.clamp(-20, 19) });
+                }
+            }
         }
     }
 

@@ -364,6 +364,10 @@ impl Driver {
             Action::Drain { proc } => self.drain(proc),
             Action::Release { proc } => self.release(proc),
             Action::Steer { node } => self.steer(node),
+            Action::Renice { pid, nice } => {
+                // ESRCH: it has just ended.
+                let _ = ghost_sys::priority::set_nice_of(pid, nice);
+            }
             Action::EndLaunch { launch } => self.ends.begin(launch, now()),
             Action::KillEverything => {
                 // ESRCH: there is nothing.

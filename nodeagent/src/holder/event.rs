@@ -159,6 +159,11 @@ pub enum Action {
     },
     /// SIGKILL for everything in the namespace.
     KillEverything,
+    /// Give the process this nice value.
+    Renice {
+        pid: u32,
+        nice: i32,
+    },
     /// This is the node's number: forked processes get theirs from its slice.
     Steer {
         node: NodeNumber,

@@ -197,10 +197,22 @@ fn read_named(directory: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
         Ok(readlinkat(directory, name)?.into_encoded_bytes())
     } else if name == "fd" {
         descriptors(directory)
-    } else if FILES.contains(&name) {
+    } else if FILES.contains(&name) || is_below(name) {
         content(directory, name)
     } else {
         Err(Errno::EACCES.into())
+    }
+}
+
+/// Whether this is a file of `fdinfo` or `net`. Those of `net` everybody may read.
+fn is_below(name: &str) -> bool {
+    match name.split_once('/') {
+        Some(("fdinfo", number)) => !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()),
+        Some(("net", name)) => {
+            !name.is_empty()
+                && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        }
+        _ => false,
     }
 }
 
@@ -265,7 +277,8 @@ mod tests {
     #[test]
     fn what_is_asked_for_is_read_and_nothing_else() {
         let pid = std::process::id();
-        let parts = ask(&["stat", "exe", "mem", "../1/environ", "fd", "task/*/comm"], pid);
+        let parts =
+            ask(&["stat", "exe", "mem", "../1/environ", "fd", "task/*/comm", "fdinfo/0", "net/dev", "net/../mem"], pid);
         assert_eq!((parts.len(), parts[0].seq, parts[0].last), (1, 7, true));
         let process = &parts[0].processes[0];
         assert_eq!((process.proc, process.owner), (3, nix::unistd::geteuid().as_raw()));
@@ -274,6 +287,8 @@ mod tests {
         assert_eq!(file(1), std::env::current_exe().expect("own path").as_os_str().as_bytes());
         assert_eq!([2, 3].map(|at| process.files[at].errno), [libc::EACCES as u32; 2]);
         assert!(file(4).starts_with(b"0\0"));
+        assert!(file(5).starts_with(b"pos:") && file(6).starts_with(b"Inter-"));
+        assert_eq!(process.files[7].errno, libc::EACCES as u32);
         assert!(process.threads.iter().any(|thread| thread.tid == 0 && thread.files.len() == 1));
         // This thread is not the first one of a test program.
         assert!(process.threads.len() > 1);

@@ -55,7 +55,7 @@ use Asked::{Alone, Always, Together};
 
 /// Modes are those of fs/proc/base.c `tgid_base_stuff`, but 0400 where the kernel allows opening and then checks the right
 /// to trace the process (maps and its kind, wchan).
-pub(super) static FILES: [File; 38] = [
+pub(super) static FILES: [File; 39] = [
     of_thread("stat", 0o444, Source::Stat, Always),
     of_thread("status", 0o444, Source::Status, Always),
     file("statm", 0o444, Source::Statm, Always),
@@ -94,6 +94,35 @@ pub(super) static FILES: [File; 38] = [
     file("sessionid", 0o444, Source::Own, Always),
     file("uid_map", 0o444, Source::Own, Always),
     file("gid_map", 0o444, Source::Own, Always),
+    of_thread(CHILDREN, 0o444, Source::Own, Always),
+];
+
+/// A thread has this file, a process has not: the processes that it has forked, which are ghosts of this host.
+pub(super) const CHILDREN: &str = "children";
+/// `net/`: what everybody may read of the process's network.
+pub(super) const NET: [&str; 22] = [
+    "arp",
+    "dev",
+    "if_inet6",
+    "igmp",
+    "igmp6",
+    "ipv6_route",
+    "mcfilter",
+    "netlink",
+    "netstat",
+    "packet",
+    "protocols",
+    "psched",
+    "raw",
+    "raw6",
+    "route",
+    "snmp",
+    "sockstat",
+    "tcp",
+    "tcp6",
+    "udp",
+    "udp6",
+    "unix",
 ];
 
 /// This host's namespaces, as links that lead to the kernel's own, which checks who may.
@@ -120,6 +149,11 @@ pub(super) enum Place {
     Namespace(u8),
     Attributes,
     Attribute(u8),
+    DescriptorInfos,
+    DescriptorInfo(u32),
+    Net,
+    /// An index into [`NET`].
+    NetFile(u8),
 }
 
 /// Bits of a node id, from above: ghost, what kind of place, a number (a thread's, a descriptor's), an index.
@@ -147,6 +181,10 @@ impl Place {
             Place::Namespace(index) => (9, 0, index),
             Place::Attributes => (10, 0, 0),
             Place::Attribute(index) => (11, 0, index),
+            Place::DescriptorInfos => (12, 0, 0),
+            Place::DescriptorInfo(fd) => (13, fd, 0),
+            Place::Net => (14, 0, 0),
+            Place::NetFile(index) => (15, 0, index),
         };
         (number <= MOST && ghost <= LAST_GHOST).then(|| {
             u64::from(ghost) << GHOST_SHIFT | kind << KIND_SHIFT | u64::from(number) << NUMBER_SHIFT | u64::from(index)
@@ -174,6 +212,10 @@ impl Place {
             9 => Place::Namespace(index),
             10 => Place::Attributes,
             11 => Place::Attribute(index),
+            12 => Place::DescriptorInfos,
+            13 => Place::DescriptorInfo(number),
+            14 => Place::Net,
+            15 => Place::NetFile(index),
             _ => return None,
         };
         Some((ghost, place))
@@ -190,16 +232,17 @@ impl Place {
     pub(super) fn mode(self) -> u32 {
         match self {
             Place::Root => S_IFDIR | 0o500,
-            Place::Ghost | Place::Tasks | Place::Task(_) | Place::Attributes => S_IFDIR | 0o555,
+            Place::Ghost | Place::Tasks | Place::Task(_) | Place::Attributes | Place::Net => S_IFDIR | 0o555,
             // Reading a namespace's name needs the right to trace the process; the target asks for it.
-            Place::Descriptors | Place::Namespaces => S_IFDIR | 0o500,
+            Place::Descriptors | Place::DescriptorInfos | Place::Namespaces => S_IFDIR | 0o500,
+            Place::DescriptorInfo(_) => S_IFREG | 0o400,
             Place::File(index) | Place::TaskFile(_, index) => FILES.get(usize::from(index)).map_or(0, |file| {
                 let kind = if file.source == Source::NodeLink { S_IFLNK } else { S_IFREG };
                 kind | file.mode
             }),
             Place::Descriptor(_) => S_IFLNK | 0o500,
             Place::Namespace(_) => S_IFLNK | 0o777,
-            Place::Attribute(_) => S_IFREG | 0o444,
+            Place::Attribute(_) | Place::NetFile(_) => S_IFREG | 0o444,
         }
     }
 
@@ -215,11 +258,16 @@ impl Place {
                 "fd" => Some(Place::Descriptors),
                 "ns" => Some(Place::Namespaces),
                 "attr" => Some(Place::Attributes),
+                "fdinfo" => Some(Place::DescriptorInfos),
+                "net" => Some(Place::Net),
+                CHILDREN => None,
                 _ => file().map(Place::File),
             },
             Place::Tasks => number().map(Place::Task),
             Place::Task(tid) => file().map(|file| Place::TaskFile(tid, file)),
             Place::Descriptors => number().map(Place::Descriptor),
+            Place::DescriptorInfos => number().map(Place::DescriptorInfo),
+            Place::Net => index(&NET).map(Place::NetFile),
             Place::Namespaces => index(&NAMESPACES).map(Place::Namespace),
             Place::Attributes => index(&ATTRIBUTES).map(Place::Attribute),
             _ => None,
@@ -234,11 +282,14 @@ impl Place {
                 let directories = [
                     ("attr", Place::Attributes),
                     ("fd", Place::Descriptors),
+                    ("fdinfo", Place::DescriptorInfos),
+                    ("net", Place::Net),
                     ("ns", Place::Namespaces),
                     ("task", Place::Tasks),
                 ];
                 let directories = directories.map(|(name, place)| (name.to_owned(), place));
-                let files = files().map(|(file, index)| (file.name.to_owned(), Place::File(index)));
+                let files = files().filter(|(file, _)| file.name != CHILDREN);
+                let files = files.map(|(file, index)| (file.name.to_owned(), Place::File(index)));
                 directories.into_iter().chain(files).collect()
             }
             Place::Task(tid) => {
@@ -249,6 +300,9 @@ impl Place {
             }
             Place::Attributes => {
                 ATTRIBUTES.iter().zip(0u8..).map(|(&name, index)| (name.to_owned(), Place::Attribute(index))).collect()
+            }
+            Place::Net => {
+                NET.iter().zip(0u8..).map(|(&name, index)| (name.to_owned(), Place::NetFile(index))).collect()
             }
             _ => Vec::new(),
         }
@@ -275,6 +329,10 @@ mod tests {
             Place::Namespace(9),
             Place::Attributes,
             Place::Attribute(5),
+            Place::DescriptorInfos,
+            Place::DescriptorInfo(1_048_575),
+            Place::Net,
+            Place::NetFile(NET.len() as u8 - 1),
         ];
         let mut seen = std::collections::HashSet::new();
         for ghost in [1, LAST_GHOST] {
@@ -290,7 +348,7 @@ mod tests {
 
     #[test]
     fn names_lead_to_places_and_back() {
-        for directory in [Place::Ghost, Place::Task(7), Place::Namespaces, Place::Attributes] {
+        for directory in [Place::Ghost, Place::Task(7), Place::Namespaces, Place::Attributes, Place::Net] {
             for (name, place) in directory.children() {
                 assert_eq!(directory.child(&name), Some(place), "{name}");
             }
@@ -299,7 +357,7 @@ mod tests {
         for name in ["", "+7", "07", "x", "-1"] {
             assert_eq!(Place::Tasks.child(name), None, "{name}");
         }
-        for name in ["mem", "pagemap", "..", "net"] {
+        for name in ["mem", "pagemap", "..", "map_files", "children"] {
             assert_eq!(Place::Ghost.child(name), None, "{name}");
         }
     }

@@ -18,6 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::files::LAST_GHOST;
 use super::guarded::Guarded;
 use super::mounter::Mounter;
+use super::outbox::Outbox;
 use super::watch::Verdict;
 use super::{Paths, Port};
 
@@ -31,6 +32,7 @@ struct Guard {
     figures: OwnedFd,
     mounter: Mounter,
     server: Option<Guarded>,
+    outbox: Outbox,
     /// When there is no server: when the next is tried.
     next_try: Instant,
     last_number: u32,
@@ -51,6 +53,7 @@ pub fn run(program: &Path, ghostd: Port, figures: OwnedFd, paths: Paths) -> io::
         figures,
         mounter,
         server: Some(server),
+        outbox: Outbox::default(),
         next_try: Instant::now(),
         last_number: 0,
     };
@@ -104,14 +107,30 @@ impl Guard {
                     let number = self.mounter.hide(proc);
                     // ghostd does not wait for ever for this.
                     let _ = self.ghostd.send(GuardToGhostd::Hidden(Hide { proc }));
-                    if let (Some(number), Some(server)) = (number, &self.server) {
-                        let _ = server.port.send(GuardToServer::Drop(DropGhost { number }));
+                    if let Some(number) = number {
+                        self.tell(GuardToServer::Drop(DropGhost { number }));
                     }
                 }
             }
         }
+        self.flush();
         self.look_after_server();
         Ok(())
+    }
+
+    /// Tells the server, if there is one.
+    fn tell(&mut self, message: GuardToServer) {
+        if self.server.is_some() {
+            self.outbox.push(message);
+        }
+    }
+
+    fn flush(&mut self) {
+        let Some(server) = &self.server else { return };
+        // That it has gone is found when it is looked after.
+        if let Ok(told) = self.outbox.flush(&server.port) {
+            self.mounter.bind(&told);
+        }
     }
 
     fn wait(&self) -> io::Result<()> {
@@ -119,7 +138,8 @@ impl Guard {
         let now = Instant::now();
         let pause = match &self.server {
             Some(server) => {
-                fds.push(PollFd::new(server.port.as_fd(), PollFlags::POLLIN));
+                let room = if self.outbox.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
+                fds.push(PollFd::new(server.port.as_fd(), PollFlags::POLLIN | room));
                 server.watch.pause(now)
             }
             None => self.next_try.saturating_duration_since(now),
@@ -134,16 +154,11 @@ impl Guard {
     fn show(&mut self, show: Show) {
         self.last_number = if self.last_number >= LAST_GHOST { 1 } else { self.last_number + 1 };
         let number = self.last_number;
-        if let Some(old) = self.mounter.hide(show.proc)
-            && let Some(server) = &self.server
-        {
-            let _ = server.port.send(GuardToServer::Drop(DropGhost { number: old }));
+        if let Some(old) = self.mounter.hide(show.proc) {
+            self.tell(GuardToServer::Drop(DropGhost { number: old }));
         }
-        if let Some(server) = &self.server {
-            // The server hears of it before it can be asked for it.
-            let _ = server.port.send(GuardToServer::Serve(Serve { number, show: Some(show.clone()) }));
-        }
-        self.mounter.show(number, show);
+        self.mounter.enter(number, show.clone());
+        self.tell(GuardToServer::Serve(Serve { number, show: Some(show) }));
     }
 
     fn look_after_server(&mut self) {
@@ -183,6 +198,7 @@ impl Guard {
             tracing::warn!("the server of the view cannot be ended: {why}");
         }
         self.server = None;
+        self.outbox.clear();
         self.mounter.take_all_off();
         clear(&self.paths);
         self.start_server(now);
@@ -191,12 +207,10 @@ impl Guard {
     fn start_server(&mut self, now: Instant) {
         match Guarded::start(&self.program, &self.paths, &self.figures) {
             Ok(server) => {
-                for shown in self.mounter.all() {
-                    let serve = Serve { number: shown.number, show: Some(shown.show) };
-                    let _ = server.port.send(GuardToServer::Serve(serve));
-                }
                 self.server = Some(server);
-                self.mounter.bind_all_again();
+                for shown in self.mounter.all() {
+                    self.tell(GuardToServer::Serve(Serve { number: shown.number, show: Some(shown.show) }));
+                }
             }
             Err(why) => {
                 tracing::warn!("no server for the view: {why}");

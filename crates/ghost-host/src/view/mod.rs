@@ -28,6 +28,7 @@ mod files;
 pub mod guard;
 mod guarded;
 mod mounter;
+mod outbox;
 mod paths;
 mod port;
 mod rendering;

@@ -46,12 +46,18 @@ impl Mounter {
         Ok(Mounter { table, work })
     }
 
-    /// Enters a ghost into the table and binds its directory, soon.
-    pub(super) fn show(&self, number: u32, show: Show) {
-        let shown = Shown { number, show, mounted: false };
-        lock(&self.table).insert(shown.show.proc, shown.clone());
-        // The thread ends with this value only.
-        let _ = self.work.send(shown);
+    /// Enters a ghost into the table.
+    pub(super) fn enter(&self, number: u32, show: Show) {
+        lock(&self.table).insert(show.proc, Shown { number, show, mounted: false });
+    }
+
+    /// Binds the directories of these ghosts, soon: the server knows them.
+    pub(super) fn bind(&self, procs: &[u64]) {
+        let table = lock(&self.table);
+        for shown in procs.iter().filter_map(|proc| table.get(proc)) {
+            // The thread ends with this value only.
+            let _ = self.work.send(shown.clone());
+        }
     }
 
     /// Takes a ghost off the table, and its view off if it is there. Gives its number.
@@ -67,13 +73,6 @@ impl Mounter {
         for shown in lock(&self.table).values_mut() {
             take_off(shown);
             shown.mounted = false;
-        }
-    }
-
-    /// Binds all again.
-    pub(super) fn bind_all_again(&self) {
-        for shown in self.all() {
-            let _ = self.work.send(shown);
         }
     }
 

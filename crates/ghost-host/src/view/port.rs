@@ -39,6 +39,12 @@ impl Port {
         Port { socket, buffer: Vec::new() }
     }
 
+    /// Lets more bytes be on their way.
+    pub fn make_room(&self, bytes: usize) {
+        // As in [`Port::of`].
+        let _ = setsockopt(&self.socket, sockopt::SndBufForce, &bytes);
+    }
+
     /// Sends a message.
     ///
     /// # Errors

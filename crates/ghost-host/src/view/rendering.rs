@@ -15,7 +15,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::asking::DESCRIPTORS;
 use super::figures::Ghost;
-use super::files::{ATTRIBUTES, FILES, File, NAMESPACES, Place, Source};
+use super::files::{ATTRIBUTES, CHILDREN, FILES, File, NAMESPACES, NET, Place, Source};
 use super::paths::Paths;
 use super::stat::{Thread, family, name, of_ghost, statm};
 use super::status;
@@ -69,7 +69,17 @@ pub(super) fn needed(place: Place) -> Option<String> {
         // Whoever looks at a file comes by here: see `server`.
         Place::Ghost => Some("stat".to_owned()),
         Place::Tasks => Some("task/*/stat".to_owned()),
-        Place::Descriptors | Place::Descriptor(_) => Some(DESCRIPTORS.to_owned()),
+        Place::Descriptors | Place::Descriptor(_) | Place::DescriptorInfos => Some(DESCRIPTORS.to_owned()),
+        Place::DescriptorInfo(_) | Place::NetFile(_) => below(place),
+        _ => None,
+    }
+}
+
+/// What a file in `fdinfo` or `net` is called in a sample.
+fn below(place: Place) -> Option<String> {
+    match place {
+        Place::DescriptorInfo(fd) => Some(format!("fdinfo/{fd}")),
+        Place::NetFile(index) => NET.get(usize::from(index)).map(|name| format!("net/{name}")),
         _ => None,
     }
 }
@@ -83,6 +93,10 @@ pub(super) fn content(ghost: &Ghost, place: Place, paths: &Paths) -> Result<Byte
         Place::Attribute(index) => {
             let name = ATTRIBUTES.get(usize::from(index)).ok_or(libc::ENOENT)?;
             own(ghost, &format!("attr/{name}"), paths)
+        }
+        Place::DescriptorInfo(_) | Place::NetFile(_) => {
+            let name = below(place).ok_or(libc::ENOENT)?;
+            ghost.file(&name).cloned().unwrap_or(Err(libc::ESRCH))
         }
         _ => Err(libc::EINVAL),
     }
@@ -104,6 +118,11 @@ fn file(ghost: &Ghost, index: u8, tid: Option<u32>, paths: &Paths) -> Result<Byt
         ghost.file(name).cloned().transpose()
     };
     let rewritten = match file.source {
+        // Which of the process's threads it was that forked one is not known here.
+        Source::Own if file.name == CHILDREN && other.is_some() => return Ok(Bytes::new()),
+        Source::Own if file.name == CHILDREN => {
+            return own(ghost, &format!("task/{}/{CHILDREN}", ghost.show.pid), paths);
+        }
         Source::Own => return own(ghost, file.name, paths),
         Source::Node | Source::NodeLink => return raw(file.name)?.map_or(Ok(Bytes::new()), Ok),
         Source::Statm => raw("statm")?.map(|there| statm(&there, ghost.pages)),

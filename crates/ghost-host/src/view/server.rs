@@ -337,7 +337,9 @@ impl Server {
         };
         let (exists, validity) = match place {
             Place::Task(tid) => (ghost.has_thread(tid), NAME_VALID.into()),
-            Place::Descriptor(fd) => (ghost.descriptors().iter().any(|(there, _)| *there == fd), NAME_VALID.into()),
+            Place::Descriptor(fd) | Place::DescriptorInfo(fd) => {
+                (ghost.descriptors().iter().any(|(there, _)| *there == fd), NAME_VALID.into())
+            }
             _ => (true, Validity::FOR_EVER),
         };
         match self.attributes(number, place) {
@@ -369,12 +371,16 @@ impl Server {
         let (Some(node), Some(ghost)) = (place.node(number), self.ghosts.get_mut(&number)) else { return };
         let fresh = match place {
             Place::File(_) | Place::TaskFile(..) if fuse::S_IFLNK & place.mode() == fuse::S_IFLNK => return,
-            Place::File(_) | Place::TaskFile(..) | Place::Attribute(_) => {
-                content(ghost, place, &self.paths).unwrap_or_default()
-            }
+            Place::File(_)
+            | Place::TaskFile(..)
+            | Place::Attribute(_)
+            | Place::DescriptorInfo(_)
+            | Place::NetFile(_) => content(ghost, place, &self.paths).unwrap_or_default(),
             // Other names give the directory another time, so that its listing is asked for again.
             Place::Tasks => ghost.threads().iter().flat_map(|tid| tid.to_ne_bytes()).collect(),
-            Place::Descriptors => ghost.descriptors().iter().flat_map(|(fd, _)| fd.to_ne_bytes()).collect(),
+            Place::Descriptors | Place::DescriptorInfos => {
+                ghost.descriptors().iter().flat_map(|(fd, _)| fd.to_ne_bytes()).collect()
+            }
             _ => return,
         };
         match ghost.rendered.get_mut(&node) {
@@ -448,6 +454,9 @@ impl Server {
             Place::Tasks => ghost.threads().into_iter().map(|tid| (tid.to_string(), Place::Task(tid))).collect(),
             Place::Descriptors => {
                 ghost.descriptors().into_iter().map(|(fd, _)| (fd.to_string(), Place::Descriptor(fd))).collect()
+            }
+            Place::DescriptorInfos => {
+                ghost.descriptors().into_iter().map(|(fd, _)| (fd.to_string(), Place::DescriptorInfo(fd))).collect()
             }
             _ => place.children(),
         };

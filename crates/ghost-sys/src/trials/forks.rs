@@ -14,6 +14,8 @@ pub enum Kind {
     EndsWith(u8),
     /// Shares the descriptor table, the directory and the umask (CLONE_FILES, CLONE_FS).
     Shares,
+    /// Its parent waits in D, and for no signal but SIGKILL, until it has ended (CLONE_VFORK).
+    Suspends,
 }
 
 /// fork(2): the child runs `child` and exits with what that returns (99 if it panics).
@@ -39,6 +41,7 @@ pub fn fork_of(kind: Kind, child: impl FnOnce() -> u8) -> io::Result<i32> {
         Kind::Sibling => (libc::CLONE_PARENT, 0),
         Kind::EndsWith(signal) => (0, u64::from(signal)),
         Kind::Shares => (libc::CLONE_FILES | libc::CLONE_FS, libc::SIGCHLD as u64),
+        Kind::Suspends => (libc::CLONE_VFORK, libc::SIGCHLD as u64),
     };
     let pid = if kind == Kind::Usual {
         // SAFETY: there is no other thread that could hold a lock or be in the middle of something in the copy.

@@ -87,6 +87,28 @@ impl Bench {
 }
 
 #[test]
+fn a_nice_value_is_set_while_the_process_lives() {
+    let mut bench = Bench::welcomed(1);
+    let renice = |bench: &mut Bench, proc, nice| {
+        let renice = ghost_proto::node::Renice { proc, nice };
+        bench
+            .message(MasterToNode::Renice(renice))
+            .into_iter()
+            .filter_map(|action| match action {
+                Action::Renice { pid, nice } => Some((pid, nice)),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+    };
+    bench.running(1, 1);
+    assert_eq!(renice(&mut bench, 1, 7), [(1001, 7)]);
+    assert_eq!(renice(&mut bench, 1, -200), [(1001, -20)]);
+    assert_eq!(renice(&mut bench, 2, 7), [], "nobody's");
+    bench.reaped(1, 0);
+    assert_eq!(renice(&mut bench, 1, 3), [], "its number may be another's");
+}
+
+#[test]
 fn a_signal_that_comes_again_is_sent_once_and_confirmed_on_the_new_connection() {
     let mut bench = Bench::welcomed(1);
     bench.running(1, 1);

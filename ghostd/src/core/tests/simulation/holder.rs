@@ -216,6 +216,7 @@ impl World {
                 }
             }
             MasterToNode::EndLaunch(end) => self.kill_where(number, |p| p.launch == end.launch),
+            MasterToNode::Renice(_) => {}
             MasterToNode::EndAll(_) => self.kill_where(number, |_| true),
             MasterToNode::Forget(forget) => {
                 if let Some(process) = self.nodes[number].processes.get(&forget.proc) {
