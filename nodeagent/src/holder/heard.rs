@@ -12,6 +12,8 @@ use ghost_proto::node::{Scope, Signal};
 const MOST: usize = 200_000;
 const MOST_UNORDERED: usize = 1_000;
 const UNORDERED: u64 = 1 << 63;
+/// Of a signal that does not come again.
+const UNNAMED: u64 = 0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Target {
@@ -51,6 +53,9 @@ pub(super) struct Heard {
 impl Heard {
     /// Whether this one has come before, and what became of it. Forgets those below `settled`.
     pub fn before(&mut self, name: &Name, settled: u64) -> Option<Option<i32>> {
+        if name.number == UNNAMED {
+            return None;
+        }
         while let Some(first) = self.signals.first_entry()
             && first.key().number < settled.min(UNORDERED)
         {
@@ -60,6 +65,9 @@ impl Heard {
     }
 
     pub fn wait(&mut self, name: Name) {
+        if name.number == UNNAMED {
+            return;
+        }
         self.signals.insert(name, None);
         if name.number >= UNORDERED {
             self.unordered += 1;
@@ -109,12 +117,14 @@ mod tests {
         assert_eq!(heard.before(&name(5, 2, 70), 0), Some(None), "another member of the group");
         assert_eq!(heard.before(&name(5, 1, 71), 0), None, "another group");
         assert_eq!(heard.before(&name(5, 1, 0), 6), None, "settled");
+        heard.wait(name(0, 1, 0));
+        assert_eq!(heard.before(&name(0, 1, 0), 0), None, "it has no name");
     }
 
     #[test]
     fn memory_is_bounded() {
         let mut heard = Heard::default();
-        for number in 0..MOST as u64 + 10 {
+        for number in 1..MOST as u64 + 10 {
             heard.wait(name(number, 1, 0));
         }
         assert_eq!(heard.signals.len(), MOST);
