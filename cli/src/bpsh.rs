@@ -10,6 +10,7 @@ mod outcome;
 mod output;
 mod program;
 mod received;
+mod resume;
 mod session;
 mod stdin;
 

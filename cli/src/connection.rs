@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use bytes::{Buf, BytesMut};
-use ghost_proto::client::{ClientToMaster, Hello, MasterToClient, Refused};
+use ghost_proto::client::{self, ClientToMaster, Hello, MasterToClient, Refused};
 use ghost_proto::frame::{Data, Decoder, Frame, FrameError, MAX_CONTROL, Offer, Placed};
 use ghost_proto::instance::{self, BadInstance, Instance};
 use ghost_proto::{Control, VERSION};
@@ -89,7 +89,7 @@ impl Connection {
         let mut connection = Connection::over(socket);
         connection.queue(ClientToMaster::Hello(Hello {
             version: VERSION,
-            features: Vec::new(),
+            features: vec![client::RESUME.to_owned()],
             program: format!("{program} {}", env!("CARGO_PKG_VERSION")),
         }));
         Ok(connection)

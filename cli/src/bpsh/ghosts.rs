@@ -178,6 +178,18 @@ impl Flock {
         (self.stops.all_stopped(), died)
     }
 
+    /// Those that died before their time and are not released, as if they had done so just now.
+    pub fn dead(&self) -> Vec<Died> {
+        let dead = self.by_rank.iter().filter(|(_, ghost)| !ghost.released && ghost.dead);
+        dead.filter_map(|(&rank, ghost)| Some(Died { rank, status: self.ghosts.peek(ghost.pid).ok()?? })).collect()
+    }
+
+    /// Whether none lives of those that are not released.
+    pub fn all_dead(&self) -> bool {
+        let mut waited_for = self.by_rank.values().filter(|ghost| !ghost.released);
+        waited_for.all(|ghost| !matches!(self.ghosts.peek(ghost.pid), Ok(None)))
+    }
+
     /// All have been reaped.
     pub fn is_empty(&self) -> bool {
         self.by_rank.is_empty()

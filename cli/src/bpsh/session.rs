@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ghost_proto::client::{
-    Ack, ClientToMaster, CloseStream, Ended, GhostDied, Launch, Launched, MasterToClient, NoGhost, StartFailed, Started,
+    self, Ack, ClientToMaster, CloseStream, Ended, GhostDied, Launch, Launched, MasterToClient, NoGhost, StartFailed,
+    Started,
 };
 use ghost_proto::frame::{ALL_RANKS, Data, MAX_CONTROL, MAX_DATA, Placed};
 use ghost_proto::launch::{ProgramSpec, Stdio};
@@ -33,6 +34,7 @@ use super::outcome::{NOT_RUN, Outcome, Verdict, describe, not_started, verdict};
 use super::output::{Broken, Channel, Content, Credit, Output};
 use super::program;
 use super::received::{Meaning, meaning};
+use super::resume::Home;
 use super::stdin::{Broadcast, Read, Source};
 use crate::connection::{Connection, Incoming, instance};
 
@@ -76,18 +78,18 @@ pub fn run(request: &Request) -> Result<Verdict, Failure> {
     if program.encoded_len() > MAX_CONTROL - 4096 {
         return Err(Failure { text: describe(nix::libc::E2BIG) });
     }
-    let mut connection = Connection::open(&instance(request.instance.as_deref())?, "bpsh")?;
-    if getrlimit(Resource::RLIMIT_NOFILE).is_ok_and(|(soft, _)| soft >= SPARE_DESCRIPTORS) {
-        connection.offer();
-    }
+    let instance = instance(request.instance.as_deref())?;
+    let mut connection = Connection::open(&instance, "bpsh")?;
+    offer_memory(&mut connection);
     connection.queue(ClientToMaster::Launch(Launch { nodes: request.nodes.clone(), program: Some(program.clone()) }));
     let mut quiet = Quiet::begin()?;
     if request.style.sorted {
         ghost_sys::inherit::raise_descriptor_limit();
     }
     connection.set_nonblocking()?;
-    let launched = await_launch(&mut connection, &mut quiet, &request.nodes)?;
-    let mut session = Session::new(request, program, connection, quiet, &launched);
+    let (launched, resumes) = await_launch(&mut connection, &mut quiet, &request.nodes)?;
+    let home = Home { instance, launch: launched.launch, resumes, away: None };
+    let mut session = Session::new(request, program, (connection, home), quiet, &launched);
     session.clone_ghosts(&launched)?;
     let result = session.run();
     if result.is_err() {
@@ -97,8 +99,16 @@ pub fn run(request: &Request) -> Result<Verdict, Failure> {
     result
 }
 
-/// Waits for ghostd's answer. Signals mean what they mean to any program: nothing has been started.
-fn await_launch(connection: &mut Connection, quiet: &mut Quiet, nodes: &str) -> Result<Launched, Failure> {
+/// Takes output in shared memory, where there are numbers for the descriptors that this needs.
+pub(super) fn offer_memory(connection: &mut Connection) {
+    if getrlimit(Resource::RLIMIT_NOFILE).is_ok_and(|(soft, _)| soft >= SPARE_DESCRIPTORS) {
+        connection.offer();
+    }
+}
+
+/// Waits for ghostd's answer; tells also whether ghostd may be started again meanwhile. Signals mean what they mean to any program: nothing has been started.
+fn await_launch(connection: &mut Connection, quiet: &mut Quiet, nodes: &str) -> Result<(Launched, bool), Failure> {
+    let mut resumes = false;
     loop {
         let all_out = connection.flush()?;
         let (mut readable, mut signaled) = (false, false);
@@ -117,7 +127,10 @@ fn await_launch(connection: &mut Connection, quiet: &mut Quiet, nodes: &str) -> 
         }
         while let Some(incoming) = connection.next_frame()? {
             match incoming {
-                Incoming::Message(MasterToClient::Launched(launched)) => return Ok(launched),
+                Incoming::Message(MasterToClient::Launched(launched)) => return Ok((launched, resumes)),
+                Incoming::Message(MasterToClient::Hello(hello)) => {
+                    resumes = hello.features.iter().any(|feature| feature == client::RESUME);
+                }
                 Incoming::Message(MasterToClient::Refused(refused)) => {
                     return Err(Failure { text: pointed(&refused.text, nodes, refused.position) });
                 }
@@ -180,31 +193,32 @@ impl AsFd for Standard {
 }
 
 #[derive(Debug)]
-struct RankState {
-    node: i32,
-    outcome: Option<Outcome>,
+pub(super) struct RankState {
+    pub node: i32,
+    pub outcome: Option<Outcome>,
     /// Outputs from which nothing more comes, or is wanted.
-    done: [bool; 2],
-    receivers: [Receiver; 2],
+    pub done: [bool; 2],
+    pub receivers: [Receiver; 2],
     /// Memory in which output comes, once there is much of it.
-    rings: [Option<Rc<RingReader>>; 2],
+    pub rings: [Option<Rc<RingReader>>; 2],
     complete: bool,
 }
 
-struct Session {
-    connection: Connection,
+pub(super) struct Session {
+    pub connection: Connection,
+    pub home: Home,
     quiet: Quiet,
     inherited: Inherited,
-    program: ProgramSpec,
-    ranks: Vec<RankState>,
+    pub program: ProgramSpec,
+    pub ranks: Vec<RankState>,
     /// How many ranks are not complete, and how many have not ended.
-    incomplete: usize,
+    pub incomplete: usize,
     running: usize,
-    flock: Flock,
+    pub flock: Flock,
     output: Output<Standard>,
     /// Output could not be written, for another reason than that nobody reads it.
     output_lost: bool,
-    broadcast: Broadcast,
+    pub broadcast: Broadcast,
     source: Source,
     source_ready: bool,
     buffer: Vec<u8>,
@@ -215,7 +229,7 @@ impl Session {
     fn new(
         request: &Request,
         program: ProgramSpec,
-        connection: Connection,
+        (connection, home): (Connection, Home),
         quiet: Quiet,
         launched: &Launched,
     ) -> Session {
@@ -230,6 +244,7 @@ impl Session {
         let (stdout, stderr) = (Standard::Out(io::stdout()), Standard::Error(io::stderr()));
         Session {
             connection,
+            home,
             quiet,
             inherited: quiet::inherited(),
             program,
@@ -272,7 +287,8 @@ impl Session {
     fn run(&mut self) -> Result<Verdict, Failure> {
         let mut deadline = None;
         loop {
-            if self.incomplete > 0 {
+            self.come_back()?;
+            if self.incomplete > 0 && !self.is_away() {
                 self.handle_frames()?;
             }
             self.write_output();
@@ -283,7 +299,7 @@ impl Session {
                     break;
                 }
             }
-            let all_out = if self.incomplete > 0 { self.connection.flush()? } else { true };
+            let all_out = if self.incomplete > 0 { self.flush()? } else { true };
             self.sleep(all_out, deadline)?;
         }
         let outcomes: Vec<Outcome> = self.ranks.iter().filter_map(|rank| rank.outcome).collect();
@@ -302,7 +318,9 @@ impl Session {
             deadline.map(|at| at.saturating_duration_since(now)),
             self.look_at_children.map(|at| at.saturating_duration_since(now)),
             (input_wanted && !input_allowed).then_some(TERMINAL_TICK),
+            self.next_attempt().map(|at| at.saturating_duration_since(now)),
         ];
+        let listens = self.incomplete > 0 && !self.is_away();
         let timeout = timeout.into_iter().flatten().min();
 
         let (mut from_ghostd, mut from_input, mut signals) = (false, false, false);
@@ -310,7 +328,7 @@ impl Session {
         {
             let stdin = io::stdin();
             let mut fds = vec![PollFd::new(self.quiet.as_fd(), PollFlags::POLLIN)];
-            if self.incomplete > 0 {
+            if listens {
                 let wanted = if all_out { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT };
                 fds.push(PollFd::new(self.connection.as_fd(), wanted));
             }
@@ -329,7 +347,7 @@ impl Session {
                 .collect();
             wait(&mut fds, timeout)?;
             signals |= happened(&fds[0], PollFlags::POLLIN);
-            from_ghostd |= self.incomplete > 0 && happened(&fds[1], PollFlags::POLLIN);
+            from_ghostd |= listens && happened(&fds[1], PollFlags::POLLIN);
             from_input |= input_allowed && happened(&fds[input_at], PollFlags::POLLIN);
             for (channel, fd) in channels.into_iter().zip(&fds[outputs_at..]) {
                 room[channel] = happened(fd, PollFlags::POLLOUT);
@@ -340,7 +358,7 @@ impl Session {
         }
         self.source_ready |= from_input;
         if from_ghostd {
-            self.connection.fill()?;
+            self.fill()?;
         }
         if signals {
             self.handle_signals();
@@ -388,14 +406,14 @@ impl Session {
         self.report(died);
     }
 
-    fn report(&mut self, died: impl IntoIterator<Item = Died>) {
+    pub(super) fn report(&mut self, died: impl IntoIterator<Item = Died>) {
         for Died { rank, status } in died {
             let rank = u32::try_from(rank).unwrap_or(u32::MAX);
             self.connection.queue(ClientToMaster::GhostDied(GhostDied { rank, status }));
         }
     }
 
-    fn handle_frames(&mut self) -> Result<(), Failure> {
+    pub(super) fn handle_frames(&mut self) -> Result<(), Failure> {
         while let Some(incoming) = self.connection.next_frame()? {
             match incoming {
                 Incoming::Data(data) => self.data(data)?,
@@ -418,8 +436,14 @@ impl Session {
                     self.output.message(&text);
                 }
             }
-            MasterToClient::StartFailed(failure) => self.start_failed(&failure),
-            MasterToClient::Ended(ended) => self.ended(&ended),
+            MasterToClient::StartFailed(failure) => {
+                self.start_failed(&failure);
+                self.note(failure.rank);
+            }
+            MasterToClient::Ended(ended) => {
+                self.ended(&ended);
+                self.note(ended.rank);
+            }
             MasterToClient::Ack(Ack { rank, offset, .. }) => self.broadcast.acknowledge(rank as usize, offset),
             MasterToClient::StdinGone(gone) => self.broadcast.leave(gone.rank as usize),
             MasterToClient::Refused(refused) => return Err(Failure { text: refused.text }),
@@ -428,6 +452,7 @@ impl Session {
                 self.look_at_children.get_or_insert_with(|| Instant::now() + CHILDREN_TICK);
             }
             MasterToClient::Hello(_)
+            | MasterToClient::Resumed(_)
             | MasterToClient::Launched(_)
             | MasterToClient::Nodes(_)
             | MasterToClient::Processes(_)
@@ -490,7 +515,7 @@ impl Session {
 
     fn ended(&mut self, ended: &Ended) {
         let rank = ended.rank as usize;
-        let Some(state) = self.ranks.get_mut(rank) else { return };
+        let Some(state) = self.ranks.get_mut(rank).filter(|state| state.outcome.is_none()) else { return };
         if ended.lost {
             // Its outputs have no end but this.
             state.done = [true; 2];
@@ -509,7 +534,7 @@ impl Session {
     }
 
     fn not_started(&mut self, rank: usize, reason: &str, code: u8) {
-        let Some(state) = self.ranks.get_mut(rank) else { return };
+        let Some(state) = self.ranks.get_mut(rank).filter(|state| state.outcome.is_none()) else { return };
         state.done = [true; 2];
         let text = format!("{}: {reason}", state.node);
         self.output.message(&text);
@@ -585,7 +610,7 @@ impl Session {
     }
 
     fn input_wanted(&self) -> bool {
-        self.broadcast.room().is_some_and(|room| room > 0) && self.connection.backlog() < BACKLOG
+        !self.is_away() && self.broadcast.room().is_some_and(|room| room > 0) && self.connection.backlog() < BACKLOG
     }
 
     /// Reads input as long as somebody takes it.
@@ -598,6 +623,9 @@ impl Session {
             match self.source.read(&mut self.buffer[..room], self.source_ready) {
                 Read::Bytes(n) => {
                     let offset = self.broadcast.send(n);
+                    if self.home.resumes {
+                        self.broadcast.keep(&self.buffer[..n]);
+                    }
                     self.send_input(offset, n, false);
                     self.source_ready = false;
                 }

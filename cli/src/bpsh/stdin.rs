@@ -1,5 +1,6 @@
 //! Standard input: read once, sent to every rank, at the pace of the slowest that still reads.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -13,12 +14,20 @@ pub struct Broadcast {
     /// What each rank has taken; `None` once it reads no more.
     taken: Vec<Option<u64>>,
     ended: bool,
+    /// What some reader has not taken yet, up to what was sent: at most a window. It is sent again to a ghostd that was started anew.
+    kept: VecDeque<u8>,
 }
 
 impl Broadcast {
     /// For this many ranks, all of them reading.
     pub fn new(ranks: usize, window: u32) -> Broadcast {
-        Broadcast { sent: 0, window: u64::from(window), taken: vec![Some(0); ranks], ended: false }
+        Broadcast {
+            sent: 0,
+            window: u64::from(window),
+            taken: vec![Some(0); ranks],
+            ended: false,
+            kept: VecDeque::new(),
+        }
     }
 
     /// A rank has taken everything below `offset`. Nonsense from the other side can only slow it down.
@@ -26,6 +35,7 @@ impl Broadcast {
         if let Some(Some(taken)) = self.taken.get_mut(rank) {
             *taken = offset.min(self.sent).max(*taken);
         }
+        self.drop_taken();
     }
 
     /// A rank reads no more: nobody waits for it.
@@ -33,6 +43,36 @@ impl Broadcast {
         if let Some(taken) = self.taken.get_mut(rank) {
             *taken = None;
         }
+        self.drop_taken();
+    }
+
+    /// Takes note of what goes out.
+    pub fn keep(&mut self, bytes: &[u8]) {
+        self.kept.extend(bytes);
+        self.drop_taken();
+    }
+
+    fn drop_taken(&mut self) {
+        let floor = self.taken.iter().flatten().min().copied().unwrap_or(self.sent);
+        let wanted = usize::try_from(self.sent - floor).unwrap_or(usize::MAX);
+        let old = self.kept.len().saturating_sub(wanted);
+        self.kept.drain(..old);
+    }
+
+    /// What is kept, with the offset of its first byte.
+    pub fn kept(&mut self) -> (u64, &[u8]) {
+        let from = self.sent - self.kept.len() as u64;
+        (from, self.kept.make_contiguous())
+    }
+
+    /// How much a rank has taken, if it still reads.
+    pub fn taken(&self, rank: usize) -> Option<u64> {
+        self.taken.get(rank).copied().flatten()
+    }
+
+    /// Where the input has come to its end.
+    pub fn ended(&self) -> Option<u64> {
+        self.ended.then_some(self.sent)
     }
 
     /// Bytes that may be sent now. `None`: there is no more to do, because it has ended or nobody reads.
@@ -169,6 +209,21 @@ mod tests {
         assert_eq!(broadcast.send(3), 10);
         assert_eq!(broadcast.end(), 13);
         assert_eq!(broadcast.room(), None);
+    }
+
+    #[test]
+    fn what_the_slowest_has_not_taken_is_kept() {
+        let mut broadcast = Broadcast::new(2, 10);
+        broadcast.send(6);
+        broadcast.keep(b"abcdef");
+        broadcast.acknowledge(0, 5);
+        assert_eq!(broadcast.kept(), (0, &b"abcdef"[..]));
+        broadcast.acknowledge(1, 2);
+        assert_eq!(broadcast.kept(), (2, &b"cdef"[..]));
+        broadcast.leave(1);
+        assert_eq!(broadcast.kept(), (5, &b"f"[..]));
+        broadcast.leave(0);
+        assert_eq!(broadcast.kept(), (6, &b""[..]));
     }
 
     #[test]

@@ -105,6 +105,29 @@ impl SignalRecord {
         self.flags & flag == flag
     }
 
+    /// As it lies in the ring.
+    pub fn to_bytes(&self) -> [u8; SIGNAL_RECORD_SIZE] {
+        let mut bytes = [0; SIGNAL_RECORD_SIZE];
+        bytes[0..4].copy_from_slice(&self.kind.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&self.flags.to_ne_bytes());
+        for (at, word) in [self.ghost, self.seq, self.call, self.value].iter().enumerate() {
+            bytes[8 + 8 * at..16 + 8 * at].copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes[40..42].copy_from_slice(&self.sig.to_ne_bytes());
+        bytes[42..44].copy_from_slice(&self.scope.to_ne_bytes());
+        let rest = [
+            self.si_code.cast_unsigned(),
+            self.sender_pid.cast_unsigned(),
+            self.sender_uid,
+            self.sender_euid,
+            self.pgid.cast_unsigned(),
+        ];
+        for (at, word) in rest.iter().enumerate() {
+            bytes[44 + 4 * at..48 + 4 * at].copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes
+    }
+
     fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
         if bytes.len() != SIGNAL_RECORD_SIZE {
             return Err(Malformed);

@@ -13,14 +13,15 @@
 //!                    <-  Ended                   per rank, as soon as it is dead; output follows until each stream's end of file
 //!   closes
 //! ```
-//! When the connection ends before the last `Ended`, ghostd ends the launch: what it started dies by SIGKILL.
+//! When ghostd is started again, a command that has the feature `resume` connects anew and says how far it has come: `Resume`. What it
+//! does not hear of then is as it was. When the command ends the connection before the last `Ended`, ghostd ends the launch: what it started dies by SIGKILL.
 
 use crate::control::direction;
 use crate::launch::ProgramSpec;
 use crate::status::Usage;
 
-direction!(ToMasterEnvelope, ClientToMaster, "ClientToMaster", "1, 2, 3, 4, 5, 6, 7, 8, 9");
-direction!(ToClientEnvelope, MasterToClient, "MasterToClient", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12");
+direction!(ToMasterEnvelope, ClientToMaster, "ClientToMaster", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11");
+direction!(ToClientEnvelope, MasterToClient, "MasterToClient", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13");
 
 /// What a command may say to ghostd.
 #[derive(Clone, PartialEq, prost::Oneof)]
@@ -48,6 +49,12 @@ pub enum ClientToMaster {
     /// `waitid(WEXITED | WNOWAIT)`: it stays a zombie until then).
     #[prost(message, tag = "9")]
     GhostDied(GhostDied),
+    /// Instead of `Launch`, on a new connection: what was launched goes on. Answered by `Resumed`, or `Refused`.
+    #[prost(message, tag = "10")]
+    Resume(Resume),
+    /// `Ended` or `StartFailed` of a rank has come: it need not be told again. With the feature [`RESUME`].
+    #[prost(message, tag = "11")]
+    Noted(Noted),
 }
 
 /// What ghostd may say to a command.
@@ -82,7 +89,12 @@ pub enum MasterToClient {
     /// A ghost that is the client's child without having been made by it has ended, and so has its process: to be waited for.
     #[prost(message, tag = "12")]
     Reap(Reap),
+    #[prost(message, tag = "13")]
+    Resumed(Resumed),
 }
+
+/// The feature of commands that go on with a ghostd that was started again.
+pub const RESUME: &str = "resume";
 
 /// First message in both directions.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -240,6 +252,67 @@ pub struct GhostDied {
     /// wait(2)'s status word of the ghost.
     #[prost(sint32, tag = "2")]
     pub status: i32,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Noted {
+    #[prost(uint32, tag = "1")]
+    pub rank: u32,
+}
+
+/// How far a launch has come, as its command sees it.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Resume {
+    #[prost(fixed64, tag = "1")]
+    pub launch: u64,
+    /// As the program was launched with.
+    #[prost(enumeration = "crate::launch::Stdio", repeated, tag = "2")]
+    pub stdio: Vec<i32>,
+    /// The input from here on comes again.
+    #[prost(uint64, tag = "3")]
+    pub stdin: u64,
+    #[prost(message, repeated, tag = "4")]
+    pub ranks: Vec<ResumedRank>,
+    /// So much of the input was sent before.
+    #[prost(uint64, tag = "5")]
+    pub sent: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ResumedRank {
+    #[prost(sint32, tag = "1")]
+    pub node: i32,
+    /// It has ended or never begun, and that is known.
+    #[prost(bool, tag = "2")]
+    pub over: bool,
+    /// It has not said that it reads no more.
+    #[prost(bool, tag = "3")]
+    pub reads: bool,
+    /// stdout and stderr.
+    #[prost(message, repeated, tag = "4")]
+    pub outputs: Vec<ResumedOutput>,
+    /// So much of the input it is known to have taken.
+    #[prost(uint64, tag = "5")]
+    pub taken: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ResumedOutput {
+    /// So much has come, and so much of it has been written out.
+    #[prost(uint64, tag = "1")]
+    pub received: u64,
+    #[prost(uint64, tag = "2")]
+    pub consumed: u64,
+    /// Its end has come, or nobody reads it.
+    #[prost(bool, tag = "3")]
+    pub done: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Resumed {
+    /// As in [`Launched`].
+    #[prost(uint32, tag = "1")]
+    pub window: u32,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

@@ -120,6 +120,14 @@ pub struct HeldProcess {
     pub proc: u64,
     #[prost(uint32, tag = "2")]
     pub pid: u32,
+    /// For a master that has no memory of it: whose it is.
+    #[prost(fixed64, tag = "3")]
+    pub launch: u64,
+    #[prost(uint32, tag = "4")]
+    pub uid: u32,
+    /// stdin has been taken by the program up to here.
+    #[prost(uint64, tag = "5")]
+    pub stdin: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

@@ -87,6 +87,11 @@ impl Receiver {
         Receiver { received: 0, consumed: 0, announced: 0, window: window as u64 }
     }
 
+    /// One that has received and used up everything before `offset`.
+    pub const fn from(window: u32, offset: u64) -> Receiver {
+        Receiver { received: offset, consumed: offset, announced: offset, window: window as u64 }
+    }
+
     /// Takes `len` bytes at `offset`; gives how many at the front are old and to be skipped.
     ///
     /// # Errors
@@ -131,6 +136,10 @@ impl Receiver {
 
     pub const fn consumed(&self) -> u64 {
         self.consumed
+    }
+
+    pub const fn window(&self) -> u32 {
+        self.window as u32
     }
 }
 

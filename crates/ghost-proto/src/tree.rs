@@ -19,6 +19,11 @@ pub const fn forked_id(node: NodeNumber, counter: u64) -> ProcId {
     ProcId(FORKED | node << COUNTER_BITS | counter & ((1 << COUNTER_BITS) - 1))
 }
 
+/// Whether this is the name of a forked process.
+pub const fn is_forked(process: ProcId) -> bool {
+    process.0 & FORKED != 0
+}
+
 /// Whether `node` may have given this name.
 pub const fn is_forked_on(process: ProcId, node: NodeNumber) -> bool {
     process.0 & FORKED != 0 && (process.0 & !FORKED) >> COUNTER_BITS == (node.0 as u32 & 0xffff) as u64

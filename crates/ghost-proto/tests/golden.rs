@@ -55,6 +55,19 @@ type Samples<M> = Vec<(&'static str, M)>;
 
 fn client_to_master() -> Samples<ClientToMaster> {
     let admin = |admin| ClientToMaster::Admin(client::AdminRequest { admin: Some(admin) });
+    let resume = client::Resume {
+        launch: 7,
+        stdio: vec![1, 1, 0],
+        stdin: 100,
+        ranks: vec![client::ResumedRank {
+            node: 3,
+            over: true,
+            reads: true,
+            outputs: vec![client::ResumedOutput { received: 6, consumed: 4, done: true }],
+            taken: 120,
+        }],
+        sent: 300,
+    };
     vec![
         ("Hello", ClientToMaster::Hello(hello())),
         ("Launch", ClientToMaster::Launch(client::Launch { nodes: "0,2-3".into(), program: Some(program()) })),
@@ -72,6 +85,8 @@ fn client_to_master() -> Samples<ClientToMaster> {
         ("Admin View", admin(Admin::View(client::ViewRequest { on: true }))),
         ("Admin ReplaceNodes", admin(Admin::ReplaceNodes(nodes("7")))),
         ("GhostDied", ClientToMaster::GhostDied(client::GhostDied { rank: 2, status: 9 })),
+        ("Resume", ClientToMaster::Resume(resume)),
+        ("Noted", ClientToMaster::Noted(client::Noted { rank: 3 })),
     ]
 }
 
@@ -110,6 +125,7 @@ fn master_to_client() -> Samples<MasterToClient> {
             }),
         ),
         ("Reap", MasterToClient::Reap(client::Reap { pid: 300 })),
+        ("Resumed", MasterToClient::Resumed(client::Resumed { window: 65_536 })),
         ("Admin", MasterToClient::Admin(client::AdminReply { lines: vec!["gp1-token".into(), String::new()] })),
     ]
 }
@@ -165,7 +181,10 @@ fn node_to_master() -> Samples<NodeToMaster> {
         hostname: "n3".into(),
         epoch: 0xfeed_0001,
         holder: 0x1122_3344_5566_7788,
-        processes: vec![node::HeldProcess { proc: 9, pid: 1234 }, node::HeldProcess { proc: 10, pid: 0 }],
+        processes: vec![
+            node::HeldProcess { proc: 9, pid: 1234, ..Default::default() },
+            node::HeldProcess { proc: 10, pid: 0, ..Default::default() },
+        ],
     };
     let failed = node::StartFailed { proc: 9, stage: StartStage::Create as i32, errno: 11, text: String::new() };
     let lease = node::LeaseAck { seq: 300, load_centi: 150, mem_available_kib: 16_000_000 };
@@ -331,15 +350,14 @@ fn check<M: Control + Clone + PartialEq + Debug>(direction: &str, variants: &[&s
 
 #[test]
 fn client_to_master_bytes() {
-    let variants =
-        variants!(ClientToMaster: Hello, Launch, Ack, CloseStream, NoGhost, Nodes, Processes, Admin, GhostDied);
+    let variants = variants!(ClientToMaster: Hello, Launch, Ack, CloseStream, NoGhost, Nodes, Processes, Admin, GhostDied, Resume, Noted);
     check("client_to_master", variants, client_to_master());
 }
 
 #[test]
 fn master_to_client_bytes() {
     let variants = variants!(MasterToClient: Hello, Refused, Launched, Started, StartFailed, Ack, StdinGone, Ended, Nodes,
-        Processes, Admin, Reap);
+        Processes, Admin, Reap, Resumed);
     check("master_to_client", variants, master_to_client());
 }
 

@@ -1,14 +1,17 @@
-//! The receiving side of systemd's notification protocol (sd_notify(3)): what a service manager reads.
+//! systemd's notification protocol (sd_notify(3)): what a service manager reads, and how it is given descriptors.
 //!
 //! Invariant: descriptors that come with a message are owned from the moment they arrive, so that a malformed message
 //! leaks none.
 
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg, setsockopt, sockopt,
+};
 
 /// The kernel's own limit of descriptors in one message (include/net/scm.h, SCM_MAX_FD).
 const MOST_DESCRIPTORS: usize = 253;
@@ -77,6 +80,23 @@ impl std::os::fd::AsFd for NotifySocket {
     }
 }
 
+/// Sends a notification with a descriptor to the service manager, if there is one: `FDSTORE=1` and the like.
+///
+/// # Errors
+/// It does not listen.
+pub fn send_with(text: &str, fd: BorrowedFd<'_>) -> io::Result<()> {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let address = match path.as_bytes() {
+        [b'@', name @ ..] => UnixAddr::new_abstract(name)?,
+        path => UnixAddr::new(path)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    let rights = [fd.as_raw_fd()];
+    let descriptors = [ControlMessage::ScmRights(&rights)];
+    sendmsg(socket.as_raw_fd(), &[IoSlice::new(text.as_bytes())], &descriptors, MsgFlags::empty(), Some(&address))?;
+    Ok(())
+}
+
 /// Whether two descriptors are the same open file (not merely the same inode), as after dup(2) or passing.
 ///
 /// # Errors
@@ -95,8 +115,7 @@ pub fn same_open_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> io::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::sys::socket::{ControlMessage, UnixAddr, sendmsg};
-    use std::io::{IoSlice, Read, Write};
+    use std::io::{Read, Write};
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
 

@@ -29,6 +29,7 @@ use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
 use ghost_proto::tree::{Forked, is_forked_on};
 use ghost_sys::ghost::{Birth, Kin};
 
+use super::found::tag_of;
 use super::tree::name_of;
 use super::types::{Fork, Ghost, Making, Order, Parent, Process, Remote};
 use super::{Action, Core};
@@ -81,6 +82,7 @@ impl Core {
         }
         let standing = message.standing.clone().unwrap_or_default();
         if self.processes.contains_key(&id) {
+            self.meet_forked(id, node, message.pid, name_of(&standing.comm));
             return self.stands(id, &standing);
         }
         let launch_id = LaunchId(message.launch);
@@ -242,6 +244,7 @@ impl Core {
         };
         fork.place = Some(place);
         *told = true;
+        let tag = tag_of(process.node, fork.place);
         let birth = Birth { rank: process.rank, pid, place, kin: *kin, comm: fork.comm };
         let Some(process) = self.processes.get_mut(&maker) else { return false };
         let Ghost::Asleep(token) = std::mem::replace(&mut process.ghost, Ghost::Awake { next: None }) else {
@@ -250,7 +253,7 @@ impl Core {
         process.interrupt_wanted = false;
         let maker = process.pid;
         self.by_read.remove(&token.unique());
-        self.act(Action::Beget { token, maker, process: child, birth });
+        self.act(Action::Beget { token, maker, process: child, birth, tag });
         true
     }
 
@@ -309,6 +312,7 @@ impl Core {
         };
         let (next, launch) = (*next, process.launch);
         let parent = fork.parent;
+        let tag = tag_of(process.node, fork.place);
         process.ghost = if next.is_some() { Ghost::Awake { next } } else { Ghost::Arriving };
         process.pid = pid;
         let parent = match parent {
@@ -320,7 +324,7 @@ impl Core {
             Parent::Launcher => self.launches.get(&launch).filter(|l| !l.ended).map(|l| l.user.pid),
             Parent::Init => None,
         };
-        self.act(Action::Adopt { process: id, token, pid, parent, uid });
+        self.act(Action::Adopt { process: id, token, pid, parent, uid, tag });
     }
 
     /// Looks after those that have not come.

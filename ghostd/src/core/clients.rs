@@ -1,7 +1,7 @@
 //! Commands: greeting, questions, and what happens when one goes.
 
 use ghost_proto::client::{self, Admin, ClientToMaster, MasterToClient};
-use ghost_proto::ids::{NodeNumber, ProcId, Stream};
+use ghost_proto::ids::{LaunchId, NodeNumber, ProcId, Stream};
 use ghost_proto::node::{self, MasterToNode};
 use ghost_proto::nodeset::{NodeSpec, NodeState};
 
@@ -10,16 +10,17 @@ use super::{Action, ClientId, Core, Directory};
 
 impl Core {
     pub(super) fn client_joined(&mut self, client: ClientId, user: User) {
-        self.clients.insert(client, Client { user, greeted: false, launch: None });
+        self.clients.insert(client, Client { user, greeted: false, resumes: false, launch: None });
     }
 
     pub(super) fn client_said(&mut self, client: ClientId, message: ClientToMaster, directory: &dyn Directory) {
         let Some(state) = self.clients.get_mut(&client) else { return };
-        if let ClientToMaster::Hello(_) = message {
+        if let ClientToMaster::Hello(theirs) = &message {
             state.greeted = true;
+            state.resumes = theirs.features.iter().any(|feature| feature == client::RESUME);
             let hello = client::Hello {
                 version: ghost_proto::VERSION,
-                features: Vec::new(),
+                features: vec![client::RESUME.to_owned()],
                 program: self.settings.program.clone(),
             };
             return self.tell_client(client, MasterToClient::Hello(hello));
@@ -28,7 +29,9 @@ impl Core {
             return self.refuse(client, "the first message must be a hello", None);
         }
         match message {
-            ClientToMaster::Hello(_) => {}
+            // The driver makes an event of its own of that.
+            ClientToMaster::Hello(_) | ClientToMaster::Resume(_) => {}
+            ClientToMaster::Noted(noted) => self.noted(client, noted.rank),
             ClientToMaster::Launch(launch) => self.launch(client, launch, directory),
             ClientToMaster::Ack(ack) => self.client_acked(client, &ack),
             ClientToMaster::CloseStream(close) => self.client_closed_stream(client, &close),
@@ -43,9 +46,15 @@ impl Core {
     /// A command is gone. What it launched and has not ended is killed.
     pub(super) fn client_gone(&mut self, client: ClientId) {
         let Some(state) = self.clients.remove(&client) else { return };
-        let Some(id) = state.launch else { return };
+        if let Some(id) = state.launch {
+            self.end_launch(id);
+        }
+    }
+
+    /// What was launched and has not ended is killed.
+    pub(super) fn end_launch(&mut self, id: LaunchId) {
         let Some(launch) = self.launches.get_mut(&id) else { return };
-        launch.ended = true;
+        (launch.ended, launch.absent) = (true, false);
         let ranks: Vec<ProcId> = launch.ranks.iter().flatten().copied().collect();
         let mut nodes = Vec::new();
         for process in ranks {

@@ -2,12 +2,13 @@
 
 use ghost_host::pin::ReadToken;
 use ghost_proto::client;
-use ghost_proto::ids::ProcId;
+use ghost_proto::ids::{LaunchId, ProcId};
 use ghost_proto::node::Scope;
 use ghost_proto::status::WaitStatus;
 use ghost_sys::ghost::{Answer, RANK_SHIFT};
 use nix::libc;
 
+use super::found::tag_of;
 use super::signals::Forward;
 use super::types::{Ghost, Remote};
 use super::{Action, ClientId, Core};
@@ -15,7 +16,16 @@ use super::{Action, ClientId, Core};
 impl Core {
     /// A process sleeps on a pin file: a ghost that comes, or one that comes back, or somebody who has no business there.
     pub(super) fn pin_read(&mut self, token: ReadToken, file: u64, pid: u32, offset: u64) {
-        let Some(launch) = self.by_file.get(&file) else { return self.act(Action::RefuseRead { token }) };
+        self.know_file(file, pid);
+        let Some(launch) = self.by_file.get(&file) else {
+            // A ghost that was found, and whose launch only its node knows.
+            return match self.by_pid.get(&pid).copied() {
+                Some(id) if self.processes.get(&id).is_some_and(|p| p.found && p.launch == LaunchId::default()) => {
+                    self.ghost_back(id, token, 0);
+                }
+                _ => self.act(Action::RefuseRead { token }),
+            };
+        };
         if let Some(&id) = self.by_pid.get(&pid)
             && self.processes.get(&id).is_some_and(|p| p.launch == *launch)
         {
@@ -46,9 +56,22 @@ impl Core {
                 }
                 process.ghost = Ghost::Arriving;
                 process.pid = pid;
-                self.act(Action::Adopt { process: id, token, pid, parent: Some(parent), uid });
+                let tag = tag_of(process.node, None);
+                self.act(Action::Adopt { process: id, token, pid, parent: Some(parent), uid, tag });
             }
             _ => self.act(Action::RefuseRead { token }),
+        }
+    }
+
+    /// The file of a launch that was there before: its ghosts sleep on it.
+    fn know_file(&mut self, file: u64, pid: u32) {
+        if !self.by_file.contains_key(&file)
+            && let Some(process) = self.by_pid.get(&pid).and_then(|id| self.processes.get(id))
+            && let Some(launch) = self.launches.get_mut(&process.launch)
+            && launch.file.is_none()
+        {
+            launch.file = Some(file);
+            self.by_file.insert(file, process.launch);
         }
     }
 
@@ -159,8 +182,8 @@ impl Core {
     /// The kernel says that a ghost's or a launcher's task has ended.
     pub(super) fn ghost_exited(&mut self, ghost: u64, launcher: bool, pid: u32) {
         if launcher {
-            // The end of its connection says the same, also for what it has not made ghosts of.
-            return;
+            // The end of its connection says the same, also for what it has not made ghosts of; if there is one.
+            return self.launcher_gone(LaunchId(ghost));
         }
         let id = ProcId(ghost);
         if let Some(process) = self.processes.get_mut(&id) {

@@ -5,7 +5,6 @@ use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
 use ghost_proto::launch::{Credentials, Stdio};
 use ghost_proto::node::{self, MasterToNode};
 use ghost_proto::status::{Usage, WaitStatus};
-use ghost_proto::stream::Receiver;
 use ghost_sys::ghost::Answer;
 
 use super::types::{Ghost, Launch, Output, Process, Remote, Stdin, User};
@@ -25,7 +24,7 @@ pub(super) fn window(ranks: usize) -> u32 {
 impl Core {
     pub(super) fn launch(&mut self, client: ClientId, request: client::Launch, directory: &dyn Directory) {
         let Some(state) = self.clients.get(&client) else { return };
-        let user = state.user.clone();
+        let (user, resumes) = (state.user.clone(), state.resumes);
         if state.launch.is_some() {
             return self.refuse(client, "a connection can launch once", None);
         }
@@ -44,6 +43,8 @@ impl Core {
             Err((text, position)) => return self.refuse(client, text, Some(position)),
         };
         let id = LaunchId(self.fresh_id());
+        // Its processes have the names behind it, by rank.
+        self.next_id += numbers.len() as u64;
         let plans: Vec<(NodeNumber, String)> =
             numbers.into_iter().map(|node| (node, self.objection(node, &user, directory))).collect();
         let launch = Launch {
@@ -59,6 +60,8 @@ impl Core {
             plans,
             stdin: Stdin::default(),
             launcher_stopped: false,
+            resumes,
+            absent: false,
             ended: false,
         };
         self.launches.insert(id, launch);
@@ -95,8 +98,8 @@ impl Core {
             .map(|(rank, (node, _))| (rank, *node))
             .collect();
         for (rank, node) in planned {
-            let process = ProcId(self.fresh_id());
-            let outputs = streamed.map(|open| Output { receiver: Receiver::new(window), eof: !open, closed: false });
+            let process = ProcId(id.0 + 1 + rank as u64);
+            let outputs = streamed.map(|open| Output::new(window, !open));
             let planned = Process { outputs, stdin_open, ..Process::planned(id, rank as u32, node) };
             self.processes.insert(process, planned);
             if let Some(launch) = self.launches.get_mut(&id) {
@@ -152,12 +155,16 @@ impl Core {
         if process.remote != Remote::Asked {
             return;
         }
+        let found = process.found;
         process.remote = Remote::Running { pid: message.pid };
         process.pgid = message.pid;
         let (launch, rank, node) = (process.launch, process.rank, process.node);
         self.by_node_pid.insert((node, message.pid), id);
         let told = client::Started { rank, pid: message.pid, cwd_errno: message.cwd_errno };
         self.tell_launcher(launch, MasterToClient::Started(told));
+        if found {
+            self.is_met(id);
+        }
     }
 
     /// A process that never ran.
@@ -169,7 +176,7 @@ impl Core {
         process.remote = Remote::Failed;
         let (launch, rank) = (process.launch, process.rank);
         let told = client::StartFailed { rank, stage: stage as i32, errno, text };
-        self.tell_launcher(launch, MasterToClient::StartFailed(told));
+        self.give_verdict(id, launch, MasterToClient::StartFailed(told));
         let code = match (stage, errno as i32) {
             (StartStage::Exec, nix::libc::ENOENT) => 127,
             (StartStage::Exec, _) => 126,
@@ -197,7 +204,7 @@ impl Core {
                 self.end_outputs(id);
             }
             let told = client::Ended { rank, status: status.to_raw(), lost, usage };
-            self.tell_launcher(launch, MasterToClient::Ended(told));
+            self.give_verdict(id, launch, MasterToClient::Ended(told));
         }
         let answer = match status {
             WaitStatus::Exited(code) => Answer::Exit(code),
@@ -254,7 +261,8 @@ impl Core {
         let Some(process) = self.processes.get_mut(&id) else { return true };
         let streams_done = process.outputs.iter().all(Output::is_done);
         let launch_ended = self.launches.get(&process.launch).is_none_or(|l| l.ended);
-        if !process.remote.is_over() || !(streams_done || launch_ended) {
+        let noted = process.verdict.is_none();
+        if !process.remote.is_over() || !(streams_done && noted || launch_ended) {
             return false;
         }
         let (node, pid, settled) = (process.node, process.pid, process.ghost.is_settled());
@@ -301,6 +309,16 @@ impl Core {
             let text = "no process could be made on the master".to_owned();
             self.start_failed(id, StartStage::Create, message.errno, text);
         }
+    }
+
+    /// Tells the client how a rank ended, and again if it comes back without having noted it.
+    fn give_verdict(&mut self, id: ProcId, launch: LaunchId, verdict: MasterToClient) {
+        if let Some(process) = self.processes.get_mut(&id)
+            && self.launches.get(&launch).is_some_and(|launch| launch.resumes)
+        {
+            process.verdict = Some(verdict.clone());
+        }
+        self.tell_launcher(launch, verdict);
     }
 
     pub(super) fn tell_launcher(&mut self, launch: LaunchId, message: MasterToClient) {

@@ -25,6 +25,7 @@
 
 mod births;
 mod clients;
+mod found;
 mod ghosts;
 mod launches;
 mod nice;
@@ -45,9 +46,11 @@ use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
 use ghost_proto::node::MasterToNode;
 use ghost_sys::ghost::Answer;
 
+pub use found::{Found, FoundGhost, FoundLauncher};
 use nice::Nice;
-pub use types::{Action, ClientId, Directory, Event, Instant, LinkId, NodeFacts, Settings, User};
+pub use types::{Action, ClientId, Directory, Event, Instant, LinkId, NodeFacts};
 use types::{Client, Launch, Node, Process};
+pub use types::{Settings, User};
 use view::View;
 
 /// The state of the process space.
@@ -97,6 +100,7 @@ impl Core {
             view: View::new(settings.view),
             nice: Nice::default(),
             unrecorded: settings.epoch.rotate_left(32),
+            next_id: settings.first_id,
             settings,
             now: Instant::ZERO,
             clients: HashMap::new(),
@@ -115,7 +119,6 @@ impl Core {
             last_record: 0,
             settled: 0,
             next_settled: 0,
-            next_id: 0,
             ending: false,
             actions: Vec::new(),
         }
@@ -128,6 +131,8 @@ impl Core {
             Event::ClientJoined { client, user } => self.client_joined(client, user),
             Event::ClientSaid { client, message } => self.client_said(client, message, directory),
             Event::ClientData { client, data } => self.client_data(client, data),
+            Event::Resume { client, launch, message } => self.resume(client, launch, message),
+            Event::Found(found) => self.found(found),
             Event::ClientGone { client } => self.client_gone(client),
             Event::PinOpened { client, file } => self.pin_opened(client, file),
             Event::NodeConnected { node, link, hello, address } => self.node_connected(node, link, hello, address),

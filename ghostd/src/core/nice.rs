@@ -35,7 +35,10 @@ impl Core {
             let Some(process) = self.processes.get(&id) else { continue };
             let node = process.node;
             let is_running = matches!(process.remote, Remote::Running { .. });
-            let was = before.get(&id).copied().unwrap_or_else(|| self.nice_at_birth(id, &before));
+            // What it was under a ghostd before this one is not known; that one has told of it.
+            let earlier = process.launch.0 < self.settings.first_id;
+            let born = || if earlier { nice } else { self.nice_at_birth(id, &before) };
+            let was = before.get(&id).copied().unwrap_or_else(born);
             if was == nice {
                 self.nice.known.insert(id, nice);
             } else if is_running && self.nodes.get(&node).is_some_and(|node| node.link.is_some()) {

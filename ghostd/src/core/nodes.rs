@@ -13,7 +13,7 @@ use ghost_proto::ids::{NodeNumber, ProcId, Stream};
 use ghost_proto::node::{self, MasterToNode, NodeHello, NodeToMaster};
 use ghost_proto::status::WaitStatus;
 
-use super::types::{Node, Remote};
+use super::types::{Node, Output, Remote};
 use super::{Action, Core, LinkId};
 
 impl Core {
@@ -28,17 +28,7 @@ impl Core {
     pub(super) fn node_connected(&mut self, number: NodeNumber, link: LinkId, hello: NodeHello, address: IpAddr) {
         let now = self.now;
         let fresh_epoch = self.next_epoch;
-        let node = self.nodes.entry(number).or_insert_with(|| Node {
-            link: None,
-            address,
-            hostname: String::new(),
-            epoch: 0,
-            holder: 0,
-            lease_seq: 0,
-            lease_acked: 0,
-            last_lease_sent: now,
-            last_lease_acked: now,
-        });
+        let node = self.nodes.entry(number).or_insert_with(|| Node::new(address, now));
         let old_link = node.link.take();
         let resumes = node.epoch != 0 && node.epoch == hello.epoch && node.holder == hello.holder;
         let known_before = node.epoch != 0;
@@ -57,6 +47,9 @@ impl Core {
         if known_before && !resumes {
             self.lose_processes(number);
         }
+        if !resumes {
+            self.act(Action::NoteNode { node: number, epoch, holder: hello.holder });
+        }
         let Some(node) = self.nodes.get_mut(&number) else { return };
         node.link = Some(link);
         // What was on its way is lost; the next is the first of a pair.
@@ -73,6 +66,7 @@ impl Core {
         };
         self.tell_node(number, MasterToNode::Welcome(welcome));
         if resumes {
+            self.meet_held(number, &hello.processes);
             self.reconcile(number, &hello.processes.iter().map(|p| ProcId(p.proc)).collect::<Vec<_>>());
         }
         if self.ending {
@@ -89,6 +83,10 @@ impl Core {
         for (id, remote) in ours {
             let is_held = held.contains(&id);
             match remote {
+                Remote::Asked if !is_held && self.processes.get(&id).is_some_and(|p| p.found) => {
+                    self.vanished(id);
+                    continue;
+                }
                 // The request was lost with the connection.
                 Remote::Asked if !is_held => self.ask_for(id),
                 Remote::Running { .. } if !is_held => {
@@ -119,8 +117,9 @@ impl Core {
     fn remind(&mut self, number: NodeNumber, id: ProcId) {
         for (fd, output) in [(1, 0), (2, 1)] {
             let Some(process) = self.processes.get(&id) else { return };
-            let offset = process.outputs[output].receiver.consumed();
-            if offset > 0 {
+            let Output { receiver, anchored, .. } = &process.outputs[output];
+            let offset = receiver.consumed();
+            if offset > 0 && *anchored {
                 self.tell_node(number, MasterToNode::Ack(node::Ack { proc: id.0, fd, offset }));
             }
         }
@@ -258,6 +257,7 @@ impl Core {
             None if node.epoch != 0 && now.saturating_sub(node.last_lease_sent) > lease + margin => {
                 // From now on nothing of that epoch is believed.
                 node.epoch = 0;
+                self.act(Action::NoteNode { node: number, epoch: 0, holder: 0 });
                 self.lose_processes(number);
             }
             _ => {}
@@ -314,7 +314,7 @@ impl Core {
     }
 
     /// A process that never ran has no output; its client knows that from `StartFailed`.
-    fn end_outputs_silently(&mut self, id: ProcId) {
+    pub(super) fn end_outputs_silently(&mut self, id: ProcId) {
         if let Some(process) = self.processes.get_mut(&id) {
             for output in &mut process.outputs {
                 output.eof = true;

@@ -178,13 +178,17 @@ impl Core {
         }
     }
 
-    fn wake_launcher_now(&mut self, launch: LaunchId) {
-        if let Some(launch) = self.launches.get(&launch)
+    fn wake_launcher_now(&mut self, id: LaunchId) {
+        if let Some(launch) = self.launches.get(&id)
             && !launch.launcher_stopped
             && !launch.ended
         {
-            let client = launch.client;
-            self.act(Action::ContinueLauncher { client });
+            // One that is stopped cannot come back before it goes on.
+            let action = match launch.absent {
+                true => Action::ContinueAbsent { launch: id, pid: launch.user.pid },
+                false => Action::ContinueLauncher { client: launch.client },
+            };
+            self.act(action);
         }
     }
 
@@ -258,7 +262,8 @@ impl Core {
             group: if signal.scope == Scope::Group { process.pgid } else { 0 },
             settled,
         };
-        if process.signals.push(message.clone(), node.link.is_some()) {
+        // One of a ghost that was found may have been dealt with already: it must not stand for a later one.
+        if process.signals.push(message.clone(), node.link.is_some() || process.found) {
             self.tell_node(number, MasterToNode::Signal(message));
         }
         self.settle_interrupt(id);

@@ -82,7 +82,7 @@ impl Core {
     pub(super) fn node_acked(&mut self, id: ProcId, offset: u64) {
         let Some(process) = self.processes.get_mut(&id) else { return };
         let Some(launch) = self.launches.get(&process.launch) else { return };
-        if offset <= process.stdin_acked || offset > launch.stdin.received {
+        if offset <= process.stdin_acked || offset > launch.stdin.received.max(launch.stdin.before) {
             return;
         }
         process.stdin_acked = offset;
@@ -123,7 +123,7 @@ impl Core {
         if output.eof || output.closed {
             return;
         }
-        match output.receiver.receive(data.offset, data.bytes.len()) {
+        match output.receive(&data) {
             Ok(old) => {
                 data.bytes.advance(old);
                 data.offset += old as u64;
@@ -136,10 +136,19 @@ impl Core {
         output.eof = data.eof;
         let launch = process.launch;
         data.id = u64::from(process.rank);
-        if let Some(client) = self.launches.get(&launch).filter(|l| !l.ended).map(|l| l.client)
-            && (data.eof || !data.bytes.is_empty())
-        {
-            self.act(Action::SendClient { client, data });
+        let fd = u32::from(data.fd);
+        match self.launches.get(&launch) {
+            Some(launch) if launch.absent => {
+                if let Some(output) = self.processes.get_mut(&id).and_then(|p| p.outputs.get_mut(fd as usize - 1)) {
+                    output.waiting.push(data);
+                }
+            }
+            Some(launch) if !launch.ended && (data.eof || !data.bytes.is_empty()) => {
+                let client = launch.client;
+                self.pass_on(client, id, data);
+                self.acknowledge_early(id, fd);
+            }
+            _ => {}
         }
         self.clear_process(id);
     }
@@ -151,6 +160,11 @@ impl Core {
         let Some(output) = output else {
             return self.refuse(client, format!("descriptor {} is no output stream", ack.fd), None);
         };
+        if ack.offset > output.receiver.received() && ack.offset <= output.skip {
+            // Of what it has from a ghostd before; it comes again.
+            output.early = output.early.max(ack.offset);
+            return;
+        }
         if ack.offset > output.receiver.received() {
             return self.refuse(client, "more output was acknowledged than was sent", None);
         }

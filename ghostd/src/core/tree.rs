@@ -48,6 +48,8 @@ impl Process {
             ghost_stopped: false,
             interrupt_wanted: false,
             signals: Default::default(),
+            found: false,
+            verdict: None,
             held: false,
             forestalled: 0,
             held_back: Some(Vec::new()),

@@ -7,18 +7,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use ghost_abi::SignalRecord;
 use ghost_host::pin::ReadToken;
-use ghost_proto::client::{Admin, ClientToMaster, MasterToClient};
+use ghost_proto::client::{self, Admin, ClientToMaster, MasterToClient};
 use ghost_proto::frame::Data;
 use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
 use ghost_proto::launch::ProgramSpec;
 use ghost_proto::node::{MasterToNode, NodeHello, NodeToMaster};
 use ghost_proto::node_state::NodeStatus;
 use ghost_proto::status::WaitStatus;
-use ghost_proto::stream::Receiver;
+use ghost_proto::stream::{BadData, Receiver};
 use ghost_proto::view::{AgentToMaster, Figures, MasterToAgent};
 use ghost_proto::view_port::Look;
 use ghost_sys::ghost::{Answer, Birth, Kin};
 
+use super::found::Found;
 use super::signal_queue::SignalQueue;
 
 /// Time since the daemon's start (CLOCK_BOOTTIME).
@@ -44,6 +45,8 @@ pub struct Settings {
     pub program: String,
     /// Whether `/proc/GHOST` shows the process.
     pub view: bool,
+    /// Names given are above this; those of a ghostd before are below.
+    pub first_id: u64,
 }
 
 /// Who is at the other end of a client's socket, as the kernel says.
@@ -93,6 +96,14 @@ pub enum Event {
     ClientGone {
         client: ClientId,
     },
+    /// A command goes on with its launch; `launch`: what the kernel has its task under.
+    Resume {
+        client: ClientId,
+        launch: Option<LaunchId>,
+        message: client::Resume,
+    },
+    /// The first event, if there was a ghostd before this one.
+    Found(Found),
     /// Answer to [`Action::OpenPin`].
     PinOpened {
         client: ClientId,
@@ -239,6 +250,14 @@ pub enum Action {
         pid: u32,
         parent: Option<u32>,
         uid: u32,
+        /// To be kept with the task.
+        tag: u32,
+    },
+    /// Remember that this node is believed in this epoch, for a ghostd after this one; 0: in none.
+    NoteNode {
+        node: NodeNumber,
+        epoch: u64,
+        holder: u64,
     },
     AnswerGhost {
         token: ReadToken,
@@ -250,6 +269,8 @@ pub enum Action {
         maker: u32,
         process: ProcId,
         birth: Birth,
+        /// To be kept with the new ghost's task.
+        tag: u32,
     },
     /// The ghost with number `maker` is not to make `process`'s ghost any more. Reported by [`Event::Withdrawn`].
     Withdraw {
@@ -296,6 +317,11 @@ pub enum Action {
     ContinueLauncher {
         client: ClientId,
     },
+    /// The same of one that has not come back, if that number still is the launcher.
+    ContinueAbsent {
+        launch: LaunchId,
+        pid: u32,
+    },
     /// Root asks for a change of the membership: done by the driver, which answers the client.
     Admin {
         client: ClientId,
@@ -307,6 +333,8 @@ pub enum Action {
 pub(super) struct Client {
     pub user: User,
     pub greeted: bool,
+    /// It goes on with a ghostd that was started again.
+    pub resumes: bool,
     pub launch: Option<LaunchId>,
 }
 
@@ -326,6 +354,23 @@ pub(super) struct Node {
     pub last_lease_acked: Instant,
 }
 
+impl Node {
+    /// One that has not spoken yet.
+    pub fn new(address: IpAddr, now: Instant) -> Node {
+        Node {
+            link: None,
+            address,
+            hostname: String::new(),
+            epoch: 0,
+            holder: 0,
+            lease_seq: 0,
+            lease_acked: 0,
+            last_lease_sent: now,
+            last_lease_acked: now,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Launch {
     pub client: ClientId,
@@ -343,6 +388,10 @@ pub(super) struct Launch {
     pub stdin: Stdin,
     /// Somebody has stopped the launcher itself by SIGSTOP.
     pub launcher_stopped: bool,
+    /// Its client goes on with a ghostd that was started again.
+    pub resumes: bool,
+    /// The client was another ghostd's, and has not come to this one yet.
+    pub absent: bool,
     /// The client is gone: what still runs is being killed.
     pub ended: bool,
 }
@@ -351,6 +400,8 @@ pub(super) struct Launch {
 #[derive(Debug, Default)]
 pub(super) struct Stdin {
     pub received: u64,
+    /// So much a ghostd before had received: nodes may acknowledge it.
+    pub before: u64,
     pub eof: bool,
     pub pieces: VecDeque<(u64, Bytes)>,
 }
@@ -387,6 +438,10 @@ pub(super) struct Process {
     /// Its read was interrupted, and is to end when the node has confirmed the SIGSTOP that is on its way.
     pub interrupt_wanted: bool,
     pub signals: SignalQueue,
+    /// It was there before this ghostd; its node has not spoken of it yet.
+    pub found: bool,
+    /// How it ended, until the client has noted it.
+    pub verdict: Option<MasterToClient>,
     /// The node holds the process until it is told to forget it.
     pub held: bool,
     /// Group signals already forwarded in this ghost's place, before it was watched.
@@ -464,7 +519,8 @@ pub(super) enum Order {
 impl Launch {
     /// Whether it has, or had, a rank on this node.
     pub fn is_on(&self, node: NodeNumber) -> bool {
-        self.plans.iter().any(|(planned, reason)| *planned == node && reason.is_empty())
+        // Of one that was found it is not known before its command comes.
+        self.absent || self.plans.iter().any(|(planned, reason)| *planned == node && reason.is_empty())
     }
 }
 
@@ -486,6 +542,16 @@ impl Places {
         })
     }
 
+    /// This one is somebody's already.
+    pub fn taken(&mut self, place: u32) {
+        self.next = self.next.max(place.saturating_add(1));
+    }
+
+    /// Perhaps the next ones are, too.
+    pub fn skip(&mut self, count: u32) {
+        self.next = self.next.saturating_add(count);
+    }
+
     pub fn give_back(&mut self, place: u32) {
         self.free.push(place);
     }
@@ -498,12 +564,49 @@ pub(super) struct Output {
     pub eof: bool,
     /// The client's reader is gone: nothing of it is passed on.
     pub closed: bool,
+    /// Of a process that was found: the receiver knows where the stream goes on.
+    pub anchored: bool,
+    /// So much the client had got, and used up, from a ghostd before.
+    pub skip: u64,
+    pub early: u64,
+    /// For a client that has not come yet.
+    pub waiting: Vec<Data>,
 }
 
 impl Output {
+    pub fn new(window: u32, eof: bool) -> Output {
+        Output {
+            receiver: Receiver::new(window),
+            eof,
+            closed: false,
+            anchored: true,
+            skip: 0,
+            early: 0,
+            waiting: Vec::new(),
+        }
+    }
+
     /// Of a process that writes to another one's.
     pub fn none() -> Output {
-        Output { receiver: Receiver::new(0), eof: true, closed: false }
+        Output::new(0, true)
+    }
+
+    /// Of a process that was there before this ghostd.
+    pub fn found(window: u32) -> Output {
+        Output { anchored: false, ..Output::new(window, false) }
+    }
+
+    /// Takes what its node sends of it.
+    ///
+    /// # Errors
+    /// It leaves a gap or exceeds the window.
+    pub fn receive(&mut self, data: &Data) -> Result<usize, BadData> {
+        if !self.anchored {
+            // The node begins where the stream was acknowledged.
+            self.receiver = Receiver::from(self.receiver.window(), data.offset);
+            self.anchored = true;
+        }
+        self.receiver.receive(data.offset, data.bytes.len())
     }
 
     /// All of it has reached the client and been acknowledged: the node need not keep any of it.

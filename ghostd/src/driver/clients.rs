@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,13 +10,14 @@ use bytes::{Buf, Bytes, BytesMut};
 use ghost_proto::Control;
 use ghost_proto::client::{ClientToMaster, MasterToClient, Refused};
 use ghost_proto::frame::{Data, Decoder, Frame, MAX_CONTROL};
+use ghost_proto::ids::LaunchId;
 use ghost_sys::{fdpass, peer};
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::outbox::{Outbox, Parcel};
 use super::rings::Rings;
-use super::{ClientPort, Shared};
+use super::{ClientPort, Driver, Shared};
 use crate::core::{ClientId, Event, User};
 
 /// Connections that one user other than root may hold.
@@ -136,6 +137,10 @@ async fn read(stream: &UnixStream, client: ClientId, outbox: &Outbox, shared: &S
             }
             let event = match frame {
                 Frame::Control(body) => match ClientToMaster::decode_body(body) {
+                    Ok(Some(ClientToMaster::Resume(message))) => {
+                        let launch = shared.borrow().launch_of(client);
+                        Event::Resume { client, launch, message }
+                    }
                     Ok(Some(message)) => Event::ClientSaid { client, message },
                     Ok(None) => continue,
                     Err(error) => return Err(format!("a message cannot be read: {error}")),
@@ -198,4 +203,13 @@ async fn write_data(stream: &UnixStream, mut data: Data) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+impl Driver {
+    /// What the kernel has a command's task under.
+    fn launch_of(&self, client: ClientId) -> Option<LaunchId> {
+        let port = self.clients.get(&client)?;
+        let state = self.programs.state(port.pidfd.as_fd()).ok().flatten()?;
+        state.launcher().then_some(LaunchId(state.ghost))
+    }
 }

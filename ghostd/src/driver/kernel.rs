@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
-use ghost_abi::GhostState;
+use ghost_abi::{GhostState, SignalRecord};
 use ghost_host::pin;
 use ghost_host::programs;
 use ghost_sys::pidfd;
@@ -106,7 +106,14 @@ impl Driver {
     /// Whether there may be more.
     fn drain_ring(&mut self, at_most: usize) -> bool {
         for _ in 0..at_most {
-            match self.programs.next_event() {
+            let (store, replayed) = (&mut self.store, &self.replayed);
+            let note = |record: &SignalRecord| {
+                if !replayed.contains(&record.seq) {
+                    store.signal(record);
+                }
+            };
+            match self.programs.next_event_noted(note) {
+                Some(programs::Event::Signal(record)) if self.replayed.remove(&record.seq) => {}
                 Some(programs::Event::Signal(record)) => self.turn(Event::Signal(record)),
                 Some(programs::Event::Exit(record)) => {
                     let launcher = record.flags & ghost_abi::GhostFlags::LAUNCHER != 0;
@@ -121,7 +128,8 @@ impl Driver {
     }
 
     /// Records were lost: what the kernel counted instead, ghost by ghost.
-    fn read_dropped(&mut self) {
+    pub(super) fn read_dropped(&mut self) {
+        self.store.note_dropped(self.programs.dropped());
         let ghosts = self.core.watched_ghosts();
         self.dropped.retain(|process, _| ghosts.iter().any(|(id, _)| id == process));
         for (process, pid) in ghosts {

@@ -7,12 +7,14 @@ mod nodes;
 mod outbox;
 mod pin;
 mod rings;
+mod store;
+mod takeover;
 mod view;
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::rc::Rc;
@@ -41,6 +43,7 @@ use crate::files::Files;
 use crate::membership::{Listed, Membership};
 use outbox::Outbox;
 use rings::{ALL_RINGS, Rings};
+use store::Store;
 
 /// How long the end of the process space may take before what is left is left to the nodes' leases.
 const LONGEST_END: Duration = Duration::from_secs(10);
@@ -78,6 +81,10 @@ pub(crate) struct Driver {
     dropped: HashMap<ProcId, GhostState>,
     /// The view's guard, while there is one.
     view: Option<view::Guard>,
+    /// What outlasts this process.
+    store: Store,
+    /// Records that were acted on before the ring is read, and are perhaps in it as well.
+    replayed: BTreeSet<u64>,
     next_connection: u64,
     ring_budget: Budget,
     started: Duration,
@@ -143,7 +150,10 @@ impl Driver {
     fn perform(&mut self, action: Action) {
         match action {
             Action::TellClient { client, message } => {
-                if let Some(port) = self.clients.get(&client) {
+                if let Some(port) = self.clients.get_mut(&client) {
+                    if let MasterToClient::Resumed(resumed) = &message {
+                        port.rings.set_window(resumed.window);
+                    }
                     port.outbox.control(message.to_frame(), None);
                 }
             }
@@ -188,9 +198,12 @@ impl Driver {
                     port.outbox.control(message.to_frame(), descriptor);
                 }
             }
-            Action::Adopt { process, token, pid, parent, uid } => self.adopt(process, token, pid, parent, uid),
+            Action::Adopt { process, token, pid, parent, uid, tag } => {
+                self.adopt(process, token, pid, parent, uid, tag);
+            }
+            Action::NoteNode { node, epoch, holder } => self.store.note_node(node, epoch, holder),
             Action::AnswerGhost { token, answer } => self.answer(token, answer),
-            Action::Beget { token, maker, process, birth } => self.beget(token, maker, process, birth),
+            Action::Beget { token, maker, process, birth, tag } => self.beget(token, maker, process, birth, tag),
             Action::Withdraw { process, maker } => self.withdraw(process, maker),
             Action::InterruptGhost { token } => self.refuse(token, libc_errno::EINTR),
             Action::RefuseRead { token } => self.refuse(token, libc_errno::EPERM),
@@ -202,6 +215,7 @@ impl Driver {
                     tracing::debug!("a launcher could not be continued: {error}");
                 }
             }
+            Action::ContinueAbsent { launch, pid } => self.continue_absent(launch, pid),
             Action::ShowGhost { process, pid, uid, gid, node } => self.show_ghost(process, pid, (uid, gid), node),
             Action::HideGhost { process } => self.hide_ghost(process),
             Action::TellAgent { link, message, .. } => {
@@ -285,12 +299,22 @@ async fn serve(instance: &Instance, files: &Files, config: Config) -> Result<()>
     let _lock = lock(&run_directory.join("ghostd.lock"))?;
     let membership = Membership::open(files, &config)?;
     let server = tls::server_config(&files.load_master()?).context("the master's own certificate")?;
-    let programs = Programs::load().map_err(explain)?;
-    let pin = mount_pin(&run_directory.join("pin"))?;
-    let tcp = TcpListener::bind(config.listen)
-        .await
-        .with_context(|| format!("cannot listen on {} (`listen` in {})", config.listen, files.config.display()))?;
-    let unix = bind_socket(&instance.ghostd_socket(), config.socket_mode)?;
+    let takeover::Begun { mut pin, programs, mut kept, store, before } = takeover::begin(&run_directory.join("pin"))?;
+    // It is taken off when everything has ended, and not before.
+    pin.leave();
+    let tcp = match takeover::tcp(&mut kept, config.listen) {
+        Some(listener) => listener,
+        None => TcpListener::bind(config.listen)
+            .await
+            .with_context(|| format!("cannot listen on {} (`listen` in {})", config.listen, files.config.display()))?,
+    };
+    let unix = match takeover::unix(&mut kept, &instance.ghostd_socket()) {
+        Some(listener) => listener,
+        None => bind_socket(&instance.ghostd_socket(), config.socket_mode)?,
+    };
+    drop(kept);
+    store::keep(store::TCP, tcp.as_fd());
+    store::keep(store::UNIX, unix.as_fd());
 
     let mut seed = [0u8; 8];
     getrandom(&mut seed)?;
@@ -301,6 +325,7 @@ async fn serve(instance: &Instance, files: &Files, config: Config) -> Result<()>
         margin: config.margin,
         program: concat!("ghostd ", env!("CARGO_PKG_VERSION")).to_owned(),
         view: config.view,
+        first_id: store.generation() << 40,
     };
     let shared: Shared = Rc::new(RefCell::new(Driver {
         core: Core::new(settings),
@@ -313,17 +338,24 @@ async fn serve(instance: &Instance, files: &Files, config: Config) -> Result<()>
         pins_wanted: VecDeque::new(),
         dropped: HashMap::new(),
         view: None,
+        store,
+        replayed: BTreeSet::new(),
         next_connection: 0,
         ring_budget: Budget::new(ALL_RINGS),
         started: boot_time(),
     }));
 
+    if let Some(before) = before {
+        shared.borrow_mut().recover(&before)?;
+    }
     let mut failed = kernel::watch(&shared)?;
     tokio::task::spawn_local(clients::accept(unix, Rc::clone(&shared)));
     tokio::task::spawn_local(nodes::accept(tcp, server.into(), Rc::clone(&shared)));
     view::begin(&shared, &run_directory);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // RestartKillSignal= of the unit: another one comes.
+    let mut hand_over = signal(SignalKind::user_defined2())?;
     // Not being told by a service manager is no error.
     let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status("ready")]);
     tracing::info!(instance = instance.as_str(), listen = %config.listen, "ready");
@@ -338,13 +370,19 @@ async fn serve(instance: &Instance, files: &Files, config: Config) -> Result<()>
         tokio::select! {
             _ = terminate.recv() => begin_end(&shared, &mut ending_since, "SIGTERM"),
             _ = interrupt.recv() => begin_end(&shared, &mut ending_since, "SIGINT"),
+            _ = hand_over.recv() => {
+                tracing::info!("SIGUSR2: everything is left to the next ghostd");
+                return Ok(());
+            }
             error = failed.recv() => {
                 if let Some(error) = error {
                     return Err(error);
                 }
             }
             () = tokio::time::sleep(if restless { FAST_TICK } else { SLOW_TICK.min(watchdog.unwrap_or(SLOW_TICK)) }) => {
-                shared.borrow_mut().turn(Event::Tick);
+                let mut driver = shared.borrow_mut();
+                driver.turn(Event::Tick);
+                driver.settle_signals();
             }
         }
         let now = boot_time();
@@ -373,6 +411,8 @@ async fn serve(instance: &Instance, files: &Files, config: Config) -> Result<()>
         }
     }
     let _ = fs::remove_file(instance.ghostd_socket());
+    takeover::forget_all(&shared.borrow().programs);
+    let _ = ghost_sys::fuse::unmount(&run_directory.join("pin"));
     // Let the last words to commands and nodes out.
     tokio::time::sleep(Duration::from_millis(20)).await;
     tracing::info!("ended");
@@ -405,17 +445,6 @@ fn lock(path: &Path) -> Result<nix::fcntl::Flock<fs::File>> {
     })
 }
 
-fn mount_pin(directory: &Path) -> Result<Pin> {
-    // A predecessor that was killed has left its mount.
-    while ghost_sys::fuse::unmount(directory).is_ok() {}
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .with_context(|| format!("directory {}", directory.display()))?;
-    Pin::mount(directory).with_context(|| format!("cannot mount the ghosts' file system on {}", directory.display()))
-}
-
 fn bind_socket(path: &Path, mode: u32) -> Result<UnixListener> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -432,8 +461,4 @@ fn bind_socket(path: &Path, mode: u32) -> Result<UnixListener> {
 fn getrandom(bytes: &mut [u8]) -> Result<()> {
     use std::io::Read;
     fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(bytes)).context("/dev/urandom")
-}
-
-fn explain(error: ghost_host::programs::LoadError) -> anyhow::Error {
-    anyhow::Error::from(error).context("the kernel programs cannot be loaded")
 }

@@ -13,7 +13,15 @@ use crate::core::Event;
 
 impl Driver {
     /// The sleeper's read is not answered yet, so its number cannot go to another process meanwhile.
-    pub(super) fn adopt(&mut self, process: ProcId, token: ReadToken, pid: u32, parent: Option<u32>, uid: u32) {
+    pub(super) fn adopt(
+        &mut self,
+        process: ProcId,
+        token: ReadToken,
+        pid: u32,
+        parent: Option<u32>,
+        uid: u32,
+        tag: u32,
+    ) {
         let mut pgid = 0;
         let watched = pidfd::open(pid).and_then(|pidfd| {
             let who = identity::of(&pidfd, pid)?;
@@ -23,7 +31,7 @@ impl Driver {
                 return Err(std::io::Error::from_raw_os_error(libc::EPERM));
             }
             pgid = identity::group(pid).unwrap_or(0);
-            if born { Ok(()) } else { self.programs.attach_ghost(pidfd.as_fd(), process.0, false) }
+            if born { Ok(()) } else { self.programs.attach_tagged(pidfd.as_fd(), process.0, tag) }
         });
         let ok = match watched {
             Ok(()) => {
@@ -40,11 +48,11 @@ impl Driver {
     }
 
     /// Has a ghost make another one, which the kernel makes `process`'s at the fork.
-    pub(super) fn beget(&self, token: ReadToken, maker: u32, process: ProcId, birth: Birth) {
+    pub(super) fn beget(&self, token: ReadToken, maker: u32, process: ProcId, birth: Birth, tag: u32) {
         // An orphan is made by a process in between.
         let generations = if birth.kin == Kin::Orphan { 2 } else { 1 };
         let announced =
-            pidfd::open(maker).and_then(|pidfd| self.programs.expect_ghost(pidfd.as_fd(), process.0, 0, generations));
+            pidfd::open(maker).and_then(|pidfd| self.programs.expect_ghost(pidfd.as_fd(), process.0, tag, generations));
         if let Err(error) = announced {
             // It is watched from its first read on, then.
             tracing::debug!(maker, "a ghost's child is not expected: {error}");

@@ -305,7 +305,13 @@ impl Core {
     }
 
     fn hello(&self) -> NodeToMaster {
-        let held = self.processes.iter().map(|(proc, process)| HeldProcess { proc: proc.0, pid: process.pid });
+        let held = self.processes.iter().map(|(proc, process)| HeldProcess {
+            proc: proc.0,
+            pid: process.pid,
+            launch: process.launch.0,
+            uid: process.uid,
+            stdin: process.input.consumed(),
+        });
         NodeToMaster::Hello(NodeHello {
             version: ghost_proto::VERSION,
             features: Vec::new(),

@@ -223,6 +223,7 @@ fn plans(args: &ClusterArgs, state: &State) -> Vec<Plan> {
             },
             environment: environment.clone(),
             watchdog_ms: args.watchdog,
+            restart_signal: (daemon == "ghostd").then(|| "SIGUSR2".to_owned()).filter(|_| args.daemon.is_none()),
         },
     };
     let mut plans = vec![Plan { role: Role::Master, number: -1, address: MASTER, spec: spec("master", "ghostd") }];

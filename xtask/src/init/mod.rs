@@ -54,6 +54,8 @@ pub struct ServiceSpec {
     pub environment: Vec<(String, String)>,
     /// Milliseconds of silence after which it is killed; 0: no watchdog.
     pub watchdog_ms: u64,
+    /// The signal that tells it that another one follows, as `SIGUSR2`; SIGTERM if there is none.
+    pub restart_signal: Option<String>,
 }
 
 /// Where a member sees the product's programs.

@@ -55,11 +55,20 @@ pub struct Service {
     pub watchdog: Option<Duration>,
     /// Whether the watchdog has already struck this run.
     struck: bool,
+    /// RestartKillSignal= of systemd: what it is told when another one comes.
+    pub restart_signal: Signal,
 }
 
 impl Service {
     pub fn new(watchdog: Option<Duration>) -> Self {
-        Self { state: State::Dead, restarts: 0, status: String::new(), watchdog, struck: false }
+        Self {
+            state: State::Dead,
+            restarts: 0,
+            status: String::new(),
+            watchdog,
+            struck: false,
+            restart_signal: Signal::SIGTERM,
+        }
     }
 
     pub fn name(&self) -> &'static str {
@@ -102,7 +111,7 @@ impl Service {
             State::Waiting { .. } => self.die(Ok(())),
             State::Starting { .. } | State::Running { .. } => {
                 self.state = State::Stopping { since: now, again };
-                vec![Action::Signal(Signal::SIGTERM)]
+                vec![Action::Signal(if again { self.restart_signal } else { Signal::SIGTERM })]
             }
             State::Stopping { since, .. } => {
                 self.state = State::Stopping { since, again };
@@ -255,7 +264,8 @@ mod tests {
     fn a_stop_forgets_the_descriptors_and_a_restart_keeps_them() {
         let now = Instant::now();
         let mut service = running(None, now);
-        assert_eq!(service.restart(now), [Action::Signal(Signal::SIGTERM)]);
+        service.restart_signal = Signal::SIGUSR2;
+        assert_eq!(service.restart(now), [Action::Signal(Signal::SIGUSR2)]);
         assert_eq!(service.exited("exited", now), [Action::Spawn]);
         assert_eq!(service.restarts, 0, "a restart that was asked for is not counted");
         service.ready(now);

@@ -59,8 +59,12 @@ pub fn run(spec: ServiceSpec) -> Result<()> {
     std::fs::create_dir_all("/run/systemd")?;
     let listener = UnixListener::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     listener.set_nonblocking(true)?;
+    let mut service = Service::new(watchdog(spec.watchdog_ms));
+    if let Some(signal) = &spec.restart_signal {
+        service.restart_signal = signal.parse().with_context(|| format!("{signal}: no signal"))?;
+    }
     let mut supervisor = Supervisor {
-        service: Service::new(watchdog(spec.watchdog_ms)),
+        service,
         spec,
         main: None,
         store: Store::default(),

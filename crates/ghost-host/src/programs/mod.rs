@@ -236,15 +236,6 @@ impl Programs {
         self.ghosts.insert(pidfd, &GhostState::tagged(ghost, false, tag).to_bytes())
     }
 
-    /// Whether this process sent the signal, or the one before it.
-    fn is_own(&self, record: &SignalRecord) -> bool {
-        if record.has(SignalFlags::KERNEL) || record.has(SignalFlags::DELIVERED) {
-            return false;
-        }
-        let Ok(sender) = u32::try_from(record.sender_pid) else { return false };
-        sender == self.own_pid || self.before.is_some_and(|(pid, last)| sender == pid && record.seq <= last)
-    }
-
     /// Makes the process behind `pidfd` a ghost known as `ghost`, or the launcher of ghosts.
     ///
     /// # Errors
@@ -301,14 +292,26 @@ impl Programs {
 
     /// The next event, without waiting; none if there is none now.
     pub fn next_event(&mut self) -> Option<Event> {
+        self.next_event_noted(|_| ())
+    }
+
+    /// The same. `note` sees the record of a signal before it is taken out of the ring: who dies at any moment leaves it there, or has
+    /// noted it.
+    pub fn next_event_noted(&mut self, mut note: impl FnMut(&SignalRecord)) -> Option<Event> {
         loop {
             let Some(entry) = self.events.next() else { return self.at_empty() };
             let record = Record::from_bytes(&entry);
+            let own = matches!(&record, Ok(Record::Signal(record)) if is_own(self.own_pid, self.before, record));
+            if let Ok(Record::Signal(record)) = &record
+                && !own
+            {
+                note(record);
+            }
             drop(entry);
             self.window.read += 1;
             self.window.read_since_empty += 1;
             let (event, seq) = match record {
-                Ok(Record::Signal(record)) if self.is_own(&record) => continue,
+                Ok(Record::Signal(_)) if own => continue,
                 Ok(Record::Signal(record)) => (Event::Signal(record), record.seq),
                 Ok(Record::Exit(record)) => (Event::Exit(record), record.seq),
                 Err(error) => {
@@ -360,6 +363,15 @@ impl Programs {
             0
         })
     }
+}
+
+/// Whether this process sent the signal, or the one before it.
+fn is_own(own: u32, before: Option<(u32, u64)>, record: &SignalRecord) -> bool {
+    if record.has(SignalFlags::KERNEL) || record.has(SignalFlags::DELIVERED) {
+        return false;
+    }
+    let Ok(sender) = u32::try_from(record.sender_pid) else { return false };
+    sender == own || before.is_some_and(|(pid, last)| sender == pid && record.seq <= last)
 }
 
 /// Takes an object apart, writes the configuration into it and makes its maps. The kernel's type information comes along.

@@ -2,7 +2,7 @@
 //!
 //! It ends when ghostd closes its end, and leaves nothing behind.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use ghost_proto::view_port::{Drop as DropGhost, GhostdToGuard, GuardToGhostd, GuardToServer, Hide, Ping, Serve};
 use ghost_proto::view_port::{ServerToGuard, Show};
 use ghost_sys::mount_tree::detach;
+use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -43,6 +44,7 @@ struct Guard {
 /// # Errors
 /// The view cannot be mounted on this host.
 pub fn run(program: &Path, ghostd: Port, figures: OwnedFd, paths: Paths) -> io::Result<()> {
+    let _lock = alone(&paths)?;
     prepare(&paths)?;
     let mounter = Mounter::start(&paths)?;
     let server = Guarded::start(program, &paths, &figures)?;
@@ -71,6 +73,12 @@ pub fn run(program: &Path, ghostd: Port, figures: OwnedFd, paths: Paths) -> io::
     clear(&guard.paths);
     let _ = detach(&guard.paths.proc());
     outcome
+}
+
+/// Waits until the guard of a ghostd before has taken its views off and is gone: the mounts are at the same places.
+fn alone(paths: &Paths) -> io::Result<Flock<File>> {
+    let file = File::options().create(true).truncate(false).write(true).open(paths.run().join("view.lock"))?;
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
 }
 
 /// Directories and the mount of proc; nothing of a predecessor that was killed.

@@ -34,7 +34,14 @@ pub(super) struct Bench {
 impl Bench {
     /// Nodes 0 and 1 are up, a command has connected.
     pub fn new() -> Bench {
-        let settings = Settings { epoch: 70, lease: LEASE, margin: MARGIN, program: "ghostd test".into(), view: false };
+        let settings = Settings {
+            epoch: 70,
+            lease: LEASE,
+            margin: MARGIN,
+            program: "ghostd test".into(),
+            view: false,
+            first_id: 0,
+        };
         let mut bench = Bench { core: Core::new(settings), now: Duration::ZERO, reads: 0, records: 0 };
         bench.connect(0, 10, 1000, 0, &[]);
         bench.connect(1, 11, 1001, 0, &[]);
@@ -70,7 +77,7 @@ impl Bench {
     }
 
     pub fn connect(&mut self, node: i32, link: u64, holder: u64, epoch: u64, procs: &[u64]) -> Vec<Action> {
-        let processes = procs.iter().map(|&proc| node::HeldProcess { proc, pid: 1 }).collect();
+        let processes = procs.iter().map(|&proc| node::HeldProcess { proc, pid: 1, ..Default::default() }).collect();
         let hello = NodeHello { epoch, holder, processes, ..NodeHello::default() };
         let address = std::net::Ipv4Addr::LOCALHOST.into();
         self.feed(Event::NodeConnected { node: NodeNumber(node), link: LinkId(link), hello, address })

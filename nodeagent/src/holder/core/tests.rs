@@ -230,7 +230,10 @@ fn another_epoch_is_fenced_before_it_is_served() {
     bench.running(1, 1);
     bench.event(Event::Unlinked);
     let NodeToMaster::Hello(hello) = sent(&bench.event(Event::Linked)).remove(0) else { panic!("no hello") };
-    assert_eq!((hello.epoch, hello.processes.as_slice()), (5, &[HeldProcess { proc: 1, pid: 1001 }][..]));
+    assert_eq!(
+        (hello.epoch, hello.processes.as_slice()),
+        (5, &[HeldProcess { proc: 1, pid: 1001, launch: 1, uid: 4321, stdin: 0 }][..])
+    );
     let actions = bench.welcome(6);
     assert!(kills_all(&actions));
     assert!(sent(&actions).is_empty(), "nothing of the old epoch is told: {actions:?}");

@@ -125,7 +125,11 @@ impl World {
             hostname: format!("n{number}"),
             epoch: node.epoch,
             holder: node.holder,
-            processes: node.processes.keys().map(|&proc| node::HeldProcess { proc, pid: 1 }).collect(),
+            processes: node
+                .processes
+                .keys()
+                .map(|&proc| node::HeldProcess { proc, pid: 1, ..Default::default() })
+                .collect(),
             ..NodeHello::default()
         };
         self.node_says(number, NodeToMaster::Hello(hello));

@@ -172,7 +172,14 @@ pub struct World {
 
 impl World {
     pub fn new(seed: u64, loud: bool) -> World {
-        let settings = Settings { epoch: 77, lease: LEASE, margin: MARGIN, program: "ghostd test".into(), view: true };
+        let settings = Settings {
+            epoch: 77,
+            lease: LEASE,
+            margin: MARGIN,
+            program: "ghostd test".into(),
+            view: true,
+            first_id: 0,
+        };
         let mut world = World {
             random: Random::new(seed),
             now: Duration::ZERO,
@@ -402,7 +409,10 @@ impl World {
             // Nobody looks.
             Action::TellAgent { .. } | Action::Figures { .. } => {}
             // bpsh is never stopped here.
-            Action::ContinueLauncher { .. } | Action::Admin { .. } => {}
+            Action::ContinueLauncher { .. }
+            | Action::ContinueAbsent { .. }
+            | Action::NoteNode { .. }
+            | Action::Admin { .. } => {}
         }
     }
 

@@ -1,0 +1,324 @@
+//! A ghostd that comes after another one, in a single thread of events.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ghost_abi::SignalRecord;
+use ghost_host::pin::ReadToken;
+use ghost_proto::client::{self, ClientToMaster, MasterToClient};
+use ghost_proto::frame::{ALL_RANKS, Data};
+use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
+use ghost_proto::launch::Stdio;
+use ghost_proto::node::{self, MasterToNode, NodeHello, NodeToMaster};
+use ghost_sys::ghost::{Answer, RANK_SHIFT};
+
+use super::super::{Action, ClientId, Core, Event, Found, FoundGhost, FoundLauncher, LinkId, Settings, User};
+use super::FourNodes;
+
+const EPOCH: u64 = 70;
+const HOLDER: u64 = 1000;
+const GHOST: u32 = 200;
+const BPSH: u32 = 100;
+const LAUNCH: u64 = 1;
+const PROCESS: ProcId = ProcId(2);
+const CLIENT: ClientId = ClientId(1);
+const LINK: LinkId = LinkId(10);
+const NODE: NodeNumber = NodeNumber(0);
+const LEASE: Duration = Duration::from_secs(15);
+const MARGIN: Duration = Duration::from_secs(5);
+
+struct Bench {
+    core: Core,
+    now: Duration,
+}
+
+fn ghost() -> FoundGhost {
+    FoundGhost { process: PROCESS, tag: 0, pid: GHOST, ppid: BPSH, pgid: BPSH, killed: false, exited: false }
+}
+
+impl Bench {
+    /// Launch 1 with process 2 on node 0, whose ghost sleeps (read 1 on file 5).
+    fn new(ghosts: Vec<FoundGhost>) -> Bench {
+        let settings = Settings {
+            epoch: 99,
+            lease: LEASE,
+            margin: MARGIN,
+            program: "ghostd test".into(),
+            view: false,
+            first_id: 2 << 40,
+        };
+        let mut bench = Bench { core: Core::new(settings), now: Duration::ZERO };
+        let launchers = vec![FoundLauncher { launch: LaunchId(LAUNCH), pid: BPSH, uid: 1000, gid: 1000 }];
+        let asleep = !ghosts.is_empty();
+        bench.feed(Event::Found(Found { ghosts, launchers, nodes: vec![(NODE, EPOCH, HOLDER)] }));
+        if asleep {
+            let read = bench.read(1);
+            assert!(read.is_empty(), "{read:?}");
+        }
+        bench
+    }
+
+    fn feed(&mut self, event: Event) -> Vec<Action> {
+        self.core.handle(event, self.now, &FourNodes)
+    }
+
+    fn read(&mut self, unique: u64) -> Vec<Action> {
+        let token = ReadToken::for_test(unique);
+        self.feed(Event::PinRead { token, file: 5, pid: GHOST, offset: 0 << RANK_SHIFT })
+    }
+
+    /// The node is back, and holds these.
+    fn connect(&mut self, held: &[(u64, u64)]) -> Vec<Action> {
+        let held = held.iter().map(|&(proc, launch)| node::HeldProcess { proc, launch, uid: 1000, pid: 1, stdin: 300 });
+        let hello = NodeHello { epoch: EPOCH, holder: HOLDER, processes: held.collect(), ..NodeHello::default() };
+        let address = std::net::Ipv4Addr::LOCALHOST.into();
+        self.feed(Event::NodeConnected { node: NODE, link: LINK, hello, address })
+    }
+
+    fn node(&mut self, message: NodeToMaster) -> Vec<Action> {
+        self.feed(Event::NodeSaid { node: NODE, link: LINK, message })
+    }
+
+    fn started(&mut self) {
+        self.node(NodeToMaster::Started(node::Started { proc: PROCESS.0, pid: GHOST, cwd_errno: 0 }));
+    }
+
+    fn ended(&mut self) -> Vec<Action> {
+        self.node(NodeToMaster::Ended(node::Ended { proc: PROCESS.0, status: 7 << 8, usage: None }))
+    }
+
+    fn output(&mut self, offset: u64, text: &'static str, eof: bool) -> Vec<Action> {
+        let data = Data { id: PROCESS.0, offset, fd: 1, eof, bytes: Bytes::from(text) };
+        self.feed(Event::NodeData { node: NODE, link: LINK, data })
+    }
+
+    /// The command is back. It has got 6 bytes of output, and written out 4.
+    fn resume(&mut self, launch: Option<u64>) -> Vec<Action> {
+        let user = User { pid: BPSH, uid: 1000, gid: 1000, groups: vec![1000] };
+        self.feed(Event::ClientJoined { client: CLIENT, user });
+        let features = vec![client::RESUME.to_owned()];
+        let hello = ClientToMaster::Hello(client::Hello { features, ..client::Hello::default() });
+        self.feed(Event::ClientSaid { client: CLIENT, message: hello });
+        let outputs = vec![
+            client::ResumedOutput { received: 6, consumed: 4, done: false },
+            client::ResumedOutput { received: 0, consumed: 0, done: true },
+        ];
+        let ranks = vec![client::ResumedRank { node: 0, over: false, reads: true, outputs, taken: 100 }];
+        let message =
+            client::Resume { launch: LAUNCH, stdio: vec![Stdio::Stream as i32; 3], stdin: 100, ranks, sent: 300 };
+        self.feed(Event::Resume { client: CLIENT, launch: launch.map(LaunchId), message })
+    }
+}
+
+fn told(actions: &[Action]) -> Vec<&MasterToClient> {
+    let told = |action: &'_ Action| matches!(action, Action::TellClient { .. });
+    actions
+        .iter()
+        .filter(|action| told(action))
+        .map(|action| match action {
+            Action::TellClient { message, .. } => message,
+            _ => unreachable!("filtered"),
+        })
+        .collect()
+}
+
+fn bytes(actions: &[Action]) -> Vec<(u64, Bytes, bool)> {
+    let data = |action: &Action| match action {
+        Action::SendClient { data, .. } => Some((data.offset, data.bytes.clone(), data.eof)),
+        _ => None,
+    };
+    actions.iter().filter_map(data).collect()
+}
+
+fn acks(actions: &[Action]) -> Vec<(u32, u64)> {
+    let ack = |action: &Action| match action {
+        Action::TellNode { message: MasterToNode::Ack(ack), .. } => Some((ack.fd, ack.offset)),
+        _ => None,
+    };
+    actions.iter().filter_map(ack).collect()
+}
+
+fn is_forgotten(actions: &[Action]) -> bool {
+    actions.iter().any(|action| matches!(action, Action::TellNode { message: MasterToNode::Forget(_), .. }))
+}
+
+/// Whoever comes first, node or command: output goes on where the command has it, and is acknowledged where it has written it.
+#[test]
+fn output_goes_on_where_it_was() {
+    let mut bench = Bench::new(vec![ghost()]);
+    bench.connect(&[(PROCESS.0, LAUNCH)]);
+    bench.started();
+    // Acknowledged up to 2: it comes again from there, and waits.
+    assert!(bytes(&bench.output(2, "cdefgh", false)).is_empty());
+    let back = bench.resume(Some(LAUNCH));
+    assert!(
+        matches!(told(&back)[..], [_, MasterToClient::Resumed(_), ..] | [MasterToClient::Resumed(_), ..]),
+        "{back:?}"
+    );
+    assert_eq!(bytes(&back), [(6, Bytes::from("gh"), false)]);
+    assert_eq!(acks(&back), [(1, 4)]);
+
+    let mut bench = Bench::new(vec![ghost()]);
+    bench.resume(Some(LAUNCH));
+    bench.connect(&[(PROCESS.0, LAUNCH)]);
+    bench.started();
+    let came = bench.output(2, "cdefgh", false);
+    assert_eq!((bytes(&came), acks(&came)), (vec![(6, Bytes::from("gh"), false)], vec![(1, 4)]));
+    // What it writes out before it comes again counts when it does.
+    let mut bench = Bench::new(vec![ghost()]);
+    bench.resume(Some(LAUNCH));
+    let early = ClientToMaster::Ack(client::Ack { rank: 0, fd: 1, offset: 6 });
+    assert!(bench.feed(Event::ClientSaid { client: CLIENT, message: early }).is_empty());
+    bench.connect(&[(PROCESS.0, LAUNCH)]);
+    assert_eq!(acks(&bench.output(2, "cdefgh", true)), [(1, 6)]);
+}
+
+/// All that was sent before has been taken, and nobody had said so yet: the command learns it, or it would wait for ever.
+#[test]
+fn input_goes_on_where_it_was() {
+    let taken = |actions: &[Action]| {
+        let told = told(actions);
+        told.iter().any(|m| matches!(m, MasterToClient::Ack(ack) if ack.fd == 0 && ack.offset == 300))
+    };
+    let mut bench = Bench::new(vec![ghost()]);
+    bench.resume(Some(LAUNCH));
+    assert!(taken(&bench.connect(&[(PROCESS.0, LAUNCH)])));
+    let mut bench = Bench::new(vec![ghost()]);
+    bench.connect(&[(PROCESS.0, LAUNCH)]);
+    assert!(taken(&bench.resume(Some(LAUNCH))));
+    // What comes again has been taken; what is new goes to the node.
+    for (offset, length) in [(100, 200), (300, 50)] {
+        let data = Data { id: ALL_RANKS, offset, fd: 0, eof: false, bytes: vec![7; length].into() };
+        let actions = bench.feed(Event::ClientData { client: CLIENT, data });
+        assert!(matches!(actions[..], [Action::SendNode { .. }]), "{actions:?}");
+    }
+    let ack = NodeToMaster::Ack(node::Ack { proc: PROCESS.0, fd: 0, offset: 350 });
+    assert_eq!(told(&bench.node(ack)), [&MasterToClient::Ack(client::Ack { rank: 0, fd: 0, offset: 350 })]);
+}
+
+#[test]
+fn a_status_is_told_until_it_is_noted() {
+    let mut bench = Bench::new(vec![ghost()]);
+    bench.connect(&[(PROCESS.0, LAUNCH)]);
+    bench.started();
+    let ended = bench.ended();
+    assert!(
+        ended.contains(&Action::AnswerGhost { token: ReadToken::for_test(1), answer: Answer::Exit(7) }),
+        "{ended:?}"
+    );
+    bench.output(2, "cdef", true);
+    let back = bench.resume(Some(LAUNCH));
+    assert!(
+        told(&back).iter().any(|m| matches!(m, MasterToClient::Ended(ended) if ended.status == 7 << 8)),
+        "{back:?}"
+    );
+    assert!(!is_forgotten(&back));
+    let noted = ClientToMaster::Noted(client::Noted { rank: 0 });
+    assert!(
+        !is_forgotten(&bench.feed(Event::ClientSaid { client: CLIENT, message: noted })),
+        "its output is not written out"
+    );
+    let ack = ClientToMaster::Ack(client::Ack { rank: 0, fd: 1, offset: 6 });
+    assert!(is_forgotten(&bench.feed(Event::ClientSaid { client: CLIENT, message: ack })));
+}
+
+#[test]
+fn a_process_that_its_node_does_not_hold_was_never_begun() {
+    let mut bench = Bench::new(vec![ghost()]);
+    bench.resume(Some(LAUNCH));
+    let actions = bench.connect(&[]);
+    assert!(told(&actions).iter().any(|m| matches!(m, MasterToClient::StartFailed(_))), "{actions:?}");
+    assert!(actions.contains(&Action::AnswerGhost { token: ReadToken::for_test(1), answer: Answer::Exit(125) }));
+    assert!(!actions.iter().any(|a| matches!(a, Action::TellNode { message: MasterToNode::Spawn(_), .. })));
+}
+
+#[test]
+fn a_process_whose_ghost_is_gone_is_killed() {
+    let mut bench = Bench::new(vec![]);
+    let actions = bench.connect(&[(PROCESS.0, LAUNCH)]);
+    let kill = |a: &Action| matches!(a, Action::TellNode { message: MasterToNode::Signal(s), .. } if s.signal == 9);
+    assert!(actions.iter().any(kill), "{actions:?}");
+}
+
+#[test]
+fn what_a_dead_command_launched_is_ended() {
+    let mut bench = Bench::new(vec![]);
+    let actions = bench.connect(&[(50, 49)]);
+    let end = |a: &Action| matches!(a, Action::TellNode { message: MasterToNode::EndLaunch(e), .. } if e.launch == 49);
+    assert!(actions.iter().any(end), "{actions:?}");
+    // One that dies before it has come back, too.
+    let mut bench = Bench::new(vec![ghost()]);
+    bench.connect(&[(PROCESS.0, LAUNCH)]);
+    let gone = bench.feed(Event::GhostExited { ghost: LAUNCH, launcher: true, pid: BPSH });
+    let end =
+        |a: &Action| matches!(a, Action::TellNode { message: MasterToNode::EndLaunch(e), .. } if e.launch == LAUNCH);
+    assert!(gone.iter().any(end), "{gone:?}");
+}
+
+#[test]
+fn a_node_that_stays_away_is_lost() {
+    let mut bench = Bench::new(vec![ghost()]);
+    bench.resume(Some(LAUNCH));
+    bench.now = LEASE + MARGIN;
+    assert!(told(&bench.feed(Event::Tick)).is_empty());
+    bench.now += Duration::from_millis(1);
+    let lost = bench.feed(Event::Tick);
+    assert!(told(&lost).iter().any(|m| matches!(m, MasterToClient::Ended(ended) if ended.lost)), "{lost:?}");
+    assert!(lost.contains(&Action::NoteNode { node: NODE, epoch: 0, holder: 0 }));
+    assert!(lost.contains(&Action::AnswerGhost { token: ReadToken::for_test(1), answer: Answer::Die(9) }));
+}
+
+#[test]
+fn a_launch_is_the_commands_that_the_kernel_knows() {
+    for other in [None, Some(7)] {
+        let mut bench = Bench::new(vec![ghost()]);
+        let refused = bench.resume(other);
+        assert!(told(&refused).iter().any(|m| matches!(m, MasterToClient::Refused(_))), "{refused:?}");
+        assert!(refused.contains(&Action::CloseClient { client: CLIENT }));
+    }
+    // It comes back once.
+    let mut bench = Bench::new(vec![ghost()]);
+    bench.resume(Some(LAUNCH));
+    assert!(told(&bench.resume(Some(LAUNCH))).iter().any(|m| matches!(m, MasterToClient::Refused(_))));
+}
+
+/// A command claims a rank whose name is another launch's process: it gets nothing of it.
+#[test]
+fn a_command_cannot_claim_another_launchs_process() {
+    let mut bench = Bench::new(vec![]);
+    bench.resume(Some(LAUNCH));
+    let actions = bench.connect(&[(PROCESS.0, 77)]);
+    assert!(told(&actions).iter().any(|m| matches!(m, MasterToClient::StartFailed(_))), "{actions:?}");
+    bench.started();
+    assert!(bytes(&bench.output(0, "secret", false)).is_empty());
+    assert!(told(&bench.ended()).is_empty());
+}
+
+#[test]
+fn signals_that_were_acted_on_before_are_sent_under_the_same_names() {
+    let mut bench = Bench::new(vec![ghost()]);
+    let record = |seq| SignalRecord {
+        kind: 1,
+        flags: 0,
+        ghost: PROCESS.0,
+        seq,
+        call: 0,
+        value: 0,
+        sig: 15,
+        scope: 0,
+        si_code: 0,
+        sender_pid: 33,
+        sender_uid: 1000,
+        sender_euid: 1000,
+        pgid: 0,
+    };
+    bench.feed(Event::Signal(record(40)));
+    bench.feed(Event::Signal(record(41)));
+    let actions = bench.connect(&[(PROCESS.0, LAUNCH)]);
+    let names = actions.iter().filter_map(|action| match action {
+        Action::TellNode { message: MasterToNode::Signal(signal), .. } => Some(signal.seq),
+        _ => None,
+    });
+    // The first may have been delivered already: the second is not merged with it.
+    assert_eq!(names.collect::<Vec<_>>(), [40, 41]);
+}

@@ -1,0 +1,246 @@
+//! What outlasts ghostd: descriptors that the service manager keeps (sd_notify(3), FDSTORE=1), and notes in memory that one of
+//! them names.
+//!
+//! ```text
+//! pin                                  the ghosts' reads
+//! GHOSTS EVENTS DRAINED COUNTERS       which task is which ghost; records of signals not read yet
+//! signal_generate …                    the kernel programs, attached
+//! notes                                generation, PID, epoch of each node
+//! signals                              records of signals that no node has confirmed
+//! unix, tcp                            listening: who connects meanwhile waits
+//! ```
+//! Invariants:
+//! - Nothing here is on a disk: what it speaks of ends with this host's run, as it does.
+//! - A note is one write(2) of less than a page, whole or not there (mm/shmem.c copies page by page); the last one counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+use anyhow::{Context, Result};
+use ghost_abi::{Record, SIGNAL_RECORD_SIZE, SignalRecord};
+use ghost_proto::ids::NodeNumber;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use sd_notify::NotifyState;
+
+/// Bytes of notes, or of records, beyond which they are written anew.
+const LARGE: u64 = 256 * 1024;
+
+pub(super) const PIN: &str = "pin";
+pub(super) const UNIX: &str = "unix";
+pub(super) const TCP: &str = "tcp";
+/// Every name but those of the kernel programs.
+pub(super) const ALL: [&str; 5] = [PIN, UNIX, TCP, NOTES, SIGNALS];
+const NOTES: &str = "notes";
+const SIGNALS: &str = "signals";
+
+/// What the service manager has kept, by name.
+///
+/// # Errors
+/// It names descriptors that are not there.
+pub(super) fn inherited() -> Result<BTreeMap<String, OwnedFd>> {
+    let mut kept = BTreeMap::new();
+    let Ok(descriptors) = sd_notify::listen_fds_with_names() else { return Ok(kept) };
+    for (number, name) in descriptors {
+        let fd = ghost_sys::descriptors::inherited(number)
+            .with_context(|| format!("descriptor {number} ({name}) from the service manager"))?;
+        kept.insert(name, fd);
+    }
+    Ok(kept)
+}
+
+/// Gives a descriptor to the service manager. Without one, or one that keeps nothing, a restart ends everything.
+pub(super) fn keep(name: &str, fd: BorrowedFd<'_>) {
+    // FDPOLL=0: it is not for the service manager to say which of them is of no use any more.
+    if let Err(error) = ghost_sys::notify::send_with(&format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0"), fd) {
+        tracing::debug!(name, "the service manager does not keep a descriptor: {error}");
+    }
+}
+
+pub(super) fn forget(name: &str) {
+    let name = format!("FDNAME={name}");
+    let _ = sd_notify::notify(&[NotifyState::Custom("FDSTOREREMOVE=1"), NotifyState::Custom(&name)]);
+}
+
+/// A node in the notes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NotedNode {
+    pub epoch: u64,
+    pub holder: u64,
+}
+
+/// What there is to know besides what the kernel, the nodes and the commands know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Noted {
+    /// Counts the ghostds that have followed one another: names and numbers of each are its own.
+    pub generation: u64,
+    pub pid: u32,
+    /// Records dropped by the kernel programs that have been seen to.
+    pub dropped: u64,
+    pub nodes: BTreeMap<NodeNumber, NotedNode>,
+}
+
+impl Noted {
+    fn read(text: &str) -> Noted {
+        let mut noted = Noted::default();
+        // Behind the last end of line there may be half of one.
+        for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
+            let words: Vec<&str> = line.split(' ').collect();
+            let number = |at: usize| words.get(at).and_then(|word| word.parse::<u64>().ok());
+            match (words[0], number(1), number(2), number(3)) {
+                ("ghostd", Some(generation), Some(pid), _) => {
+                    (noted.generation, noted.pid) = (generation, u32::try_from(pid).unwrap_or(0));
+                }
+                ("dropped", Some(dropped), ..) => noted.dropped = dropped,
+                ("node", Some(node), Some(epoch), Some(holder)) => {
+                    let node = NodeNumber(i32::try_from(node).unwrap_or(-1));
+                    if epoch == 0 {
+                        noted.nodes.remove(&node);
+                    } else {
+                        noted.nodes.insert(node, NotedNode { epoch, holder });
+                    }
+                }
+                _ => {}
+            }
+        }
+        noted
+    }
+
+    fn lines(&self) -> String {
+        let mut text = format!("ghostd {} {}\ndropped {}\n", self.generation, self.pid, self.dropped);
+        for (node, NotedNode { epoch, holder }) in &self.nodes {
+            text += &format!("node {node} {epoch} {holder}\n");
+        }
+        text
+    }
+}
+
+/// The two memory files.
+#[derive(Debug)]
+pub(super) struct Store {
+    noted: Noted,
+    notes: File,
+    notes_end: u64,
+    signals: File,
+    signals_end: u64,
+}
+
+/// A memory file of a predecessor, or a new one that is given to the service manager.
+fn memory(kept: &mut BTreeMap<String, OwnedFd>, name: &'static str) -> Result<File> {
+    if let Some(fd) = kept.remove(name) {
+        return Ok(fd.into());
+    }
+    let fd = memfd_create(c"ghostproc-notes", MFdFlags::MFD_CLOEXEC).context("memory for notes")?;
+    keep(name, fd.as_fd());
+    Ok(fd.into())
+}
+
+impl Store {
+    /// Over what was kept, if anything was. Gives what the predecessor has noted as well.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn open(kept: &mut BTreeMap<String, OwnedFd>) -> Result<(Store, Noted)> {
+        let (notes, signals) = (memory(kept, NOTES)?, memory(kept, SIGNALS)?);
+        let before = Noted::read(&String::from_utf8_lossy(&contents(&notes)?));
+        let noted = Noted { generation: before.generation + 1, pid: std::process::id(), ..before.clone() };
+        let (notes_end, signals_end) = (notes.metadata()?.len(), signals.metadata()?.len());
+        let mut store = Store { noted, notes, notes_end, signals, signals_end };
+        store.note(&format!("ghostd {} {}\n", store.noted.generation, store.noted.pid));
+        Ok((store, before))
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.noted.generation
+    }
+
+    /// The epoch under which a node is believed, 0: none.
+    pub fn note_node(&mut self, node: NodeNumber, epoch: u64, holder: u64) {
+        self.noted.nodes.remove(&node);
+        if epoch != 0 {
+            self.noted.nodes.insert(node, NotedNode { epoch, holder });
+        }
+        self.note(&format!("node {node} {epoch} {holder}\n"));
+    }
+
+    pub fn note_dropped(&mut self, dropped: u64) {
+        self.noted.dropped = dropped;
+        self.note(&format!("dropped {dropped}\n"));
+    }
+
+    fn note(&mut self, line: &str) {
+        if self.notes_end > LARGE {
+            let all = self.noted.lines();
+            // Behind what is there first: at no time is there nothing.
+            if let Err(error) = write_anew(&self.notes, self.notes_end, all.as_bytes()) {
+                return tracing::error!("a note is not kept: {error}");
+            }
+            self.notes_end = all.len() as u64;
+        }
+        match self.notes.write_all_at(line.as_bytes(), self.notes_end) {
+            Ok(()) => self.notes_end += line.len() as u64,
+            Err(error) => tracing::error!("a note is not kept: {error}"),
+        }
+    }
+
+    /// A record is about to be acted on.
+    pub fn signal(&mut self, record: &SignalRecord) {
+        match self.signals.write_all_at(&record.to_bytes(), self.signals_end) {
+            Ok(()) => self.signals_end += SIGNAL_RECORD_SIZE as u64,
+            Err(error) => tracing::error!("a signal is not kept: {error}"),
+        }
+    }
+
+    pub fn has_signals(&self) -> bool {
+        self.signals_end > 0
+    }
+
+    /// Of the records only these are wanted still: named by their own numbers or by those of their calls.
+    pub fn settle(&mut self, open: &BTreeSet<u64>) {
+        if !open.is_empty() && self.signals_end < LARGE {
+            return;
+        }
+        let mut kept = Vec::new();
+        if !open.is_empty() {
+            for record in self.signals().unwrap_or_default() {
+                if open.contains(&record.seq) || record.call != 0 && open.contains(&record.call) {
+                    kept.extend_from_slice(&record.to_bytes());
+                }
+            }
+        }
+        match write_anew(&self.signals, self.signals_end, &kept) {
+            Ok(()) => self.signals_end = kept.len() as u64,
+            Err(error) => tracing::error!("signals are not kept: {error}"),
+        }
+    }
+
+    /// The records that are kept, each once.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn signals(&self) -> io::Result<Vec<SignalRecord>> {
+        let bytes = contents(&self.signals)?;
+        let mut records = BTreeMap::new();
+        for bytes in bytes.chunks_exact(SIGNAL_RECORD_SIZE) {
+            if let Ok(Record::Signal(record)) = Record::from_bytes(bytes) {
+                records.insert(record.seq, record);
+            }
+        }
+        Ok(records.into_values().collect())
+    }
+}
+
+/// Replaces a file's contents; whoever reads it at any moment between finds the old, both, or the new.
+fn write_anew(file: &File, end: u64, bytes: &[u8]) -> io::Result<()> {
+    file.write_all_at(bytes, end)?;
+    file.write_all_at(bytes, 0)?;
+    file.set_len(bytes.len() as u64)
+}
+
+fn contents(file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}

@@ -1,0 +1,189 @@
+//! Beginning where another ghostd has left off: with its pin, its kernel programs, its listening sockets.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use ghost_host::pin::Pin;
+use ghost_host::programs::Programs;
+use ghost_proto::ids::{LaunchId, ProcId};
+use ghost_sys::{identity, pidfd};
+use tokio::net::{TcpListener, UnixListener};
+
+use super::Driver;
+use super::store::{self, Noted, Store};
+use crate::core::{Event, Found, FoundGhost, FoundLauncher};
+
+/// What ghostd stands on.
+pub(super) struct Begun {
+    pub pin: Pin,
+    pub programs: Programs,
+    /// What else the service manager has kept.
+    pub kept: BTreeMap<String, OwnedFd>,
+    pub store: Store,
+    /// What the one before has noted, if this one goes on in its place.
+    pub before: Option<Noted>,
+}
+
+pub(super) fn begin(directory: &Path) -> Result<Begun> {
+    let mut kept = store::inherited()?;
+    let names: Vec<String> = kept.keys().cloned().collect();
+    if kept.contains_key(store::PIN) {
+        let (store, before) = Store::open(&mut kept)?;
+        match take_over(directory, &mut kept, &store, &before) {
+            Ok((pin, programs)) => {
+                tracing::info!(
+                    generation = store.generation(),
+                    before = before.pid,
+                    "taken over from the ghostd before"
+                );
+                return Ok(Begun { pin, programs, kept, store, before: Some(before) });
+            }
+            // With the last copy of its descriptor the pin goes, and with it every ghost; the nodes end what they run when they hear of
+            // another epoch.
+            Err(why) => {
+                tracing::warn!("all remote processes end, what the ghostd before has left is of no use: {why:#}")
+            }
+        }
+    }
+    for name in names {
+        store::forget(&name);
+    }
+    drop(kept);
+    let mut kept = BTreeMap::new();
+    let (store, _) = Store::open(&mut kept)?;
+    let programs = Programs::load().context("the kernel programs cannot be loaded")?;
+    let pin = mount_pin(directory)?;
+    store::keep(store::PIN, pin.as_fd());
+    for (name, fd) in programs.descriptors()? {
+        store::keep(&name, fd.as_fd());
+    }
+    Ok(Begun { pin, programs, kept, store, before: None })
+}
+
+fn take_over(
+    directory: &Path,
+    kept: &mut BTreeMap<String, OwnedFd>,
+    store: &Store,
+    before: &Noted,
+) -> Result<(Pin, Programs)> {
+    let mounts = ghost_sys::mount::mounts().context("mounts")?;
+    anyhow::ensure!(mounts.iter().any(|mount| mount.point == directory), "its pin is not mounted any more");
+    let programs = Programs::take_over(kept, before.pid).context("its kernel programs")?;
+    let device = kept.remove(store::PIN).context("its pin")?;
+    let pin = Pin::take_over(device, directory, store.generation() << 40)
+        .context("its pin (which needs Linux 6.9 or later)")?;
+    Ok((pin, programs))
+}
+
+/// Nothing is left to be gone on with.
+pub(super) fn forget_all(programs: &Programs) {
+    let own = programs.descriptors().unwrap_or_default();
+    for name in own.iter().map(|(name, _)| name.as_str()).chain(store::ALL) {
+        store::forget(name);
+    }
+}
+
+fn mount_pin(directory: &Path) -> Result<Pin> {
+    // A predecessor that was killed has left its mount.
+    while ghost_sys::fuse::unmount(directory).is_ok() {}
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .with_context(|| format!("directory {}", directory.display()))?;
+    Pin::mount(directory).with_context(|| format!("cannot mount the ghosts' file system on {}", directory.display()))
+}
+
+/// The socket for nodes, if it listens where it is to.
+pub(super) fn tcp(kept: &mut BTreeMap<String, OwnedFd>, address: SocketAddr) -> Option<TcpListener> {
+    let listener = std::net::TcpListener::from(kept.remove(store::TCP)?);
+    let own = listener.local_addr().ok()?;
+    if own.ip() != address.ip() || address.port() != 0 && own.port() != address.port() {
+        store::forget(store::TCP);
+        return None;
+    }
+    listener.set_nonblocking(true).ok()?;
+    TcpListener::from_std(listener).ok()
+}
+
+/// The socket for commands, if it still has its name.
+pub(super) fn unix(kept: &mut BTreeMap<String, OwnedFd>, path: &Path) -> Option<UnixListener> {
+    let listener = std::os::unix::net::UnixListener::from(kept.remove(store::UNIX)?);
+    if !path.exists() {
+        store::forget(store::UNIX);
+        return None;
+    }
+    listener.set_nonblocking(true).ok()?;
+    UnixListener::from_std(listener).ok()
+}
+
+impl Driver {
+    /// Finds out what there is.
+    pub(super) fn recover(&mut self, before: &Noted) -> Result<()> {
+        let mut found = self.look_around().context("the processes of this host")?;
+        found.nodes = before.nodes.iter().map(|(&number, node)| (number, node.epoch, node.holder)).collect();
+        tracing::info!(
+            ghosts = found.ghosts.len(),
+            launches = found.launchers.len(),
+            nodes = found.nodes.len(),
+            "found"
+        );
+        self.turn(Event::Found(found));
+        for record in self.store.signals().context("the signals that were not confirmed")? {
+            self.replayed.insert(record.seq);
+            self.turn(Event::Signal(record));
+        }
+        if before.dropped != self.programs.dropped() {
+            self.read_dropped();
+        }
+        Ok(())
+    }
+
+    /// Every task that the kernel has under a process or a launch.
+    fn look_around(&self) -> std::io::Result<Found> {
+        let mut found = Found::default();
+        for entry in fs::read_dir("/proc")? {
+            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let Ok(pidfd) = pidfd::open(pid) else { continue };
+            let Ok(Some(state)) = self.programs.state(pidfd.as_fd()) else { continue };
+            let Ok(who) = identity::of(&pidfd, pid) else { continue };
+            if state.launcher() {
+                let launch = LaunchId(state.ghost);
+                found.launchers.push(FoundLauncher { launch, pid, uid: who.uid, gid: who.uid });
+            } else {
+                found.ghosts.push(FoundGhost {
+                    process: ProcId(state.ghost),
+                    tag: state.tag,
+                    pid,
+                    ppid: who.ppid,
+                    pgid: identity::group(pid).unwrap_or(0),
+                    killed: state.killed(),
+                    exited: state.exited(),
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) fn continue_absent(&self, launch: LaunchId, pid: u32) {
+        let Ok(pidfd) = pidfd::open(pid) else { return };
+        let state = self.programs.state(pidfd.as_fd());
+        if matches!(state, Ok(Some(state)) if state.launcher() && state.ghost == launch.0)
+            && let Err(error) = pidfd::signal(&pidfd, nix::libc::SIGCONT)
+        {
+            tracing::debug!(pid, "a launcher could not be continued: {error}");
+        }
+    }
+
+    /// Lets go of the records that nobody waits for any more.
+    pub(super) fn settle_signals(&mut self) {
+        if self.store.has_signals() {
+            self.store.settle(&self.core.open_signals());
+        }
+    }
+}
