@@ -114,8 +114,9 @@ impl Core {
             Order::Name(comm) => Some(Answer::Name(comm)),
             Order::Group(pgid) => {
                 let vain = self.strays.get(&id).is_some_and(|left| *left < TRIES - VAIN);
-                let Some(pgid) = self.master_group(id, pgid).filter(|_| !vain).or_else(|| self.own_group(id, pgid))
-                else {
+                let own = vain.then(|| self.own_group(id, pgid)).flatten();
+                let found = own.or_else(|| self.master_group(id, pgid)).or_else(|| self.own_group(id, pgid));
+                let Some(pgid) = found else {
                     self.join_later(id);
                     return None;
                 };
@@ -125,6 +126,22 @@ impl Core {
                     return None;
                 }
                 process.ghost_pgid = pgid;
+                Some(Answer::Group(pgid))
+            }
+            Order::Leave => {
+                let pgid = self.group_beside(id)?;
+                let process = self.processes.get_mut(&id)?;
+                process.ghost_pgid = pgid;
+                let (pid, node_pid) = (process.pid, process.pgid);
+                // Others for whose group this one's stands, another one's must.
+                let stood_for = |p: &Process| p.ghost_pgid == pid && p.pgid != node_pid && p.remote.is_live();
+                let others = self.processes.iter().filter(|(other, p)| **other != id && stood_for(p));
+                for other in others.map(|(&other, _)| other).collect::<Vec<_>>() {
+                    if let Some(other) = self.processes.get_mut(&other) {
+                        other.ghost_pgid = 0;
+                    }
+                    self.join_later(other);
+                }
                 Some(Answer::Group(pgid))
             }
             Order::Session => {
@@ -149,6 +166,18 @@ impl Core {
             .map(|p| p.ghost_pgid)
     }
 
+    /// A group that is not its own, of the same session: each time another one of the launch's.
+    fn group_beside(&self, id: ProcId) -> Option<u32> {
+        let process = self.processes.get(&id)?;
+        let launch = self.launches.get(&process.launch)?;
+        let all =
+            launch.ranks.iter().flatten().chain(launch.forked.values()).filter_map(|other| self.processes.get(other));
+        let groups = all.map(|other| other.ghost_pgid).filter(|pgid| *pgid != 0 && *pgid != process.pid);
+        let groups: Vec<u32> = groups.collect::<std::collections::BTreeSet<u32>>().into_iter().collect();
+        let turn = usize::from(self.strays.get(&id).copied().unwrap_or(0));
+        groups.get(turn.checked_rem(groups.len())?).copied()
+    }
+
     /// All others of a group have gone, there as well as here, before this ghost could join them: a group of its own stands for it.
     fn own_group(&self, id: ProcId, pgid: u32) -> Option<u32> {
         let process = self.processes.get(&id)?;
@@ -157,7 +186,10 @@ impl Core {
         let mut others = self.processes.iter().filter(|(other, p)| **other != id && of_group(p));
         // Who leads it, or is in it, is only not that far yet; of several without any the first leads.
         let awaited = leader.is_some_and(|leader| leader.remote.is_live())
-            || others.any(|(other, p)| p.is_in_its_group() && !self.strays.contains_key(other) || *other < id);
+            || others.any(|(other, p)| match self.strays.contains_key(other) {
+                false => p.is_in_its_group(),
+                true => *other < id && !p.stopped && !p.ghost_stopped && !p.killed,
+            });
         (!awaited && process.pid != 0).then_some(process.pid)
     }
 
@@ -195,6 +227,9 @@ impl Core {
                     let leads = process.remote == Remote::Running { pid: process.sid };
                     let order = if leads { Order::Session } else { Order::Group(process.pgid) };
                     if !process.orders.contains(&order) && process.doing != Some(order) {
+                        if leads {
+                            self.order(id, Order::Leave);
+                        }
                         self.order(id, order);
                     }
                 }

@@ -514,6 +514,8 @@ pub(super) enum Order {
     /// Go into the master's group that stands for this one of the node.
     Group(u32),
     Session,
+    /// Leave the group that it leads, which keeps it from leading a session.
+    Leave,
 }
 
 impl Launch {

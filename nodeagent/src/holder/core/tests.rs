@@ -508,3 +508,47 @@ proptest! {
         }
     }
 }
+
+/// `kill -9 -PGID`: the member that the master names is gone by then, and another one gets it for all.
+#[test]
+fn a_group_signal_whose_bearer_is_gone_is_borne_by_another_member() {
+    use ghost_abi::tree::Process as Seen;
+    let mut bench = Bench::welcomed(7);
+    bench.spawn(1, 1);
+    bench.event(Event::Created { proc: ProcId(1), pid: 50 });
+    bench.event(Event::Executed { proc: ProcId(1), directory_errno: 0 });
+    let own = std::process::id().cast_signed();
+    let seen = |pid: i32, parent: i32| Seen {
+        kind: 1,
+        parent,
+        seq: 0,
+        key: pid as u64,
+        parent_key: parent as u64,
+        creator_key: 0,
+        pid,
+        pgid: 50,
+        sid: 1,
+        uid: 4321,
+        euid: 4321,
+        gid: 4321,
+        status: 0,
+        flags: 0,
+        comm: [0; 16],
+    };
+    bench.event(Event::Tree(TreeEvent::Forked { process: seen(50, own), launch: None }));
+    let told = bench.event(Event::Tree(TreeEvent::Forked { process: seen(51, 50), launch: None }));
+    let [Action::Send(NodeToMaster::Forked(forked))] = &told[..] else { panic!("{told:?}") };
+    let proc = forked.proc;
+    bench.event(Event::Tree(TreeEvent::Ended { key: 51, status: 0 }));
+    let kill = |seq: u64, group: u32, scope: Scope| {
+        let scope = scope as i32;
+        MasterToNode::Signal(Signal { proc, seq, signal: 9, scope, group, confirm: true, ..Signal::default() })
+    };
+    let sent = |actions: Vec<Action>| -> Vec<u32> {
+        let sent = |action: &Action| if let Action::Signal { pid, .. } = action { Some(*pid) } else { None };
+        actions.iter().filter_map(sent).collect()
+    };
+    assert_eq!(sent(bench.message(kill(1, 0, Scope::Process))), [0; 0], "it is dead");
+    assert_eq!(sent(bench.message(kill(2, 99, Scope::Group))), [0; 0], "nobody is in that group");
+    assert_eq!(sent(bench.message(kill(3, 50, Scope::Group))), [50]);
+}
