@@ -153,7 +153,7 @@ fn from_the_master(forest: &Forest, shell: &mut Shell, random: &mut Random) -> O
 }
 
 #[test]
-#[ignore = "groups whose leaders are gone, and sessions of who led a group before, are not mirrored in all cases yet"]
+#[ignore = "on a machine under load one run in ten ends with a ghost in another group than its process: see strays in ghostd"]
 fn the_ghosts_are_the_processes_at_every_quiet_point() {
     let cluster = Cluster::attach();
     let mut shell = Shell::start(&cluster, User::ordinary());
