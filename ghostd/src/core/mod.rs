@@ -74,7 +74,8 @@ pub struct Core {
     /// Ghosts that could not join their process's group yet, and how often they try still.
     strays: BTreeMap<ProcId, u16>,
     /// Group signals that were sent on lately: the sender's call, node and group there.
-    group_calls: VecDeque<(u64, NodeNumber, u32)>,
+    /// Each with the processes whose ghosts have told of it.
+    group_calls: VecDeque<((u64, NodeNumber, u32), BTreeSet<ProcId>)>,
     /// Ghosts that are awake and should not be: looked at again at each tick.
     restless: BTreeSet<ProcId>,
     /// Launchers that are being continued, and how often still: one may have decided to stop just before.

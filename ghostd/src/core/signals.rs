@@ -9,6 +9,7 @@ use ghost_sys::ghost::Answer;
 use nix::libc;
 
 use super::signal_queue::MOST;
+use super::tree::GroupCall;
 use super::types::{Ghost, Remote};
 use super::{Action, Core};
 
@@ -135,12 +136,17 @@ impl Core {
         }
         // Each ghost of the group has its own record of the call; the node gets it once, for all that are in the group there. The ghost
         // of a dead process, a zombie among them, has one too, and speaks for nobody.
-        if self.processes.get(&id).is_some_and(|process| process.remote.is_live())
-            && self.is_first_of_group(id, record.call)
-        {
-            self.forward(id, Forward::of(record, Scope::Group));
-            self.forestall_group(id, record.sig);
+        if !self.processes.get(&id).is_some_and(|process| process.remote.is_live()) {
+            return;
         }
+        let mut signal = Forward::of(record, Scope::Group);
+        match self.group_call(id, record.call) {
+            GroupCall::New => {}
+            GroupCall::Known => return,
+            GroupCall::Again => signal.number = record.seq,
+        }
+        self.forward(id, signal);
+        self.forestall_group(id, record.sig);
     }
 
     /// What a signal has done to the ghost itself.

@@ -8,6 +8,8 @@
 //!   that ghost is there.
 //! - A place in the nursery belongs to one ghost, until the end of its task has been seen.
 
+use std::collections::BTreeSet;
+
 use ghost_proto::client::{MasterToClient, Reap};
 use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
 use ghost_proto::tree::Standing;
@@ -24,6 +26,16 @@ const TRIES: u16 = 250;
 const VAIN: u16 = 10;
 /// Group signals that are remembered: as many as can be under way at once.
 const CALLS: usize = 64;
+
+/// What a ghost's record of a signal to its group tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GroupCall {
+    New,
+    /// Another ghost of the group has told of it.
+    Known,
+    /// A new one, under a number that another one had.
+    Again,
+}
 
 impl Process {
     /// One that is to be launched.
@@ -362,21 +374,28 @@ impl Core {
     }
 
     /// Whether no other ghost's record of this group signal has come before, for the same group of the same node.
-    pub(super) fn is_first_of_group(&mut self, id: ProcId, call: u64) -> bool {
-        let Some(process) = self.processes.get(&id) else { return false };
+    ///
+    /// A call's number can come again: each CPU knows only the calls that it has made itself. But no ghost has two records of
+    /// one call (ghost_abi), so the second is of another one.
+    pub(super) fn group_call(&mut self, id: ProcId, call: u64) -> GroupCall {
+        let Some(process) = self.processes.get(&id) else { return GroupCall::Known };
         if process.pgid == 0 {
             // It has not started yet: its group is its own.
-            return true;
+            return GroupCall::New;
         }
         let key = (call, process.node, process.pgid);
-        if self.group_calls.contains(&key) {
-            return false;
+        if let Some((_, heard)) = self.group_calls.iter_mut().find(|(known, _)| *known == key) {
+            if heard.insert(id) {
+                return GroupCall::Known;
+            }
+            *heard = BTreeSet::from([id]);
+            return GroupCall::Again;
         }
         if self.group_calls.len() >= CALLS {
             self.group_calls.pop_front();
         }
-        self.group_calls.push_back(key);
-        true
+        self.group_calls.push_back((key, BTreeSet::from([id])));
+        GroupCall::New
     }
 
     /// Those of the group whose ghosts cannot be seen to get a signal at once will be seen to get it later: they have it

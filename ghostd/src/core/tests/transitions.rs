@@ -638,3 +638,31 @@ fn figures_of_other_nodes_processes_are_not_believed() {
     assert_eq!(believed(bench.feed(said(0, 10))), 1);
     assert_eq!(believed(bench.feed(said(1, 11))), 0);
 }
+
+/// Three times Ctrl-Z, the first and the last handled by one CPU: the kernel program gives both the same number.
+#[test]
+fn a_call_whose_number_comes_again_is_another_one() {
+    let mut bench = Bench::running();
+    let mut records = 100;
+    let mut group_signal = |bench: &mut Bench, call| {
+        records += 1;
+        bench.feed(Event::Signal(SignalRecord {
+            kind: 1,
+            flags: SignalFlags::KERNEL,
+            ghost: 2,
+            seq: records,
+            call,
+            value: 0,
+            sig: 20,
+            scope: 1,
+            si_code: 0x80,
+            sender_pid: 0,
+            sender_uid: 0,
+            sender_euid: 0,
+            pgid: 0,
+        }))
+    };
+    assert_eq!(signals(&group_signal(&mut bench, 50)), [(20, 50)]);
+    assert_eq!(signals(&group_signal(&mut bench, 102)), [(20, 102)]);
+    assert_eq!(signals(&group_signal(&mut bench, 50)), [(20, 103)]);
+}
