@@ -106,9 +106,12 @@ pub(super) fn offer_memory(connection: &mut Connection) {
     }
 }
 
-/// Waits for ghostd's answer; tells also whether ghostd may be started again meanwhile. Signals mean what they mean to any program: nothing has been started.
+/// Waits for ghostd's answer; tells also whether ghostd may be started again meanwhile. Signals mean what they mean to any program:
+/// nothing has been started.
 fn await_launch(connection: &mut Connection, quiet: &mut Quiet, nodes: &str) -> Result<(Launched, bool), Failure> {
     let mut resumes = false;
+    // The descriptor does not tell of those that came before it was there.
+    react_alone(quiet);
     loop {
         let all_out = connection.flush()?;
         let (mut readable, mut signaled) = (false, false);
@@ -376,9 +379,9 @@ impl Session {
         let mut stop = None;
         while let Some(received) = self.quiet.read() {
             match meaning(received, self.inherited, self.running > 0, own) {
-                Meaning::Nothing => {}
-                // That the terminal's foreground may be ours again is seen by the next sleep.
-                Meaning::Continued => stop = None,
+                // SIGCONT may be older than the stop that SIGCHLD has told of: they are read by number, not by age. Whether the ghosts
+                // are stopped now is asked below. That the terminal's foreground may be ours again is seen by the next sleep.
+                Meaning::Nothing | Meaning::Continued => {}
                 Meaning::Child(pid) => {
                     stop = self.flock.stop_now().or(stop);
                     let died = self.flock.look_at(pid);

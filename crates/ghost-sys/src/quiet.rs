@@ -66,7 +66,8 @@ pub struct Quiet {
 }
 
 impl Quiet {
-    /// Takes over all signals of this process, which must have one thread.
+    /// Takes over all signals of this process, which must have one thread. [`Quiet::read`] is to be asked once before the
+    /// descriptor is waited for: of what came meanwhile only it knows.
     ///
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM of signalfd(2).
