@@ -44,6 +44,8 @@ const BACKLOG: usize = 512 * 1024;
 const TERMINAL_TICK: Duration = Duration::from_millis(250);
 /// SIGCHLD does not come once for each child: all are looked at this long after one.
 const CHILDREN_TICK: Duration = Duration::from_millis(100);
+/// How long it may take SIGCONT that was sent to this process to reach its ghosts, too, by way of their nodes.
+const CONTINUE_TIME: Duration = Duration::from_millis(100);
 /// How long ghosts may take to go after all has ended.
 const GHOSTS_GRACE: Duration = Duration::from_secs(1);
 
@@ -226,6 +228,8 @@ pub(super) struct Session {
     source_ready: bool,
     buffer: Vec<u8>,
     look_at_children: Option<Instant>,
+    /// The ghosts have stopped, and SIGCONT has come, nobody knows in which order: when to see, and by which signal to stop.
+    doubtful_stop: Option<(Instant, u8)>,
 }
 
 impl Session {
@@ -261,6 +265,7 @@ impl Session {
             source_ready: false,
             buffer: Vec::new(),
             look_at_children: None,
+            doubtful_stop: None,
             ranks,
         }
     }
@@ -320,6 +325,7 @@ impl Session {
         let timeout = [
             deadline.map(|at| at.saturating_duration_since(now)),
             self.look_at_children.map(|at| at.saturating_duration_since(now)),
+            self.doubtful_stop.map(|(at, _)| at.saturating_duration_since(now)),
             (input_wanted && !input_allowed).then_some(TERMINAL_TICK),
             self.next_attempt().map(|at| at.saturating_duration_since(now)),
         ];
@@ -366,6 +372,9 @@ impl Session {
         if signals {
             self.handle_signals();
         }
+        if let Some((_, signal)) = self.doubtful_stop.take_if(|(at, _)| Instant::now() >= *at) {
+            self.stop(signal);
+        }
         if self.look_at_children.is_some_and(|at| Instant::now() >= at) {
             let died = self.flock.look_at_all();
             self.look_at_children = self.flock.has_dead().then(|| Instant::now() + CHILDREN_TICK);
@@ -376,12 +385,12 @@ impl Session {
 
     fn handle_signals(&mut self) {
         let own = std::process::id().cast_signed();
-        let mut stop = None;
+        let (mut stop, mut continued) = (None, false);
         while let Some(received) = self.quiet.read() {
             match meaning(received, self.inherited, self.running > 0, own) {
-                // SIGCONT may be older than the stop that SIGCHLD has told of: they are read by number, not by age. Whether the ghosts
-                // are stopped now is asked below. That the terminal's foreground may be ours again is seen by the next sleep.
-                Meaning::Nothing | Meaning::Continued => {}
+                Meaning::Nothing => {}
+                // That the terminal's foreground may be ours again is seen by the next sleep.
+                Meaning::Continued => continued = true,
                 Meaning::Child(pid) => {
                     stop = self.flock.stop_now().or(stop);
                     let died = self.flock.look_at(pid);
@@ -392,8 +401,14 @@ impl Session {
                 Meaning::Die(signal) => quiet::die_by(signal),
             }
         }
-        if let Some(signal) = stop {
-            self.stop(signal);
+        match stop {
+            // They are read by number, not by age. If SIGCONT is the younger, the ghosts go on as soon as it has reached them.
+            Some(signal) if continued => self.doubtful_stop = Some((Instant::now() + CONTINUE_TIME, signal)),
+            Some(signal) => {
+                self.doubtful_stop = None;
+                self.stop(signal);
+            }
+            None => {}
         }
     }
 
