@@ -41,6 +41,8 @@ pub fn measure(table: &mut Table, ssh: Option<&Server>) -> Result<()> {
             );
         }
         None => {
+            // A pipe's status is that of its end: that there is something to read is seen here.
+            ensure!(Command::new("sh").args(["-c", &make]).status()?.success(), "no file on the master");
             let (ours, local) = in_turn(7, remote, || {
                 let start = Instant::now();
                 ensure!(
