@@ -34,14 +34,22 @@ fn launches(cluster: &Cluster, count: u32) {
     bash(cluster, &script).run().expect(Ended::Exited(0));
 }
 
-/// ghostd's memory when nothing runs any more.
-fn ghostd_kib(cluster: &Cluster) -> u64 {
+fn until_nothing_runs(cluster: &Cluster) {
     eventually("nothing runs", LONG, || {
         let snapshot = cluster.snapshot();
         let busy = snapshot.remote().count() + snapshot.of("master").filter(|it| it.name == "bpsh").count();
         (busy == 0).then_some(())
     });
-    memory::resident_kib(cluster.master().daemon()).expect("ghostd runs")
+}
+
+/// ghostd's memory when nothing runs any more: the least in a while, since what was freed goes back to the kernel only then.
+fn ghostd_kib(cluster: &Cluster) -> u64 {
+    until_nothing_runs(cluster);
+    let looks = (0..30).map(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        memory::resident_kib(cluster.master().daemon()).expect("ghostd runs")
+    });
+    looks.min().expect("several looks")
 }
 
 #[test]
@@ -49,13 +57,18 @@ fn a_thousand_launches_in_a_row_and_two_hundred_at_once() {
     let cluster = Cluster::attach();
     // What is made once, on first use, is there now.
     launches(&cluster, 20);
-    ghostd_kib(&cluster);
+    until_nothing_runs(&cluster);
     let before = Census::take(&cluster);
 
     launches(&cluster, 200);
     let after_200 = ghostd_kib(&cluster);
     launches(&cluster, if acceptance::long() { 20_000 } else { 800 });
-    let after_1000 = ghostd_kib(&cluster);
+    // A machine that is busy lets it wait.
+    let mut after_1000 = 0;
+    acceptance::poll_until(LONG, || {
+        after_1000 = ghostd_kib(&cluster);
+        (after_1000 <= after_200 + MOST_KIB).then_some(())
+    });
     println!("ghostd: {after_200} KiB after launch 200, {after_1000} KiB after launch 1,000");
     assert!(after_1000 <= after_200 + MOST_KIB, "ghostd grew from {after_200} KiB to {after_1000} KiB");
     before.must_come_back(&cluster, LONG);
@@ -70,7 +83,7 @@ fn a_thousand_launches_in_a_row_and_two_hundred_at_once() {
 fn two_hundred_at_once_that_are_killed() {
     let cluster = Cluster::attach();
     launches(&cluster, 20);
-    ghostd_kib(&cluster);
+    until_nothing_runs(&cluster);
     let before = Census::take(&cluster);
     let mut running: Vec<Running> = (0..200)
         .map(|_| cluster.command("bpsh").args(["0-3", "sleep", "1000"]).user(User::ordinary()).start())
@@ -101,7 +114,7 @@ fn two_hundred_at_once_that_are_killed() {
 fn a_restarted_agent_holds_no_more_than_the_first() {
     let cluster = Cluster::attach();
     launches(&cluster, 20);
-    ghostd_kib(&cluster);
+    until_nothing_runs(&cluster);
     let node = cluster.node(2);
     let count = |pid: u32| std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
     let before = count(node.daemon());

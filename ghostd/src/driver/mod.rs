@@ -51,6 +51,8 @@ const SLOW_TICK: Duration = Duration::from_millis(250);
 /// Between two looks at the ghosts' nice values.
 const NICE_PERIOD: Duration = Duration::from_secs(1);
 const FAST_TICK: Duration = Duration::from_millis(10);
+/// How long nobody has come or gone when freed memory goes back to the kernel.
+const QUIET: Duration = Duration::from_secs(1);
 
 pub(crate) type Shared = Rc<RefCell<Driver>>;
 
@@ -122,6 +124,11 @@ impl Driver {
     fn connection_id(&mut self) -> u64 {
         self.next_connection += 1;
         self.next_connection
+    }
+
+    /// Differs from what it was when a command or a node has come or gone.
+    fn comings_and_goings(&self) -> (u64, usize) {
+        (self.next_connection, self.clients.len() + self.nodes.len())
     }
 
     /// Takes an event, and all that follows from it, through the core.
@@ -365,6 +372,7 @@ async fn serve(instance: &Instance, files: &Files, config: Config) -> Result<()>
     let mut last_nice = boot_time();
     let mut last_status = String::new();
     let mut ending_since = None;
+    let mut surplus = Surplus::default();
     loop {
         let restless = shared.borrow().core.is_restless();
         tokio::select! {
@@ -394,6 +402,9 @@ async fn serve(instance: &Instance, files: &Files, config: Config) -> Result<()>
             last_sign = now;
             let _ = sd_notify::notify(&[NotifyState::Watchdog]);
         }
+        if surplus.is_ripe(shared.borrow().comings_and_goings(), now) {
+            ghost_sys::heap::give_back();
+        }
         let (up, ghosts) = shared.borrow().core.figures();
         let status = format!("{up} nodes up, {ghosts} ghosts");
         if status != last_status {
@@ -417,6 +428,25 @@ async fn serve(instance: &Instance, files: &Files, config: Config) -> Result<()>
     tokio::time::sleep(Duration::from_millis(20)).await;
     tracing::info!("ended");
     Ok(())
+}
+
+/// When the heap's free memory, kept for the next work, is to go back to the kernel: once, when for a while nobody has come or gone.
+#[derive(Default)]
+struct Surplus {
+    seen: (u64, usize),
+    since: Duration,
+    given: bool,
+}
+
+impl Surplus {
+    fn is_ripe(&mut self, seen: (u64, usize), now: Duration) -> bool {
+        if seen != self.seen {
+            *self = Surplus { seen, since: now, given: false };
+        }
+        let ripe = !self.given && now.saturating_sub(self.since) >= QUIET;
+        self.given |= ripe;
+        ripe
+    }
 }
 
 fn begin_end(shared: &Shared, ending_since: &mut Option<Duration>, name: &str) {
