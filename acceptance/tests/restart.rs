@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use acceptance::process::{is_gone, state_of};
-use acceptance::{Cluster, Ended, Running, eventually, poll_until};
+use acceptance::{Cluster, Ended, Running, User, eventually, poll_until};
 
 const LONG: Duration = Duration::from_secs(60);
 /// The lease and the margin of the test cluster.
@@ -413,6 +413,56 @@ fn a_ghostd_that_is_restarted_leaves_everything() {
     for _ in 0..3 {
         work.survive(&cluster, || assert!(cluster.master().control("restart").ok, "the restart"));
     }
+    work.end();
+}
+
+fn hand_over(cluster: &Cluster) -> String {
+    cluster.command("bpctl").arg("handover").run().success()
+}
+
+#[test]
+fn a_ghostd_that_hands_over_is_not_missed() {
+    let cluster = Cluster::attach();
+    let mut work = Work::begin(&cluster);
+    // Launches one after the other, all the while: each of them waits, none fails.
+    let script = "until [ -e /tmp/handed-over ]; do bpsh 0,3 true || exit; done";
+    let launches = cluster.command("bash").args(["-c", script]).limit(Duration::from_secs(500)).start();
+    let daemon = cluster.master().daemon();
+    for _ in 0..if acceptance::long() { 100 } else { 8 } {
+        work.survive(&cluster, || {
+            let told = hand_over(&cluster);
+            assert!(told.contains("has handed over to ghostd "), "{told}");
+        });
+        assert_eq!(cluster.master().daemon(), daemon, "it is the same process");
+    }
+    work.end();
+    std::fs::write(cluster.master().path("/tmp/handed-over"), "").expect("the file");
+    launches.wait().success();
+    eventually("no child is left unwaited for", LONG, || {
+        let children = cluster.snapshot().processes.into_iter().filter(|process| process.parent == daemon);
+        children.into_iter().all(|child| state_of(child.pid) != Some('Z')).then_some(())
+    });
+}
+
+#[test]
+fn a_handover_to_what_cannot_start_is_refused() {
+    let cluster = Cluster::attach();
+    let work = Work::begin(&cluster);
+    let file = cluster.master().path("/etc/ghostproc/ghostd.toml");
+    let good = std::fs::read_to_string(&file).expect("the configuration");
+    std::fs::write(&file, format!("{good}\nlese = \"15s\"\n")).expect("another configuration");
+    let refused = cluster.command("bpctl").arg("handover").run();
+    std::fs::write(&file, &good).expect("the configuration again");
+    let said = refused.error_text();
+    assert!(said.contains("nothing has changed") && said.contains("ghostd.toml") && said.contains("lese"), "{said}");
+    refused.expect(Ended::Exited(1));
+    let forbidden = cluster.command("bpctl").arg("handover").user(User::ordinary()).run();
+    assert!(forbidden.error_text().contains("only root"), "{}", forbidden.error_text());
+    forbidden.expect(Ended::Exited(1));
+    work.streams.flow();
+    assert!(is_up(&cluster, 2), "launches go on");
+    // The one that is put right goes.
+    hand_over(&cluster);
     work.end();
 }
 

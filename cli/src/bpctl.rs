@@ -9,12 +9,14 @@ mod validity;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use ghost_proto::client::{
-    Admin, AdminReply, AdminRequest, ClientToMaster, MasterToClient, NodeRequest, NodesReply, NodesRequest,
-    TokenRequest, ViewRequest,
+    Admin, AdminReply, AdminRequest, ClientToMaster, HandoverRequest, MasterToClient, NodeRequest, NodesReply,
+    NodesRequest, TokenRequest, ViewRequest,
 };
+use ghost_proto::instance::Instance;
 use ghost_proto::nodeset::NodeSpec;
 
 use crate::connection::{self, Connection, ConnectionError};
@@ -23,6 +25,8 @@ use flags::{Action, Flags, NodesAction, Switch};
 const REFUSED: u8 = 1;
 const USAGE: u8 = 2;
 const BROKEN: u8 = 125;
+/// How long each step of a handover may take.
+const HANDOVER: Duration = Duration::from_secs(30);
 
 /// Runs the command.
 pub fn main() -> ExitCode {
@@ -57,6 +61,9 @@ fn run(flags: &Flags) -> Result<(), Failure> {
     let request = understand(&flags.action)?;
     let mut connection = Connection::open(&instance, "bpctl")?;
     let lines = match connection.request(request)? {
+        MasterToClient::Admin(AdminReply { .. }) if matches!(flags.action, Action::Handover) => {
+            vec![see_the_next(&instance, connection)?]
+        }
         MasterToClient::Admin(AdminReply { lines }) => lines,
         MasterToClient::Nodes(NodesReply { nodes }) => listing::table(&nodes),
         other => {
@@ -73,6 +80,20 @@ fn run(flags: &Flags) -> Result<(), Failure> {
         eprintln!("On the new node, as root: nodeagent join MASTER, and paste this line. It is a secret.");
     }
     Ok(())
+}
+
+/// Waits until another ghostd answers in this one's place.
+fn see_the_next(instance: &Instance, mut connection: Connection) -> Result<String, Failure> {
+    let before = connection.program().to_owned();
+    let comes = |why: ConnectionError| {
+        let text = format!("{before} has handed over, but the next ghostd does not answer: {why}; see its log");
+        Failure { code: BROKEN, text }
+    };
+    connection.until_closed(HANDOVER).map_err(comes)?;
+    let mut next = Connection::open(instance, "bpctl").map_err(comes)?;
+    let greeting = ClientToMaster::Nodes(NodesRequest { nodes: String::new() });
+    next.request_within(greeting, Some(HANDOVER)).map_err(comes)?;
+    Ok(format!("{before} has handed over to {}", next.program()))
 }
 
 /// What to ask ghostd; node lists are looked at here first, so that a mistake is shown where it is.
@@ -95,6 +116,7 @@ fn understand(action: &Action) -> Result<ClientToMaster, Failure> {
         Action::Nodes(NodesAction::Remove { nodes }) => Admin::RemoveNodes(check(nodes)?),
         Action::Nodes(NodesAction::Revoke { nodes }) => Admin::RevokeNodes(check(nodes)?),
         Action::Nodes(NodesAction::Replace { nodes }) => Admin::ReplaceNodes(check(nodes)?),
+        Action::Handover => Admin::Handover(HandoverRequest {}),
         Action::View { state } => Admin::View(ViewRequest { on: *state == Switch::On }),
     };
     Ok(ClientToMaster::Admin(AdminRequest { admin: Some(admin) }))
@@ -127,6 +149,7 @@ mod tests {
         assert_eq!(asked(&["bpctl", "nodes", "replace", "3"]), admin(Admin::ReplaceNodes(nodes("3"))));
         assert_eq!(asked(&["bpctl", "view", "on"]), admin(Admin::View(ViewRequest { on: true })));
         assert_eq!(asked(&["bpctl", "view", "off"]), admin(Admin::View(ViewRequest { on: false })));
+        assert_eq!(asked(&["bpctl", "handover"]), admin(Admin::Handover(HandoverRequest {})));
         assert_eq!(asked(&["bpctl", "nodes", "list"]), Ok(ClientToMaster::Nodes(NodesRequest::default())));
         let up = ClientToMaster::Nodes(NodesRequest { nodes: "up".into() });
         assert_eq!(asked(&["bpctl", "nodes", "list", "up"]), Ok(up));

@@ -8,12 +8,15 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use ghost_proto::client::{self, ClientToMaster, Hello, MasterToClient, Refused};
 use ghost_proto::frame::{Data, Decoder, Frame, FrameError, MAX_CONTROL, Offer, Placed};
 use ghost_proto::instance::{self, BadInstance, Instance};
 use ghost_proto::{Control, VERSION};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// Bytes read from the socket at a time: little at first, since room costs page faults, more once it is filled.
 const READ_FIRST: usize = 8 * 1024;
@@ -76,6 +79,7 @@ pub struct Connection {
     output: BytesMut,
     descriptors: VecDeque<OwnedFd>,
     read_size: usize,
+    program: String,
 }
 
 impl Connection {
@@ -103,6 +107,7 @@ impl Connection {
             output: BytesMut::new(),
             descriptors: VecDeque::new(),
             read_size: READ_FIRST,
+            program: String::new(),
         }
     }
 
@@ -111,6 +116,19 @@ impl Connection {
     /// # Errors
     /// All of [`ConnectionError`] but `Unreachable`.
     pub fn request(&mut self, message: ClientToMaster) -> Result<MasterToClient, ConnectionError> {
+        self.request_within(message, None)
+    }
+
+    /// As [`Self::request`], with a limit to how long the answer may take.
+    ///
+    /// # Errors
+    /// The same, and [`ConnectionError::Lost`] with ETIMEDOUT.
+    pub fn request_within(
+        &mut self,
+        message: ClientToMaster,
+        limit: Option<Duration>,
+    ) -> Result<MasterToClient, ConnectionError> {
+        let end = limit.map(|limit| Instant::now() + limit);
         self.queue(message);
         self.socket.set_nonblocking(false).map_err(ConnectionError::Lost)?;
         while !self.flush()? {}
@@ -120,12 +138,47 @@ impl Connection {
                     Incoming::Message(MasterToClient::Refused(refused)) => {
                         return Err(ConnectionError::Refused(refused));
                     }
-                    Incoming::Message(MasterToClient::Hello(_)) | Incoming::Data(_) | Incoming::Placed(..) => {}
+                    Incoming::Message(MasterToClient::Hello(hello)) => self.program = hello.program,
+                    Incoming::Data(_) | Incoming::Placed(..) => {}
                     Incoming::Message(answer) => return Ok(answer),
                 }
             }
+            if let Some(end) = end {
+                self.readable_until(end)?;
+            }
             self.fill()?;
         }
+    }
+
+    fn readable_until(&self, end: Instant) -> Result<(), ConnectionError> {
+        let left = end.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(0) => Err(ConnectionError::Lost(Errno::ETIMEDOUT.into())),
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(ConnectionError::Lost(errno.into())),
+        }
+    }
+
+    /// Waits until ghostd has closed the connection.
+    ///
+    /// # Errors
+    /// [`ConnectionError::Lost`] with ETIMEDOUT: it has not.
+    pub fn until_closed(&mut self, limit: Duration) -> Result<(), ConnectionError> {
+        let end = Instant::now() + limit;
+        loop {
+            self.readable_until(end)?;
+            match self.fill() {
+                Ok(()) => {}
+                Err(ConnectionError::Closed | ConnectionError::Lost(_)) => return Ok(()),
+                Err(other) => return Err(other),
+            }
+        }
+    }
+
+    /// ghostd's name and release, as its hello had it.
+    pub fn program(&self) -> &str {
+        &self.program
     }
 
     /// From now on nothing waits.

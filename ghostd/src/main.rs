@@ -43,6 +43,8 @@ enum Command {
     },
     /// Run the daemon (the default)
     Run,
+    /// Say whether ghostd could run here, with this configuration; start nothing
+    Check,
 }
 
 fn main() -> ExitCode {
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Some(Command::Init { listen, force }) => {
             init::run(&files, listen, force).map(|lines| lines.iter().for_each(|line| println!("{line}")))
         }
+        Some(Command::Check) => driver::check(&files).map(|()| println!("ghostd {}", env!("CARGO_PKG_VERSION"))),
         Some(Command::Run) | None => driver::run(&flags.instance, &files),
     };
     match outcome {

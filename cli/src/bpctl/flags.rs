@@ -30,6 +30,8 @@ pub enum Action {
     /// List nodes and change which ones belong to the cluster
     #[command(subcommand)]
     Nodes(NodesAction),
+    /// Let the ghostd that is installed now go on in the running one's place, with all that runs (root)
+    Handover,
     /// Whether /proc shows remote processes' own figures, until ghostd starts anew (root)
     View {
         #[arg(value_enum)]

@@ -37,6 +37,8 @@ pub(crate) const HAS_RESEND: u64 = 1 << 39;
 
 /// Of a server's message to the kernel: all requests that were read and not answered are to be read again (since 6.9).
 pub(crate) const NOTIFY_RESEND: i32 = 7;
+/// The first minor version of the protocol that has it (include/uapi/linux/fuse.h: 7.40, Linux 6.9).
+pub(crate) const RESENDING_MINOR: u32 = 40;
 
 pub(crate) const FOPEN_DIRECT_IO: u32 = 1;
 /// No FLUSH on close(2): it would wait for the server where no signal can end it, also the server itself.

@@ -379,7 +379,7 @@ pub struct ProcessInfo {
 /// Administration: for root (and, where it says so, for everybody).
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct AdminRequest {
-    #[prost(oneof = "Admin", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "Admin", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub admin: Option<Admin>,
 }
 
@@ -397,6 +397,9 @@ pub enum Admin {
     ReplaceNodes(NodeRequest),
     #[prost(message, tag = "6")]
     View(ViewRequest),
+    /// The program that is installed now goes on in ghostd's place, with everything that runs.
+    #[prost(message, tag = "7")]
+    Handover(HandoverRequest),
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -417,6 +420,9 @@ pub struct NodeRequest {
     #[prost(string, tag = "1")]
     pub nodes: String,
 }
+
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct HandoverRequest {}
 
 /// Whether `/proc/GHOST` shows the node's process, until ghostd starts anew.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]

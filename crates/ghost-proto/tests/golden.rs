@@ -83,6 +83,7 @@ fn client_to_master() -> Samples<ClientToMaster> {
         ("Admin RemoveNodes", admin(Admin::RemoveNodes(nodes("5")))),
         ("Admin RevokeNodes", admin(Admin::RevokeNodes(nodes("6")))),
         ("Admin View", admin(Admin::View(client::ViewRequest { on: true }))),
+        ("Admin Handover", admin(Admin::Handover(client::HandoverRequest {}))),
         ("Admin ReplaceNodes", admin(Admin::ReplaceNodes(nodes("7")))),
         ("GhostDied", ClientToMaster::GhostDied(client::GhostDied { rank: 2, status: 9 })),
         ("Resume", ClientToMaster::Resume(resume)),

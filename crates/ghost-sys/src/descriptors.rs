@@ -3,6 +3,8 @@
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// Starts a child that has a copy of this descriptor and no other, bears this name, and does `work`.
 ///
@@ -54,4 +56,36 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: open, as just seen, and nobody's: this program has opened nothing yet, and the caller asks for it once.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// The first number that a service manager's descriptors have (sd_listen_fds(3), SD_LISTEN_FDS_START).
+const FIRST: RawFd = 3;
+
+/// Goes on as another program in this process, which finds these descriptors as a service manager passes them on: from number 3 in this
+/// order, with their names, in LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID. All others that are close-on-exec are closed.
+///
+/// Returns only if it cannot. This process may then have lost descriptors that it still uses: there is nothing left for
+/// it to do but to end.
+pub fn become_with(mut command: Command, passed: &[(String, OwnedFd)]) -> io::Error {
+    let count = RawFd::try_from(passed.len()).unwrap_or(RawFd::MAX - FIRST);
+    let mut above = Vec::new();
+    for (_, fd) in passed {
+        // Out of the way of what comes next.
+        match nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(FIRST + count)) {
+            // SAFETY: a new descriptor, owned by nobody yet.
+            Ok(copy) => above.push(unsafe { OwnedFd::from_raw_fd(copy) }),
+            Err(errno) => return errno.into(),
+        }
+    }
+    for (number, fd) in (FIRST..).zip(&above) {
+        // SAFETY: integers. What had the number is closed under whoever owns it, as the documentation says.
+        if unsafe { libc::dup2(fd.as_raw_fd(), number) } < 0 {
+            return io::Error::last_os_error();
+        }
+    }
+    let names: Vec<&str> = passed.iter().map(|(name, _)| name.as_str()).collect();
+    command.env("LISTEN_FDS", names.len().to_string());
+    command.env("LISTEN_FDNAMES", names.join(":"));
+    command.env("LISTEN_PID", std::process::id().to_string());
+    command.exec()
 }

@@ -197,6 +197,7 @@ impl Core {
             Admin::RevokeNodes(_) => "nodes revoke",
             Admin::ReplaceNodes(_) => "nodes replace",
             Admin::View(_) => "view",
+            Admin::Handover(_) => "handover",
         }
     }
 }

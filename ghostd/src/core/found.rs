@@ -16,6 +16,7 @@
 //! - Nothing is started anew.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use ghost_proto::client::{self, MasterToClient, StartStage};
 use ghost_proto::frame::Data;
@@ -28,13 +29,15 @@ use ghost_sys::ghost::Answer;
 
 use super::launches::window;
 use super::signals::Forward;
-use super::types::{Fork, Ghost, Launch, Making, Node, Output, Parent, Process, Remote, Stdin, User};
+use super::types::{Fork, Ghost, Instant, Launch, Making, Node, Output, Parent, Process, Remote, Stdin, User};
 use super::{Action, ClientId, Core};
 
 /// Nobody: the client of a launch that has none, the process of a ghost that was made by none.
 const NOBODY: ClientId = ClientId(0);
 /// Stacks that may have been given to ghosts that are not known yet.
 const UNKNOWN_PLACES: u32 = 1024;
+/// How long launches and questions wait for nodes that are on their way back: as a rule they are there within a moment.
+const GATHERING: Duration = Duration::from_secs(3);
 /// Ranks that a command may come back with.
 const MOST_RANKS: usize = 65_536;
 
@@ -82,6 +85,7 @@ fn tagged(tag: u32) -> (NodeNumber, Option<u32>) {
 impl Core {
     pub(super) fn found(&mut self, found: Found) {
         let now = self.now;
+        self.gathers_until = now + GATHERING;
         for (number, epoch, holder) in found.nodes {
             let address = std::net::Ipv4Addr::UNSPECIFIED.into();
             self.nodes.insert(number, Node { epoch, holder, ..Node::new(address, now) });
@@ -113,6 +117,12 @@ impl Core {
         for ghost in found.ghosts.iter().filter(|ghost| ghost.exited) {
             self.ghost_exited(ghost.process.0, false, ghost.pid);
         }
+    }
+
+    /// The nodes that the ghostd before had are not all here yet, and not enough time has passed to take those that lack for away: who asks for
+    /// nodes now would be told what is not true.
+    pub fn is_gathering(&self, now: Instant) -> bool {
+        now < self.gathers_until && self.nodes.values().any(|node| node.link.is_none())
     }
 
     fn absent_launch(&self, user: User) -> Launch {

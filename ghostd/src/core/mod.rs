@@ -49,7 +49,7 @@ use ghost_sys::ghost::Answer;
 pub use found::{Found, FoundGhost, FoundLauncher};
 use nice::Nice;
 pub use types::{Action, ClientId, Directory, Event, Instant, LinkId, NodeFacts};
-use types::{Client, Launch, Node, Process};
+use types::{Client, Launch, Node, Process, Remote};
 pub use types::{Settings, User};
 use view::View;
 
@@ -57,6 +57,8 @@ use view::View;
 pub struct Core {
     settings: Settings,
     now: Instant,
+    /// See [`Core::is_gathering`].
+    gathers_until: Instant,
     clients: HashMap<ClientId, Client>,
     nodes: BTreeMap<NodeNumber, Node>,
     launches: BTreeMap<LaunchId, Launch>,
@@ -104,6 +106,7 @@ impl Core {
             next_id: settings.first_id,
             settings,
             now: Instant::ZERO,
+            gathers_until: Instant::ZERO,
             clients: HashMap::new(),
             nodes: BTreeMap::new(),
             launches: BTreeMap::new(),
@@ -175,6 +178,15 @@ impl Core {
             || !self.strays.is_empty()
             || self.view.is_restless()
             || self.ending
+    }
+
+    /// Something has begun that another ghostd could not go on with: a command, other than this one, has not asked for
+    /// anything yet, or what it launched has not been started.
+    pub fn is_starting(&self, except: ClientId) -> bool {
+        let fresh = |(id, client): (&ClientId, &Client)| *id != except && client.launch.is_none();
+        let starting =
+            |process: &Process| process.fork.is_none() && matches!(process.remote, Remote::Planned | Remote::Asked);
+        self.clients.iter().any(fresh) || self.processes.values().any(starting)
     }
 
     /// Nodes that are up, and processes that live.

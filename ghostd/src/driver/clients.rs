@@ -25,12 +25,22 @@ const MOST_PER_USER: usize = 2_000;
 const READ_AT_ONCE: usize = 256 * 1024;
 const SOCKET_BUFFER: usize = 1024 * 1024;
 
+/// Between two looks at whether the nodes have come back.
+const GATHERING_LOOK: Duration = Duration::from_millis(2);
+
 type PerUser = Rc<std::cell::RefCell<HashMap<u32, usize>>>;
 
 pub(super) async fn accept(listener: UnixListener, shared: Shared) {
     let per_user = PerUser::default();
+    let leaving = Rc::clone(&shared.borrow().leaving);
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            biased;
+            // Who connects from here on is the next ghostd's.
+            () = leaving.notified() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
             Ok((stream, _)) => begin(stream, &shared, &per_user),
             Err(error) => {
                 // Out of descriptors or memory: wait for some to come free.
@@ -155,9 +165,19 @@ async fn read(stream: &UnixStream, client: ClientId, outbox: &Outbox, shared: &S
                 }
                 Frame::Placed(_) => return Err("ghostd has no memory that a command may refer to".to_owned()),
             };
+            if asks_for_nodes(&event) {
+                while shared.borrow().is_gathering() {
+                    tokio::time::sleep(GATHERING_LOOK).await;
+                }
+            }
             shared.borrow_mut().turn(event);
         }
     }
+}
+
+fn asks_for_nodes(event: &Event) -> bool {
+    use ClientToMaster::{Launch, Nodes, Processes};
+    matches!(event, Event::ClientSaid { message: Launch(_) | Nodes(_) | Processes(_), .. })
 }
 
 async fn write(stream: &UnixStream, outbox: &Outbox) -> io::Result<()> {

@@ -2,6 +2,7 @@
 //! through the core and carries out what it wants, without waiting for anything.
 
 mod clients;
+mod handover;
 mod kernel;
 mod nodes;
 mod outbox;
@@ -20,7 +21,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use ghost_abi::GhostState;
 use ghost_host::pin::{Pin, PinFile};
 use ghost_host::programs::Programs;
@@ -36,6 +37,7 @@ use nix::time::{ClockId, clock_gettime};
 use sd_notify::NotifyState;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 use crate::config::Config;
 use crate::core::{Action, ClientId, Core, Directory, Event, LinkId, NodeFacts, Settings, User};
@@ -90,6 +92,11 @@ pub(crate) struct Driver {
     next_connection: u64,
     ring_budget: Budget,
     started: Duration,
+    /// Who has asked for another program in this one's place, to be served by the main loop.
+    handover: Option<ClientId>,
+    handover_wanted: Rc<Notify>,
+    /// Another program is about to go on: no command's connection is taken any more.
+    leaving: Rc<Notify>,
 }
 
 struct Members<'a>(&'a Membership);
@@ -124,6 +131,10 @@ impl Driver {
     fn connection_id(&mut self) -> u64 {
         self.next_connection += 1;
         self.next_connection
+    }
+
+    fn is_gathering(&self) -> bool {
+        self.core.is_gathering(boot_time().saturating_sub(self.started))
     }
 
     /// Differs from what it was when a command or a node has come or gone.
@@ -236,6 +247,10 @@ impl Driver {
     }
 
     fn administer(&mut self, client: ClientId, admin: &Admin) {
+        if let Admin::Handover(_) = admin {
+            self.ask_for_handover(client);
+            return;
+        }
         if let Admin::View(view) = admin {
             self.events.push_back(Event::ViewSwitched { on: view.on });
         }
@@ -272,24 +287,44 @@ fn boot_time() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }
 
-/// Runs the daemon until it is told to end.
-///
-/// # Errors
-/// It cannot start: what is missing, and the way out.
-pub fn run(instance: &Instance, files: &Files) -> Result<()> {
-    let config = Config::load(&files.config).map_err(|error| {
+fn configuration(files: &Files) -> Result<Config> {
+    Config::load(&files.config).map_err(|error| {
         if files.config.exists() {
             anyhow::Error::from(error)
         } else {
             anyhow::Error::from(error).context("run `ghostd init` first")
         }
-    })?;
-    ghost_log::start(&config.log)?;
+    })
+}
+
+/// This host has what a master needs.
+fn fit() -> Result<()> {
     let lacking = missing(Role::Master);
-    if !lacking.is_empty() {
-        let lines: Vec<String> = lacking.iter().map(ToString::to_string).collect();
-        bail!("this host cannot be a master:\n  {}", lines.join("\n  "));
-    }
+    let lines: Vec<String> = lacking.iter().map(ToString::to_string).collect();
+    anyhow::ensure!(lines.is_empty(), "this host cannot be a master:\n  {}", lines.join("\n  "));
+    Ok(())
+}
+
+/// Whether the daemon could run, as far as that can be said without starting it.
+///
+/// # Errors
+/// It could not: what is wrong, and the way out.
+pub fn check(files: &Files) -> Result<()> {
+    let config = configuration(files)?;
+    fit()?;
+    Membership::open(files, &config)?;
+    tls::server_config(&files.load_master()?).context("the master's own certificate")?;
+    Ok(())
+}
+
+/// Runs the daemon until it is told to end.
+///
+/// # Errors
+/// It cannot start: what is missing, and the way out.
+pub fn run(instance: &Instance, files: &Files) -> Result<()> {
+    let config = configuration(files)?;
+    ghost_log::start(&config.log)?;
+    fit()?;
     ghost_sys::inherit::raise_descriptor_limit();
     ghost_sys::heap::keep_freed_memory();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -323,6 +358,8 @@ async fn serve(instance: &Instance, files: &Files, config: Config) -> Result<()>
     store::keep(store::TCP, tcp.as_fd());
     store::keep(store::UNIX, unix.as_fd());
 
+    let passed = Rc::new(handover::Passed::new(&unix, &tcp)?);
+
     let mut seed = [0u8; 8];
     getrandom(&mut seed)?;
     let settings = Settings {
@@ -350,9 +387,15 @@ async fn serve(instance: &Instance, files: &Files, config: Config) -> Result<()>
         next_connection: 0,
         ring_budget: Budget::new(ALL_RINGS),
         started: boot_time(),
+        handover: None,
+        handover_wanted: Rc::default(),
+        leaving: Rc::default(),
     }));
 
     if let Some(before) = before {
+        if before.pid == std::process::id() {
+            takeover::adopt_children();
+        }
         shared.borrow_mut().recover(&before)?;
     }
     let mut failed = kernel::watch(&shared)?;
@@ -373,6 +416,8 @@ async fn serve(instance: &Instance, files: &Files, config: Config) -> Result<()>
     let mut last_status = String::new();
     let mut ending_since = None;
     let mut surplus = Surplus::default();
+    let handover_wanted = Rc::clone(&shared.borrow().handover_wanted);
+    let (ready_to_go, mut go) = tokio::sync::mpsc::channel(1);
     loop {
         let restless = shared.borrow().core.is_restless();
         tokio::select! {
@@ -382,6 +427,15 @@ async fn serve(instance: &Instance, files: &Files, config: Config) -> Result<()>
                 tracing::info!("SIGUSR2: everything is left to the next ghostd");
                 return Ok(());
             }
+            () = handover_wanted.notified() => {
+                let (shared, passed, ready_to_go) = (Rc::clone(&shared), Rc::clone(&passed), ready_to_go.clone());
+                tokio::task::spawn_local(async move {
+                    if handover::prepare(&shared, &passed).await {
+                        let _ = ready_to_go.send(()).await;
+                    }
+                });
+            }
+            Some(()) = go.recv() => return Err(handover::go(&shared, &passed)),
             error = failed.recv() => {
                 if let Some(error) = error {
                     return Err(error);

@@ -97,6 +97,11 @@ impl Outbox {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        let waiting = self.waiting.borrow();
+        waiting.control.is_empty() && waiting.bulk.is_empty()
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.waiting.borrow().closed
     }

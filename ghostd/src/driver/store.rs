@@ -152,6 +152,11 @@ impl Store {
         Ok((store, before))
     }
 
+    /// Its memory files, by the names under which [`Store::open`] finds them.
+    pub fn descriptors(&self) -> [(&'static str, BorrowedFd<'_>); 2] {
+        [(NOTES, self.notes.as_fd()), (SIGNALS, self.signals.as_fd())]
+    }
+
     pub fn generation(&self) -> u64 {
         self.noted.generation
     }

@@ -15,6 +15,7 @@ use ghost_sys::{identity, pidfd};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::Driver;
+use super::kernel::pollable;
 use super::store::{self, Noted, Store};
 use crate::core::{Event, Found, FoundGhost, FoundLauncher};
 
@@ -120,6 +121,18 @@ pub(super) fn unix(kept: &mut BTreeMap<String, OwnedFd>, path: &Path) -> Option<
     }
     listener.set_nonblocking(true).ok()?;
     UnixListener::from_std(listener).ok()
+}
+
+/// The ghostd before was this very process ([`super::handover`]): its children are this one's, and are waited for here.
+pub(super) fn adopt_children() {
+    let children = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    for pid in children.split_whitespace().filter_map(|word| word.parse().ok()) {
+        let Ok(ended) = pidfd::open(pid).and_then(pollable) else { continue };
+        tokio::task::spawn_local(async move {
+            let _ = ended.readable().await;
+            let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid.cast_signed()), None);
+        });
+    }
 }
 
 impl Driver {

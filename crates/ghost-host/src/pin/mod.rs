@@ -12,6 +12,7 @@
 mod opener;
 mod wire;
 
+use std::cell::Cell;
 use std::io::{self, IoSlice, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -56,6 +57,8 @@ pub struct Pin {
     opener: Opener,
     /// The mount is to outlast this value.
     left: bool,
+    /// The kernel can let another server go on.
+    resends: Cell<bool>,
 }
 
 impl Pin {
@@ -75,6 +78,7 @@ impl Pin {
             buffer: vec![0; fuse::READ_BUFFER],
             opener: Opener::start(directory.to_path_buf(), first_file)?,
             left: false,
+            resends: Cell::new(false),
         })
     }
 
@@ -86,7 +90,13 @@ impl Pin {
     pub fn take_over(device: OwnedFd, directory: &Path, first_file: u64) -> io::Result<Pin> {
         let pin = Pin::new(device, directory, first_file)?;
         io::Write::write(&mut &pin.device, &fuse::out_header(0, fuse::NOTIFY_RESEND, 0))?;
+        pin.resends.set(true);
         Ok(pin)
+    }
+
+    /// Whether [`Pin::take_over`] will do on this kernel; not known, thus false, before the kernel's first request was served.
+    pub fn resends(&self) -> bool {
+        self.resends.get()
     }
 
     /// Another server goes on with this one's descriptor: the mount stays.
@@ -140,6 +150,7 @@ impl Pin {
             }
             Body::Interrupt { target } => return Ok(Some(Event::Interrupted { unique: target })),
             Body::Init { minor, max_readahead } => {
+                self.resends.set(minor >= fuse::RESENDING_MINOR);
                 self.reply(unique, &fuse::init_reply(minor, max_readahead, fuse::HAS_RESEND))?;
             }
             Body::Lookup { name } => match wire::file_number(name) {

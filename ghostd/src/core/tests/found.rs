@@ -322,3 +322,29 @@ fn signals_that_were_acted_on_before_are_sent_under_the_same_names() {
     // The first may have been delivered already: the second is not merged with it.
     assert_eq!(names.collect::<Vec<_>>(), [40, 41]);
 }
+
+#[test]
+fn who_asks_for_nodes_waits_for_those_that_are_on_their_way() {
+    let mut bench = Bench::new(vec![ghost()]);
+    assert!(bench.core.is_gathering(Duration::from_millis(10)));
+    assert!(!bench.core.is_gathering(Duration::from_secs(4)), "not for ever");
+    bench.connect(&[(PROCESS.0, LAUNCH)]);
+    assert!(!bench.core.is_gathering(Duration::from_millis(10)), "all are here");
+}
+
+#[test]
+fn what_has_begun_is_seen() {
+    let mut bench = Bench::new(vec![ghost()]);
+    bench.connect(&[(PROCESS.0, LAUNCH)]);
+    let asks = ClientId(7);
+    assert!(bench.core.is_starting(asks), "the node has not said that the process runs");
+    bench.started();
+    assert!(!bench.core.is_starting(asks), "nothing has");
+    let user = User { pid: 900, uid: 0, gid: 0, groups: vec![] };
+    bench.feed(Event::ClientJoined { client: asks, user: user.clone() });
+    assert!(!bench.core.is_starting(asks), "but the one that asks");
+    bench.feed(Event::ClientJoined { client: ClientId(8), user });
+    assert!(bench.core.is_starting(asks), "one that has not said what it wants");
+    bench.feed(Event::ClientGone { client: ClientId(8) });
+    assert!(!bench.core.is_starting(asks), "it is gone");
+}
