@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use ghost_sys::bpf_objects::{Kind, ids};
+use ghost_sys::bpf_objects::{Kind, ids, maps_of};
 
 use crate::process::{Process, all_pids};
 use crate::{Cluster, Snapshot, poll_until};
@@ -166,7 +166,7 @@ pub fn descriptors(pid: u32) -> BTreeMap<String, usize> {
     found
 }
 
-/// BPF objects that processes outside the cluster have open.
+/// BPF objects that processes outside the cluster have open, and the maps that such programs use.
 fn held_outside(cluster: &Cluster) -> BTreeSet<(Kind, u32)> {
     let ours: BTreeSet<u32> = cluster.snapshot().processes.iter().map(|process| process.pid).collect();
     let mut held = BTreeSet::new();
@@ -185,6 +185,11 @@ fn held_outside(cluster: &Cluster) -> BTreeSet<(Kind, u32)> {
                 }
             }
         }
+    }
+    let programs: Vec<u32> = held.iter().filter(|(kind, _)| *kind == Kind::Program).map(|(_, id)| *id).collect();
+    for program in programs {
+        // One that is gone by now uses none.
+        held.extend(maps_of(program).unwrap_or_default().into_iter().map(|id| (Kind::Map, id)));
     }
     held
 }
@@ -243,6 +248,15 @@ mod tests {
     #[test]
     fn planted_a_descriptor_is_seen() {
         planted("exec 9</etc/passwd", "exec 9<&-", "/etc/passwd: 1 instead of 0");
+    }
+
+    #[test]
+    fn the_maps_of_a_program_are_known() {
+        Cluster::attach();
+        let maps = ids(Kind::Map).expect("maps");
+        let programs = ids(Kind::Program).expect("programs");
+        let used: BTreeSet<u32> = programs.iter().flat_map(|id| maps_of(*id).unwrap_or_default()).collect();
+        assert!(used.iter().any(|id| maps.contains(id)), "{used:?} of {maps:?}");
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub mod shell;
 pub mod terminal;
 pub mod tree;
 pub mod until;
+pub mod work;
 
 pub use cluster::{Cluster, Member};
 pub use command::{Cmd, Ended, Finished, Running, User};

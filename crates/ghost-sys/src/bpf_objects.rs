@@ -5,7 +5,7 @@
 //! bpf_prog_alloc_id(): idr_alloc_cyclic()), so that an id names one object for as long as any test runs.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -36,6 +36,28 @@ pub fn ids(kind: Kind) -> io::Result<Vec<u32>> {
     }
 }
 
+/// The ids of the maps that a program uses, descriptors of them or not.
+///
+/// # Errors
+/// ENOENT: there is no such program (any more). EPERM without CAP_SYS_ADMIN.
+pub fn maps_of(program: u32) -> io::Result<Vec<u32>> {
+    const PROG_GET_FD_BY_ID: libc::c_int = 13;
+    const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+    const MOST: usize = 64;
+    let fd = bpf(PROG_GET_FD_BY_ID, &mut NextId { start: program, next: 0, flags: 0 })?;
+    // SAFETY: BPF_PROG_GET_FD_BY_ID returns a new descriptor, which is ours alone.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
+    let mut ids = [0u32; MOST];
+    let mut info = ProgramInfo { nr_map_ids: MOST as u32, map_ids: ids.as_mut_ptr() as u64, ..ProgramInfo::default() };
+    let mut attributes = GetInfo {
+        fd: fd.as_raw_fd().cast_unsigned(),
+        length: size_of::<ProgramInfo>() as u32,
+        info: std::ptr::from_mut(&mut info) as u64,
+    };
+    bpf(OBJ_GET_INFO_BY_FD, &mut attributes)?;
+    Ok(ids[..(info.nr_map_ids as usize).min(MOST)].to_vec())
+}
+
 /// A map of one element: the smallest object there is, for those who test a checker by planting one.
 ///
 /// # Errors
@@ -56,6 +78,32 @@ struct NextId {
     flags: u32,
 }
 
+/// The `BPF_OBJ_GET_INFO_BY_FD` part of union bpf_attr.
+#[repr(C)]
+struct GetInfo {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+/// The first members of struct bpf_prog_info. Of the arrays only `map_ids` is asked for: the lengths of the others stay 0
+/// (kernel/bpf/syscall.c, bpf_prog_get_info_by_fd()).
+#[repr(C)]
+#[derive(Default)]
+struct ProgramInfo {
+    kind: u32,
+    id: u32,
+    tag: [u8; 8],
+    jited_prog_len: u32,
+    xlated_prog_len: u32,
+    jited_prog_insns: u64,
+    xlated_prog_insns: u64,
+    load_time: u64,
+    created_by_uid: u32,
+    nr_map_ids: u32,
+    map_ids: u64,
+}
+
 /// The first members of the `BPF_MAP_CREATE` part of union bpf_attr.
 #[repr(C)]
 struct MapCreate {
@@ -68,7 +116,8 @@ struct MapCreate {
 
 fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_long> {
     // SAFETY: `attributes` is a writable prefix of union bpf_attr, whose size is passed; the kernel takes the rest as
-    // zero (kernel/bpf/syscall.c, __sys_bpf()) and both structures hold plain integers only.
+    // zero (kernel/bpf/syscall.c, __sys_bpf()) and all these structures hold plain integers only; addresses among them are of
+    // writable memory of the length that stands beside them.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
@@ -97,7 +146,6 @@ mod tests {
     }
 
     fn own_map_id(map: &OwnedFd) -> u32 {
-        use std::os::fd::AsRawFd;
         let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd())).expect("fdinfo");
         let id = info.lines().find_map(|line| line.strip_prefix("map_id:")).expect("map_id");
         id.trim().parse().expect("number")
