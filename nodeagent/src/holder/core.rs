@@ -82,6 +82,8 @@ struct Process {
     uid: u32,
     /// 0: not made.
     pid: u32,
+    /// The group of a launched one that has left its own; 0 otherwise.
+    other_group: u32,
     life: Life,
     stopped: Option<u8>,
     signals: VecDeque<Pending>,
@@ -446,6 +448,7 @@ impl Core {
             fork: None,
             uid: credentials.uid,
             pid: 0,
+            other_group: 0,
             life: Life::Starting,
             stopped: None,
             signals: VecDeque::new(),
@@ -531,7 +534,12 @@ impl Core {
 
     fn signal(&mut self, signal: &Signal, actions: &mut Vec<Action>) {
         let proc = ProcId(signal.proc);
-        let name = Name::of(signal);
+        // One whose group the master does not know (any more) is the same signal as the one that named it.
+        let group = match signal.group {
+            0 if signal.scope() == Scope::Group => self.processes.get(&proc).map_or(0, Process::group),
+            group => group,
+        };
+        let name = Name::of(signal, group);
         let confirm = signal.confirm.then_some((self.link, name));
         match self.heard.before(&name, signal.settled) {
             None => {}
@@ -566,7 +574,7 @@ impl Core {
             sender_uid: signal.sender_uid,
             sender_euid: signal.sender_euid,
             privileged: signal.privileged,
-            group: signal.group,
+            group,
         };
         let (Some(process), Some(number), None) = (self.processes.get_mut(&proc), number, refused) else {
             let errno = refused.unwrap_or(libc::ESRCH);
@@ -763,8 +771,10 @@ impl Core {
                     }
                 }
                 Told::Execed { proc, standing } => {
-                    if let Some(fork) = self.processes.get_mut(&proc).and_then(|process| process.fork.as_mut()) {
-                        fork.standing = standing.clone();
+                    match self.processes.get_mut(&proc) {
+                        Some(Process { fork: Some(fork), .. }) => fork.standing = standing.clone(),
+                        Some(process) => process.other_group = standing.pgid,
+                        None => {}
                     }
                     self.tell(NodeToMaster::Execed(Execed { proc: proc.0, standing: Some(standing) }), actions);
                 }
@@ -830,6 +840,7 @@ impl Process {
             fork: Some(fork),
             uid,
             pid,
+            other_group: 0,
             life: Life::Running { directory_errno: 0 },
             stopped: None,
             signals: VecDeque::new(),
@@ -854,7 +865,11 @@ impl Process {
 
     /// Its process group, as far as it is known.
     fn group(&self) -> u32 {
-        self.fork.as_ref().map_or(self.pid, |fork| fork.standing.pgid)
+        match &self.fork {
+            Some(fork) => fork.standing.pgid,
+            None if self.other_group != 0 => self.other_group,
+            None => self.pid,
+        }
     }
 
     fn is_alive(&self) -> bool {

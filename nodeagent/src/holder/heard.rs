@@ -29,10 +29,11 @@ pub(super) struct Name {
 }
 
 impl Name {
-    pub fn of(signal: &Signal) -> Name {
+    /// `group`: of a signal to a group, which one; 0: not known.
+    pub fn of(signal: &Signal, group: u32) -> Name {
         let target = match signal.scope() {
             // One call reaches each group once, whichever member's ghost has told of it.
-            Scope::Group if signal.group != 0 => Target::Group(signal.group),
+            Scope::Group if group != 0 => Target::Group(group),
             _ => Target::Process(ProcId(signal.proc)),
         };
         Name { number: signal.seq, target }
@@ -102,7 +103,7 @@ mod tests {
 
     fn name(seq: u64, proc: u64, group: u32) -> Name {
         let scope = if group == 0 { Scope::Process } else { Scope::Group } as i32;
-        Name::of(&Signal { seq, proc, group, scope, ..Signal::default() })
+        Name::of(&Signal { seq, proc, group, scope, ..Signal::default() }, group)
     }
 
     #[test]

@@ -130,6 +130,28 @@ fn a_signal_that_comes_again_is_sent_once_and_confirmed_on_the_new_connection() 
     assert_eq!(signals(&bench.signal(1, 12, 7)), [12]);
 }
 
+/// A ghostd that was started again does not know the groups yet of what it has found.
+#[test]
+fn a_groups_signal_is_the_same_whether_the_master_names_the_group_or_not() {
+    let mut bench = Bench::welcomed(1);
+    bench.running(1, 1);
+    let signal = |seq, group| {
+        let scope = Scope::Group as i32;
+        Signal { proc: 1, seq, signal: 10, sender_uid: 4321, scope, group, confirm: true, ..Default::default() }
+    };
+    assert_eq!(signals(&bench.message(MasterToNode::Signal(signal(5, 1001)))), [10]);
+    bench.event(Event::Signaled { proc: ProcId(1), errno: 0 });
+    let again = bench.message(MasterToNode::Signal(signal(5, 0)));
+    assert_eq!((signals(&again), done(&again)), (vec![], vec![(5, 0)]));
+    // It has joined another group meanwhile.
+    let standing = Standing { pgid: 77, ..Standing::default() };
+    bench.core.tell_tree(vec![Told::Execed { proc: ProcId(1), standing }], &mut Vec::new());
+    assert_eq!(signals(&bench.message(MasterToNode::Signal(signal(6, 77)))), [10]);
+    bench.event(Event::Signaled { proc: ProcId(1), errno: 0 });
+    let again = bench.message(MasterToNode::Signal(signal(6, 0)));
+    assert_eq!((signals(&again), done(&again)), (vec![], vec![(6, 0)]));
+}
+
 fn sent(actions: &[Action]) -> Vec<NodeToMaster> {
     let message = |action: &Action| match action {
         Action::Send(message) => Some(message.clone()),
