@@ -70,6 +70,8 @@ pub struct FoundLauncher {
     pub pid: u32,
     pub uid: u32,
     pub gid: u32,
+    /// It is dead, and nobody has waited for it yet.
+    pub exited: bool,
 }
 
 /// What a ghost's task remembers besides its process: the node, and where its stack lies.
@@ -91,7 +93,8 @@ impl Core {
             self.nodes.insert(number, Node { epoch, holder, ..Node::new(address, now) });
         }
         let mut launch_of: HashMap<u32, LaunchId> = HashMap::new();
-        for launcher in &found.launchers {
+        // Of a dead one the end may have been told already: its launch is its nodes' word, and to be ended.
+        for launcher in found.launchers.iter().filter(|launcher| !launcher.exited) {
             launch_of.insert(launcher.pid, launcher.launch);
             let user = User { pid: launcher.pid, uid: launcher.uid, gid: launcher.gid, groups: Vec::new() };
             let launch = self.absent_launch(user);
@@ -309,7 +312,11 @@ impl Core {
         if process.fork.is_some() {
             return self.ended(id, WaitStatus::KILLED, false, None);
         }
-        self.end_outputs_silently(id);
+        match process.noted {
+            // All of its output had been acknowledged, but perhaps its end had not come through.
+            true => self.end_outputs(id),
+            false => self.end_outputs_silently(id),
+        }
         let text = "ghostd was started again before the process was begun".to_owned();
         self.start_failed(id, StartStage::Reach, 0, text);
     }
@@ -338,6 +345,12 @@ impl Core {
             self.restless.insert(id);
         }
         self.view_born(id);
+    }
+
+    /// Commands that have not come back, with their tasks: of their ends only a record tells.
+    pub fn absent_launchers(&self) -> Vec<(LaunchId, u32)> {
+        let absent = self.launches.iter().filter(|(_, launch)| launch.absent);
+        absent.map(|(&id, launch)| (id, launch.user.pid)).collect()
     }
 
     /// A launch whose command has not come back: that is dead.
@@ -392,16 +405,13 @@ impl Core {
         if self.processes.get(&id).is_some_and(|process| process.launch != launch_id || process.node != number) {
             return;
         }
-        if !self.processes.contains_key(&id) {
-            if said.over || id.0 >= self.settings.first_id {
+        let known = self.processes.contains_key(&id);
+        if !known {
+            if id.0 >= self.settings.first_id {
                 return;
             }
             self.processes.insert(id, Process { ghost: Ghost::Gone, ..Process::found(launch_id, number) });
             self.enlist(id, launch_id);
-            let comes = self.nodes.get(&number).is_some_and(|node| node.epoch != 0 && node.link.is_none());
-            if !comes {
-                self.vanished(id);
-            }
         }
         let Some(process) = self.processes.get_mut(&id) else { return };
         for (output, said) in process.outputs.iter_mut().zip(&said.outputs) {
@@ -410,11 +420,16 @@ impl Core {
         }
         if said.over {
             process.verdict = None;
+            process.noted = true;
         }
         process.stdin_open &= streams_in && said.reads && process.stdin_acked >= if process.found { 0 } else { stdin };
         if process.found {
             // Each by itself: the command goes on as soon as the slowest has told of more.
             process.stdin_acked = process.stdin_acked.max(said.taken.max(stdin));
+        }
+        let comes = self.nodes.get(&number).is_some_and(|node| node.epoch != 0 && node.link.is_none());
+        if !known && !comes {
+            self.vanished(id);
         }
     }
 
@@ -423,8 +438,13 @@ impl Core {
         let Some(process) = self.processes.get_mut(&id) else { return };
         let (rank, open, acked) = (process.rank, process.stdin_open, process.stdin_acked);
         let verdict = process.verdict.clone();
-        let waiting: Vec<Data> =
-            process.outputs.iter_mut().flat_map(|output| std::mem::take(&mut output.waiting)).collect();
+        let mut waiting: Vec<Data> = Vec::new();
+        for output in &mut process.outputs {
+            let of_it = std::mem::take(&mut output.waiting);
+            if !output.closed {
+                waiting.extend(of_it);
+            }
+        }
         if open {
             self.tell_client(client, MasterToClient::Ack(client::Ack { rank, fd: 0, offset: acked }));
         } else {
@@ -452,6 +472,10 @@ impl Core {
         let old = usize::try_from(output.skip.saturating_sub(data.offset)).unwrap_or(usize::MAX).min(data.bytes.len());
         bytes::Buf::advance(&mut data.bytes, old);
         data.offset += old as u64;
+        if data.bytes.is_empty() {
+            // Where an end is that ghostd has made itself, only the command knows.
+            data.offset = data.offset.max(output.skip);
+        }
         if data.eof || !data.bytes.is_empty() {
             self.act(Action::SendClient { client, data });
         }

@@ -313,6 +313,9 @@ impl Core {
 
     /// Tells the client how a rank ended, and again if it comes back without having noted it.
     fn give_verdict(&mut self, id: ProcId, launch: LaunchId, verdict: MasterToClient) {
+        if self.processes.get(&id).is_some_and(|process| process.noted) {
+            return;
+        }
         if let Some(process) = self.processes.get_mut(&id)
             && self.launches.get(&launch).is_some_and(|launch| launch.resumes)
         {

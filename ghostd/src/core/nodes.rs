@@ -51,6 +51,7 @@ impl Core {
             self.act(Action::NoteNode { node: number, epoch, holder: hello.holder });
         }
         let Some(node) = self.nodes.get_mut(&number) else { return };
+        let met = std::mem::replace(&mut node.met, true);
         node.link = Some(link);
         // What was on its way is lost; the next is the first of a pair.
         node.lease_seq += node.lease_seq % 2;
@@ -66,7 +67,9 @@ impl Core {
         };
         self.tell_node(number, MasterToNode::Welcome(welcome));
         if resumes {
-            self.meet_held(number, &hello.processes);
+            if !met {
+                self.meet_held(number, &hello.processes);
+            }
             self.reconcile(number, &hello.processes.iter().map(|p| ProcId(p.proc)).collect::<Vec<_>>());
         }
         if self.ending {

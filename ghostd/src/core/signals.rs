@@ -288,6 +288,11 @@ impl Core {
         queued.chain(held_back).filter(|number| *number < UNRECORDED).collect()
     }
 
+    /// Nodes have been told, or may be, that no signal below this number comes again.
+    pub const fn settled(&self) -> u64 {
+        self.settled
+    }
+
     /// From now on nodes are told that what was settled the last time this was called does not come again.
     pub(super) fn settle_signals(&mut self) {
         self.settled = self.next_settled;

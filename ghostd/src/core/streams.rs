@@ -23,7 +23,9 @@ impl Core {
         let floor = self.stdin_floor(id);
         let Some(launch) = self.launches.get_mut(&id) else { return };
         let end = data.offset.saturating_add(data.bytes.len() as u64);
-        let fits = launch.file.is_some()
+        // One that was found may have no ghost that reads its file.
+        let begun = launch.file.is_some() || launch.ranks.iter().any(Option::is_some);
+        let fits = begun
             && data.id == ALL_RANKS
             && u32::from(data.fd) == Stream::Stdin.fd()
             && launch.program.descriptor(0) == Stdio::Stream
@@ -184,20 +186,31 @@ impl Core {
         let (launch, rank) = (process.launch, process.rank);
         let mut ends = Vec::new();
         for (fd, output) in (1u8..).zip(&mut process.outputs) {
-            if !std::mem::replace(&mut output.eof, true) {
+            if !std::mem::replace(&mut output.eof, true) && !output.closed {
                 ends.push(Data {
                     id: u64::from(rank),
-                    offset: output.receiver.received(),
+                    offset: output.receiver.received().max(output.skip),
                     fd,
                     eof: true,
                     bytes: Bytes::new(),
                 });
             }
         }
-        if let Some(client) = self.launches.get(&launch).filter(|l| !l.ended).map(|l| l.client) {
-            for data in ends {
-                self.act(Action::SendClient { client, data });
+        match self.launches.get(&launch) {
+            Some(launch) if launch.absent => {
+                if let Some(process) = self.processes.get_mut(&id) {
+                    for data in ends {
+                        process.outputs[usize::from(data.fd) - 1].waiting.push(data);
+                    }
+                }
             }
+            Some(launch) if !launch.ended => {
+                let client = launch.client;
+                for data in ends {
+                    self.act(Action::SendClient { client, data });
+                }
+            }
+            _ => {}
         }
     }
 }

@@ -62,6 +62,7 @@ impl Process {
             signals: Default::default(),
             found: false,
             verdict: None,
+            noted: false,
             held: false,
             forestalled: 0,
             held_back: Some(Vec::new()),

@@ -347,6 +347,8 @@ pub(super) struct Node {
     pub epoch: u64,
     /// The holder's own random number.
     pub holder: u64,
+    /// It has said what it holds from before this ghostd: what it names later and is not known here is forgotten.
+    pub met: bool,
     /// The last lease that was sent, and the last that was acknowledged.
     pub lease_seq: u64,
     pub lease_acked: u64,
@@ -363,6 +365,7 @@ impl Node {
             hostname: String::new(),
             epoch: 0,
             holder: 0,
+            met: false,
             lease_seq: 0,
             lease_acked: 0,
             last_lease_sent: now,
@@ -442,6 +445,8 @@ pub(super) struct Process {
     pub found: bool,
     /// How it ended, until the client has noted it.
     pub verdict: Option<MasterToClient>,
+    /// The client had that from a ghostd before.
+    pub noted: bool,
     /// The node holds the process until it is told to forget it.
     pub held: bool,
     /// Group signals already forwarded in this ghost's place, before it was watched.
@@ -613,7 +618,7 @@ impl Output {
 
     /// All of it has reached the client and been acknowledged: the node need not keep any of it.
     pub fn is_done(&self) -> bool {
-        self.closed || self.eof && self.receiver.consumed() == self.receiver.received()
+        self.closed || self.eof && self.waiting.is_empty() && self.receiver.consumed() == self.receiver.received()
     }
 }
 

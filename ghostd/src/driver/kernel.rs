@@ -129,7 +129,7 @@ impl Driver {
 
     /// Records were lost: what the kernel counted instead, ghost by ghost.
     pub(super) fn read_dropped(&mut self) {
-        self.store.note_dropped(self.programs.dropped());
+        let seen_to = self.programs.dropped();
         let ghosts = self.core.watched_ghosts();
         self.dropped.retain(|process, _| ghosts.iter().any(|(id, _)| id == process));
         for (process, pid) in ghosts {
@@ -149,5 +149,17 @@ impl Driver {
                 self.turn(Event::GhostState { process, signals, exited: state.exited() });
             }
         }
+        for (launch, pid) in self.core.absent_launchers() {
+            let state = match pidfd::open(pid) {
+                Ok(pidfd) => self.programs.state(pidfd.as_fd()),
+                Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Ok(None),
+                Err(error) => Err(error),
+            };
+            let lives = |state: GhostState| state.launcher() && state.ghost == launch.0 && !state.exited();
+            if state.is_ok_and(|state| !state.is_some_and(lives)) {
+                self.turn(Event::GhostExited { ghost: launch.0, launcher: true, pid });
+            }
+        }
+        self.store.note_dropped(seen_to);
     }
 }

@@ -125,6 +125,8 @@ pub(super) struct Store {
     notes_end: u64,
     signals: File,
     signals_end: u64,
+    /// The least number by which one of the records is known to a node.
+    oldest: u64,
 }
 
 /// A memory file of a predecessor, or a new one that is given to the service manager.
@@ -147,7 +149,8 @@ impl Store {
         let before = Noted::read(&String::from_utf8_lossy(&contents(&notes)?));
         let noted = Noted { generation: before.generation + 1, pid: std::process::id(), ..before.clone() };
         let (notes_end, signals_end) = (notes.metadata()?.len(), signals.metadata()?.len());
-        let mut store = Store { noted, notes, notes_end, signals, signals_end };
+        let mut store = Store { noted, notes, notes_end, signals, signals_end, oldest: u64::MAX };
+        store.oldest = store.signals()?.iter().map(number).min().unwrap_or(u64::MAX);
         store.note(&format!("ghostd {} {}\n", store.noted.generation, store.noted.pid));
         Ok((store, before))
     }
@@ -193,7 +196,10 @@ impl Store {
     /// A record is about to be acted on.
     pub fn signal(&mut self, record: &SignalRecord) {
         match self.signals.write_all_at(&record.to_bytes(), self.signals_end) {
-            Ok(()) => self.signals_end += SIGNAL_RECORD_SIZE as u64,
+            Ok(()) => {
+                self.signals_end += SIGNAL_RECORD_SIZE as u64;
+                self.oldest = self.oldest.min(number(record));
+            }
             Err(error) => tracing::error!("a signal is not kept: {error}"),
         }
     }
@@ -202,21 +208,23 @@ impl Store {
         self.signals_end > 0
     }
 
-    /// Of the records only these are wanted still: named by their own numbers or by those of their calls.
-    pub fn settle(&mut self, open: &BTreeSet<u64>) {
-        if !open.is_empty() && self.signals_end < LARGE {
+    /// Of the records only these are wanted still: named by their own numbers or by those of their calls. Nodes have forgotten, or will,
+    /// what they did about those below `settled`: what is not wanted of them must not be sent again by another ghostd.
+    pub fn settle(&mut self, open: &BTreeSet<u64>, settled: u64) {
+        if !open.is_empty() && self.signals_end < LARGE && self.oldest >= settled {
             return;
         }
-        let mut kept = Vec::new();
+        let (mut kept, mut oldest) = (Vec::new(), u64::MAX);
         if !open.is_empty() {
             for record in self.signals().unwrap_or_default() {
                 if open.contains(&record.seq) || record.call != 0 && open.contains(&record.call) {
                     kept.extend_from_slice(&record.to_bytes());
+                    oldest = oldest.min(number(&record));
                 }
             }
         }
         match write_anew(&self.signals, self.signals_end, &kept) {
-            Ok(()) => self.signals_end = kept.len() as u64,
+            Ok(()) => (self.signals_end, self.oldest) = (kept.len() as u64, oldest),
             Err(error) => tracing::error!("signals are not kept: {error}"),
         }
     }
@@ -237,6 +245,11 @@ impl Store {
     }
 }
 
+/// What nodes may know a record's signal by.
+fn number(record: &SignalRecord) -> u64 {
+    if record.call == 0 { record.seq } else { record.seq.min(record.call) }
+}
+
 /// Replaces a file's contents; whoever reads it at any moment between finds the old, both, or the new.
 fn write_anew(file: &File, end: u64, bytes: &[u8]) -> io::Result<()> {
     file.write_all_at(bytes, end)?;
@@ -248,4 +261,52 @@ fn contents(file: &File) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?];
     file.read_exact_at(&mut bytes, 0)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(seq: u64, call: u64) -> SignalRecord {
+        SignalRecord {
+            kind: 1,
+            flags: 0,
+            ghost: 1,
+            seq,
+            call,
+            value: 0,
+            sig: 10,
+            scope: 0,
+            si_code: 0,
+            sender_pid: 1,
+            sender_uid: 0,
+            sender_euid: 0,
+            pgid: 0,
+        }
+    }
+
+    fn numbers(store: &Store) -> Vec<u64> {
+        store.signals().unwrap().iter().map(|record| record.seq).collect()
+    }
+
+    #[test]
+    fn a_record_is_kept_while_it_is_open_and_as_long_as_nodes_know_what_they_did_about_it() {
+        let (mut store, before) = Store::open(&mut BTreeMap::new()).unwrap();
+        assert_eq!((before.generation, numbers(&store)), (0, vec![]));
+        for (seq, call) in [(5_000, 0), (5_001, 0), (5_002, 0), (5_010, 5_003)] {
+            store.signal(&record(seq, call));
+        }
+        let open = BTreeSet::from([5_001, 5_003]);
+        store.settle(&open, 5_000);
+        assert_eq!(numbers(&store), [5_000, 5_001, 5_002, 5_010], "there is time");
+        store.settle(&open, 5_001);
+        assert_eq!(numbers(&store), [5_001, 5_010], "5000 would be delivered again");
+        store.signal(&record(5_020, 0));
+        store.settle(&BTreeSet::from([5_003]), 5_001);
+        assert_eq!(numbers(&store), [5_001, 5_010, 5_020]);
+        store.settle(&BTreeSet::from([5_003]), 5_002);
+        assert_eq!(numbers(&store), [5_010]);
+        store.settle(&BTreeSet::new(), 0);
+        assert!(!store.has_signals());
+    }
 }

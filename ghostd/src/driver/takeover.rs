@@ -1,6 +1,6 @@
 //! Beginning where another ghostd has left off: with its pin, its kernel programs, its listening sockets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,6 +8,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use ghost_abi::GhostState;
 use ghost_host::pin::Pin;
 use ghost_host::programs::Programs;
 use ghost_proto::ids::{LaunchId, ProcId};
@@ -138,7 +139,7 @@ pub(super) fn adopt_children() {
 impl Driver {
     /// Finds out what there is.
     pub(super) fn recover(&mut self, before: &Noted) -> Result<()> {
-        let mut found = self.look_around().context("the processes of this host")?;
+        let (mut found, states) = self.look_around().context("the processes of this host")?;
         found.nodes = before.nodes.iter().map(|(&number, node)| (number, node.epoch, node.holder)).collect();
         tracing::info!(
             ghosts = found.ghosts.len(),
@@ -151,15 +152,18 @@ impl Driver {
             self.replayed.insert(record.seq);
             self.turn(Event::Signal(record));
         }
-        if before.dropped != self.programs.dropped() {
+        if before.dropped == self.programs.dropped() {
+            // What was dropped of these has been seen to.
+            self.dropped = states;
+        } else {
             self.read_dropped();
         }
         Ok(())
     }
 
     /// Every task that the kernel has under a process or a launch.
-    fn look_around(&self) -> std::io::Result<Found> {
-        let mut found = Found::default();
+    fn look_around(&self) -> std::io::Result<(Found, HashMap<ProcId, GhostState>)> {
+        let (mut found, mut states) = (Found::default(), HashMap::new());
         for entry in fs::read_dir("/proc")? {
             let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
             let Ok(pidfd) = pidfd::open(pid) else { continue };
@@ -167,8 +171,10 @@ impl Driver {
             let Ok(who) = identity::of(&pidfd, pid) else { continue };
             if state.launcher() {
                 let launch = LaunchId(state.ghost);
-                found.launchers.push(FoundLauncher { launch, pid, uid: who.uid, gid: who.uid });
+                let exited = state.exited();
+                found.launchers.push(FoundLauncher { launch, pid, uid: who.uid, gid: who.uid, exited });
             } else {
+                states.insert(ProcId(state.ghost), state);
                 found.ghosts.push(FoundGhost {
                     process: ProcId(state.ghost),
                     tag: state.tag,
@@ -180,7 +186,7 @@ impl Driver {
                 });
             }
         }
-        Ok(found)
+        Ok((found, states))
     }
 
     pub(super) fn continue_absent(&self, launch: LaunchId, pid: u32) {
@@ -196,7 +202,7 @@ impl Driver {
     /// Lets go of the records that nobody waits for any more.
     pub(super) fn settle_signals(&mut self) {
         if self.store.has_signals() {
-            self.store.settle(&self.core.open_signals());
+            self.store.settle(&self.core.open_signals(), self.core.settled());
         }
     }
 }

@@ -36,19 +36,17 @@ fn ghost() -> FoundGhost {
     FoundGhost { process: PROCESS, tag: 0, pid: GHOST, ppid: BPSH, pgid: BPSH, killed: false, exited: false }
 }
 
+fn settings() -> Settings {
+    Settings { epoch: 99, lease: LEASE, margin: MARGIN, program: "ghostd test".into(), view: false, first_id: 2 << 40 }
+}
+
 impl Bench {
     /// Launch 1 with process 2 on node 0, whose ghost sleeps (read 1 on file 5).
     fn new(ghosts: Vec<FoundGhost>) -> Bench {
-        let settings = Settings {
-            epoch: 99,
-            lease: LEASE,
-            margin: MARGIN,
-            program: "ghostd test".into(),
-            view: false,
-            first_id: 2 << 40,
-        };
+        let settings = settings();
         let mut bench = Bench { core: Core::new(settings), now: Duration::ZERO };
-        let launchers = vec![FoundLauncher { launch: LaunchId(LAUNCH), pid: BPSH, uid: 1000, gid: 1000 }];
+        let launchers =
+            vec![FoundLauncher { launch: LaunchId(LAUNCH), pid: BPSH, uid: 1000, gid: 1000, exited: false }];
         let asleep = !ghosts.is_empty();
         bench.feed(Event::Found(Found { ghosts, launchers, nodes: vec![(NODE, EPOCH, HOLDER)] }));
         if asleep {
@@ -94,6 +92,11 @@ impl Bench {
 
     /// The command is back. It has got 6 bytes of output, and written out 4.
     fn resume(&mut self, launch: Option<u64>) -> Vec<Action> {
+        self.resume_with(launch, false)
+    }
+
+    /// The same; `over`: it knows how the process has ended.
+    fn resume_with(&mut self, launch: Option<u64>, over: bool) -> Vec<Action> {
         let user = User { pid: BPSH, uid: 1000, gid: 1000, groups: vec![1000] };
         self.feed(Event::ClientJoined { client: CLIENT, user });
         let features = vec![client::RESUME.to_owned()];
@@ -103,7 +106,7 @@ impl Bench {
             client::ResumedOutput { received: 6, consumed: 4, done: false },
             client::ResumedOutput { received: 0, consumed: 0, done: true },
         ];
-        let ranks = vec![client::ResumedRank { node: 0, over: false, reads: true, outputs, taken: 100 }];
+        let ranks = vec![client::ResumedRank { node: 0, over, reads: !over, outputs, taken: 100 }];
         let message =
             client::Resume { launch: LAUNCH, stdio: vec![Stdio::Stream as i32; 3], stdin: 100, ranks, sent: 300 };
         self.feed(Event::Resume { client: CLIENT, launch: launch.map(LaunchId), message })
@@ -253,6 +256,99 @@ fn what_a_dead_command_launched_is_ended() {
     let end =
         |a: &Action| matches!(a, Action::TellNode { message: MasterToNode::EndLaunch(e), .. } if e.launch == LAUNCH);
     assert!(gone.iter().any(end), "{gone:?}");
+}
+
+/// It is a zombie: of its end no record may come any more, and that is what its launch would wait for.
+#[test]
+fn what_a_command_launched_that_is_dead_already_is_ended() {
+    let mut bench = Bench { core: Core::new(settings()), now: Duration::ZERO };
+    let launcher = FoundLauncher { launch: LaunchId(LAUNCH), pid: BPSH, uid: 1000, gid: 1000, exited: true };
+    let ghost = FoundGhost { ppid: 1, ..ghost() };
+    bench.feed(Event::Found(Found {
+        ghosts: vec![ghost],
+        launchers: vec![launcher],
+        nodes: vec![(NODE, EPOCH, HOLDER)],
+    }));
+    let actions = bench.connect(&[(PROCESS.0, LAUNCH)]);
+    let end =
+        |a: &Action| matches!(a, Action::TellNode { message: MasterToNode::EndLaunch(e), .. } if e.launch == LAUNCH);
+    assert!(actions.iter().any(end), "{actions:?}");
+}
+
+/// The command has the status, and waits for the end of the output: it gets that from whoever is left to say it.
+#[test]
+fn output_of_a_process_that_has_ended_comes_to_an_end() {
+    let end = [(6, Bytes::new(), true)];
+    // The node was told to forget it: all bytes had been acknowledged, only their end was lost on its way to the command.
+    let mut bench = Bench::new(vec![]);
+    bench.resume_with(Some(LAUNCH), true);
+    let actions = bench.connect(&[]);
+    assert_eq!((bytes(&actions), told(&actions)), (end.to_vec(), vec![]));
+    let mut bench = Bench::new(vec![]);
+    bench.connect(&[]);
+    assert_eq!(bytes(&bench.resume_with(Some(LAUNCH), true)), end);
+    // The node is lost, before the command comes or after.
+    for before in [true, false] {
+        let mut bench = Bench::new(vec![]);
+        let mut came = Vec::new();
+        if !before {
+            came = bench.resume_with(Some(LAUNCH), true);
+        }
+        bench.now = LEASE + MARGIN + Duration::from_millis(1);
+        came.extend(bench.feed(Event::Tick));
+        if before {
+            came.extend(bench.resume_with(Some(LAUNCH), true));
+        }
+        assert_eq!(bytes(&came), end, "lost before: {before}");
+        assert!(!told(&came).iter().any(|m| matches!(m, MasterToClient::Ended(_) | MasterToClient::StartFailed(_))));
+    }
+    // Its ghost is still there.
+    let mut bench = Bench::new(vec![ghost()]);
+    bench.now = LEASE + MARGIN + Duration::from_millis(1);
+    bench.feed(Event::Tick);
+    assert_eq!(bytes(&bench.resume_with(Some(LAUNCH), true)), end);
+    // The node still has it: what the command has got already does not come again.
+    let mut bench = Bench::new(vec![]);
+    bench.resume_with(Some(LAUNCH), true);
+    bench.connect(&[(PROCESS.0, LAUNCH)]);
+    bench.started();
+    assert!(told(&bench.ended()).is_empty());
+    let output = bench.output(4, "efgh", true);
+    assert_eq!(bytes(&output), [(6, Bytes::from("gh"), true)]);
+}
+
+/// All its ghosts are stopped, or dead: none of them tells which file is the launch's.
+#[test]
+fn input_is_taken_before_a_ghost_reads() {
+    let mut bench = Bench::new(vec![]);
+    bench.feed(Event::Found(Found { ghosts: vec![ghost()], ..Found::default() }));
+    bench.connect(&[(PROCESS.0, LAUNCH)]);
+    bench.started();
+    bench.resume(Some(LAUNCH));
+    let data = Data { id: ALL_RANKS, offset: 100, fd: 0, eof: false, bytes: vec![7; 300].into() };
+    let actions = bench.feed(Event::ClientData { client: CLIENT, data });
+    assert!(matches!(actions[..], [Action::SendNode { .. }]), "{actions:?}");
+}
+
+/// Its last word to the node was lost with the connection: the node's second hello is no reason to begin again with it.
+#[test]
+fn what_is_forgotten_stays_so() {
+    let mut bench = Bench::new(vec![ghost()]);
+    bench.resume_with(Some(LAUNCH), true);
+    bench.connect(&[(PROCESS.0, LAUNCH)]);
+    bench.started();
+    bench.ended();
+    bench.feed(Event::GhostExited { ghost: PROCESS.0, launcher: false, pid: GHOST });
+    let output = bench.output(6, "", true);
+    let ack = ClientToMaster::Ack(client::Ack { rank: 0, fd: 1, offset: 6 });
+    let acked = bench.feed(Event::ClientSaid { client: CLIENT, message: ack });
+    assert!(is_forgotten(&output) || is_forgotten(&acked), "{output:?} {acked:?}");
+    bench.feed(Event::NodeDisconnected { node: NODE, link: LINK });
+    bench.connect(&[(PROCESS.0, LAUNCH)]);
+    bench.started();
+    let again = bench.ended();
+    assert!(told(&again).is_empty(), "{again:?}");
+    assert!(is_forgotten(&again), "{again:?}");
 }
 
 #[test]
