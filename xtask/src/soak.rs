@@ -34,7 +34,7 @@ pub fn run(args: SoakArgs) -> Result<ExitCode> {
     let mut well = true;
     let mut simulation = products::cargo("test");
     simulation.args(["--quiet", "--package", "ghostd", "--lib", "core::tests::simulation", "--", "--nocapture"]);
-    well &= part("simulation of ghostd's core", simulation, &mut body)?;
+    well &= part("simulation of ghostd and holders", simulation, &mut body)?;
     let mut fuzz = Command::new(products::own_program()?);
     fuzz.args(["fuzz", "--seconds", &args.fuzz_seconds.to_string()]);
     well &= part("fuzzing of the decoders", fuzz, &mut body)?;

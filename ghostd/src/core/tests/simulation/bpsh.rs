@@ -1,30 +1,58 @@
 //! A command that launches, streams and waits, as bpsh does; and one that is killed at any moment.
 
-use ghost_abi::Scope;
+use std::time::Duration;
+
+use ghost_abi::{Scope, SignalFlags, SignalRecord};
 use ghost_proto::client::{self, ClientToMaster, MasterToClient};
 use ghost_proto::frame::{ALL_RANKS, Data};
+use ghost_proto::ids::LaunchId;
 use ghost_proto::launch::{ProgramSpec, Stdio};
 use ghost_proto::status::WaitStatus;
 use ghost_proto::stream::Receiver;
 
 use super::super::super::{ClientId, Event, User};
-use super::ghosts::{CONT, KILL, Place, STOP};
+use super::ghosts::{CONT, KILL, Place, Record, STOP};
 use super::random::{content, stream_name};
 use super::world::{Happening, World};
+
+/// How long ghosts may take to die after the last ghostd.
+const DYING: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 struct Rank {
     ghost: Option<u32>,
-    /// `Ended` (and whether lost) or `StartFailed` has come.
-    outcome: Option<bool>,
+    node: i32,
+    /// `Ended` or `StartFailed` has come, and says this.
+    outcome: Option<Outcome>,
     planned: bool,
+    /// Nothing more comes, or is wanted; the end has come.
     done: [bool; 2],
+    eof: [bool; 2],
     closed: [bool; 2],
     receivers: [Receiver; 2],
     taken: Option<u64>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Ended {
+        status: i32,
+    },
+    Lost,
+    NotStarted,
+    /// It has no ghost: that is its own word.
+    NoGhost,
+}
+
+impl Outcome {
+    /// Its outputs come to their ends by themselves.
+    fn has_output(self) -> bool {
+        matches!(self, Outcome::Ended { .. })
+    }
+}
+
 pub struct Command {
+    /// Its connection.
     pub id: ClientId,
     pub file: u64,
     pub launch: u64,
@@ -39,8 +67,13 @@ pub struct Command {
     /// Acknowledges at once, or in pieces.
     lazy: bool,
     pub joined: bool,
+    /// Since when it has no connection.
+    pub away: Option<Duration>,
+    /// It needs no connection any more, or is dead.
     pub gone: bool,
-    refused: bool,
+    /// Its process is dead, and has been waited for.
+    pub exited: bool,
+    pub reaped: bool,
 }
 
 impl World {
@@ -51,7 +84,7 @@ impl World {
         let mut stream = |chance| if self.random.percent(chance) { Stdio::Stream } else { Stdio::Null };
         let stdio = [stream(60), stream(90), stream(60)];
         Command {
-            id: ClientId(index as u64 + 1),
+            id: ClientId(0),
             file: 0,
             launch: 0,
             pid: 1_000_000 + index as u32,
@@ -64,25 +97,134 @@ impl World {
             input_ended: false,
             lazy: self.random.percent(30),
             joined: false,
+            away: None,
             gone: false,
-            refused: false,
+            exited: false,
+            reaped: false,
         }
     }
 
     pub fn start_command(&mut self, index: usize) {
-        let command = &mut self.clients[index];
-        command.joined = true;
-        let user = User { pid: command.pid, uid: 1000, gid: 1000, groups: vec![1000] };
-        let event = Event::ClientJoined { client: command.id, user };
+        if self.clients[index].gone {
+            return;
+        }
+        if self.down {
+            // Nobody listens yet: it waits.
+            let delay = self.random.micros(100_000);
+            return self.after(delay, Happening::StartCommand(index));
+        }
+        self.clients[index].joined = true;
+        self.connect_command(index);
+        let command = &self.clients[index];
         let program = ProgramSpec {
             argv: vec!["sim".into()],
             stdio: command.stdio.iter().map(|&s| s as i32).collect(),
             ..ProgramSpec::default()
         };
         let nodes = command.nodes.clone();
-        self.feed(event);
-        self.client_says(index, ClientToMaster::Hello(client::Hello { version: 1, ..Default::default() }));
         self.client_says(index, ClientToMaster::Launch(client::Launch { nodes, program: Some(program) }));
+    }
+
+    fn connect_command(&mut self, index: usize) {
+        let socket = self.new_socket(index);
+        let command = &mut self.clients[index];
+        command.id = ClientId(socket);
+        command.away = None;
+        let user = User { pid: command.pid, uid: 1000, gid: 1000, groups: vec![1000] };
+        let event = Event::ClientJoined { client: command.id, user };
+        self.feed(event);
+        let features = vec![client::RESUME.to_owned()];
+        self.client_says(index, ClientToMaster::Hello(client::Hello { version: 1, features, ..Default::default() }));
+    }
+
+    pub fn master_hears_client(&mut self, socket: u64, message: ClientToMaster) {
+        let client = ClientId(socket);
+        match message {
+            ClientToMaster::Resume(message) => {
+                let Some(index) = self.sockets.get(&socket).map(|socket| socket.index) else { return };
+                let launch = Some(self.clients[index].launch).filter(|launch| *launch != 0).map(LaunchId);
+                self.feed(Event::Resume { client, launch, message });
+            }
+            message => self.feed(Event::ClientSaid { client, message }),
+        }
+    }
+
+    /// ghostd is gone.
+    pub fn connection_lost(&mut self, socket: u64) {
+        let Some(index) = self.sockets.get(&socket).map(|socket| socket.index) else { return };
+        let now = self.now;
+        let command = &mut self.clients[index];
+        if command.id.0 != socket || command.gone {
+            return;
+        }
+        command.away = Some(now);
+        if command.ranks.is_empty() {
+            // Its launch has not been answered: it fails.
+            return self.leave(index);
+        }
+        let delay = self.random.micros(100_000);
+        self.after(delay, Happening::ComeBack(index));
+    }
+
+    pub fn come_back(&mut self, index: usize) {
+        let command = &self.clients[index];
+        let Some(since) = command.away.filter(|_| !command.gone) else { return };
+        if self.down {
+            let dead = |ghost: &u32| self.ghosts.get(ghost).is_none_or(|ghost| ghost.place == Place::Dead);
+            let mut waited_for =
+                command.ranks.iter().filter(|rank| rank.outcome.is_none()).filter_map(|rank| rank.ghost);
+            if waited_for.all(|ghost| dead(&ghost)) && self.now - since > DYING {
+                // Its ghosts have not been left to another ghostd.
+                return self.leave(index);
+            }
+            let delay = self.random.micros(100_000);
+            return self.after(delay, Happening::ComeBack(index));
+        }
+        self.tally.resumed += 1;
+        self.connect_command(index);
+        let command = &self.clients[index];
+        let ranks = command.ranks.iter().map(|rank| {
+            let outputs = rank.receivers.iter().zip(rank.done).map(|(receiver, done)| client::ResumedOutput {
+                received: receiver.received(),
+                consumed: receiver.consumed(),
+                done,
+            });
+            client::ResumedRank {
+                node: rank.node,
+                over: rank.outcome.is_some(),
+                reads: rank.taken.is_some(),
+                outputs: outputs.collect(),
+                taken: rank.taken.unwrap_or(0),
+            }
+        });
+        let ranks = ranks.collect();
+        let stdio = command.stdio.iter().map(|&s| s as i32).collect();
+        let sent = command.input_sent;
+        let stdin = command.ranks.iter().filter_map(|rank| rank.taken).min().unwrap_or(sent);
+        let (name, ended) = (stream_name(command.launch, 0), command.input_ended);
+        let message = client::Resume { launch: command.launch, stdio, stdin, ranks, sent };
+        self.client_says(index, ClientToMaster::Resume(message));
+        let mut offset = stdin;
+        while offset < sent {
+            let bytes = content(name, offset, (sent - offset).min(60_000) as usize);
+            let length = bytes.len() as u64;
+            self.client_sends(index, Data { id: ALL_RANKS, offset, fd: 0, eof: false, bytes });
+            offset += length;
+        }
+        if ended {
+            let end = Data { id: ALL_RANKS, offset: sent, fd: 0, eof: true, bytes: Default::default() };
+            self.client_sends(index, end);
+        }
+        for (rank, state) in (0u32..)
+            .zip(&self.clients[index].ranks)
+            .map(|(rank, state)| (rank, state.ghost.filter(|_| state.outcome.is_none())))
+            .collect::<Vec<_>>()
+        {
+            let dead = state.and_then(|pid| self.ghosts.get(&pid)).filter(|ghost| ghost.place == Place::Dead);
+            if let Some(status) = dead.and_then(|ghost| ghost.status) {
+                self.client_says(index, ClientToMaster::GhostDied(client::GhostDied { rank, status: status.to_raw() }));
+            }
+        }
     }
 
     pub fn client_hears(&mut self, index: usize, message: MasterToClient) {
@@ -93,13 +235,13 @@ impl World {
             MasterToClient::Launched(launched) => self.launched(index, &launched),
             MasterToClient::Refused(refused) => {
                 assert!(self.ending, "the command did nothing wrong: {}", refused.text);
-                self.clients[index].refused = true;
                 self.leave(index);
             }
-            MasterToClient::StartFailed(failed) => self.outcome(index, failed.rank, true),
+            MasterToClient::StartFailed(failed) => self.outcome(index, failed.rank, Outcome::NotStarted),
             MasterToClient::Ended(ended) => {
                 assert!(WaitStatus::from_raw(ended.status).is_some());
-                self.outcome(index, ended.rank, ended.lost);
+                let status = ended.status;
+                self.outcome(index, ended.rank, if ended.lost { Outcome::Lost } else { Outcome::Ended { status } });
             }
             MasterToClient::Ack(ack) => {
                 let command = &mut self.clients[index];
@@ -127,8 +269,10 @@ impl World {
         self.clients[index].ranks = plans
             .map(|plan| Rank {
                 ghost: None,
-                outcome: (!plan.reason.is_empty()).then_some(true),
+                node: plan.node,
+                outcome: (!plan.reason.is_empty()).then_some(Outcome::NotStarted),
                 planned: plan.reason.is_empty(),
+                eof: [false; 2],
                 done: if plan.reason.is_empty() { done } else { [true; 2] },
                 closed: [false; 2],
                 receivers: [receiver; 2],
@@ -143,6 +287,8 @@ impl World {
                 self.client_says(index, ClientToMaster::NoGhost(client::NoGhost { rank: rank as u32, errno: 11 }));
                 self.clients[index].ranks[rank].done = [true; 2];
                 self.clients[index].ranks[rank].closed = [true; 2];
+                self.clients[index].ranks[rank].outcome = Some(Outcome::NoGhost);
+                self.clients[index].ranks[rank].taken = None;
                 continue;
             }
             let ghost = self.bear_ghost(index, rank as u32);
@@ -152,13 +298,20 @@ impl World {
         self.check_complete(index);
     }
 
-    fn outcome(&mut self, index: usize, rank: u32, without_output: bool) {
+    fn outcome(&mut self, index: usize, rank: u32, outcome: Outcome) {
         let state = &mut self.clients[index].ranks[rank as usize];
+        if let Some(before) = state.outcome {
+            // What a ghostd before has told is told again, if it does not know that this has come.
+            if before != Outcome::NoGhost {
+                assert!(self.generation > 0, "1: rank {rank} of command {index} has ended twice");
+                assert_eq!(before, outcome, "1: rank {rank} of command {index} has ended in two ways");
+            }
+            return;
+        }
         self.tally.outcomes += 1;
-        assert!(state.outcome.is_none(), "1: rank {rank} of command {index} has ended twice");
-        state.outcome = Some(without_output);
+        state.outcome = Some(outcome);
         state.taken = None;
-        if without_output {
+        if !outcome.has_output() {
             state.done = [true; 2];
         }
         if let Some(ghost) = state.ghost {
@@ -166,6 +319,7 @@ impl World {
         }
         self.send_input(index);
         self.check_complete(index);
+        self.client_says(index, ClientToMaster::Noted(client::Noted { rank }));
     }
 
     fn reap(&mut self, pid: u32) {
@@ -200,10 +354,10 @@ impl World {
         let channel = usize::from(data.fd) - 1;
         let state = &mut self.clients[index].ranks[rank];
         let receiver = &mut state.receivers[channel];
-        if state.closed[channel] || state.outcome == Some(true) {
+        if state.closed[channel] || state.outcome.is_some_and(|outcome| !outcome.has_output()) {
             return;
         }
-        assert!(!state.done[channel], "4: output after its end: command {index} rank {rank}");
+        assert!(!state.done[channel], "4: output after its end: command {index} rank {rank}: {data:?}");
         assert_eq!(data.offset, receiver.received(), "4: output of command {index} rank {rank} once and in order");
         assert_eq!(receiver.receive(data.offset, data.bytes.len()), Ok(0), "4: output within the window");
         if let Some(proc) = proc {
@@ -213,14 +367,7 @@ impl World {
         }
         if data.eof {
             state.done[channel] = true;
-            let received = receiver.received();
-            if let (Some(false), Some(proc)) = (state.outcome, proc) {
-                let written = self.truth[&proc].written[channel];
-                assert!(
-                    received == written || self.was_lost(proc),
-                    "4: {written} bytes were written by process {proc}, {received} have come"
-                );
-            }
+            state.eof[channel] = true;
             self.check_complete(index);
         }
         let delay = if self.clients[index].lazy { self.random.micros(200_000) } else { self.random.delay() };
@@ -233,8 +380,12 @@ impl World {
             return;
         }
         let lazy = self.clients[index].lazy;
-        let receiver = &mut self.clients[index].ranks[rank].receivers[channel];
+        let state = &mut self.clients[index].ranks[rank];
+        let receiver = &mut state.receivers[channel];
         receiver.consume((receiver.received() - receiver.consumed()) as usize);
+        if lazy && state.done[channel] {
+            return;
+        }
         if let Some(offset) = receiver.ack_due(!lazy) {
             let ack = client::Ack { rank: rank as u32, fd: channel as u32 + 1, offset };
             self.client_says(index, ClientToMaster::Ack(ack));
@@ -279,16 +430,42 @@ impl World {
     }
 
     fn check_complete(&mut self, index: usize) {
-        let ranks = &self.clients[index].ranks;
-        if ranks.iter().all(|r| r.outcome.is_some() && r.done == [true; 2]) {
+        let command = &self.clients[index];
+        for (rank, state) in (0u32..).zip(&command.ranks) {
+            let proc = self.proc_of(command.launch, rank);
+            if let (Some(Outcome::Ended { .. }), Some(proc)) = (state.outcome, proc) {
+                for channel in (0..2).filter(|channel| state.eof[*channel]) {
+                    let (written, received) = (self.truth[&proc].written[channel], state.receivers[channel].received());
+                    // A stop ends what it does not reach, right after a takeover as well.
+                    let given_up = self.was_lost(proc) || self.ending && self.generation > 0;
+                    assert!(
+                        received == written || given_up,
+                        "4: {written} bytes were written by process {proc}, {received} have come"
+                    );
+                }
+            }
+        }
+        if command.ranks.iter().all(|r| r.outcome.is_some() && r.done == [true; 2]) {
             self.leave(index);
         }
     }
 
     /// bpsh exits: its ghosts, should some be left, are orphans.
     fn leave(&mut self, index: usize) {
+        if self.clients[index].exited {
+            return;
+        }
         self.client_closes(index);
         self.launcher_exits(index);
+        let command = &mut self.clients[index];
+        command.exited = true;
+        let (pid, ghost) = (command.pid, command.launch);
+        if ghost != 0 {
+            self.push_record(pid, Record::Exit { ghost, launcher: true });
+        }
+        // Who has started it waits for it, usually at once.
+        let delay = if self.random.percent(80) { self.random.delay() } else { Duration::from_secs(100) };
+        self.after(delay, Happening::LauncherReaped(index));
     }
 
     pub fn kill_command(&mut self, index: usize) {
@@ -317,14 +494,16 @@ impl World {
             return;
         }
         let one = self.random.one_of(&ghosts);
-        let signal = self.random.one_of(&[KILL, STOP, CONT, STOP, CONT, 15, 10, 20]);
+        let signal = self.random.one_of(&[KILL, STOP, CONT, STOP, CONT, 15, 10, 20, 40, 40]);
         match self.random.below(10) {
             0..6 => self.signal_ghost(one, signal, Scope::Process, 0),
             6 | 7 => {
                 // The whole group, and sometimes one more right behind.
                 let then = self.random.one_of(&[signal, CONT, KILL]);
+                // The number of the call is that of its first record.
+                let call = self.next_record();
                 for ghost in &ghosts {
-                    self.signal_ghost(*ghost, signal, Scope::Group, 1);
+                    self.signal_ghost(*ghost, signal, Scope::Group, call);
                 }
                 self.signal_ghost(one, then, Scope::Process, 0);
                 self.signal_launcher(index, signal, Scope::Group);
@@ -336,6 +515,32 @@ impl World {
                 self.after(delay, Happening::Signal { pid: one, signal: CONT });
             }
         }
+    }
+
+    /// Of what bpsh is sent itself only these concern the core.
+    fn signal_launcher(&mut self, index: usize, signal: u16, scope: Scope) {
+        let seq = self.next_record();
+        let command = &self.clients[index];
+        if command.gone || command.launch == 0 {
+            return;
+        }
+        let record = SignalRecord {
+            kind: 1,
+            flags: SignalFlags::LAUNCHER,
+            ghost: command.launch,
+            seq,
+            call: 0,
+            value: seq,
+            sig: signal,
+            scope: scope as u16,
+            si_code: 0,
+            sender_pid: 1,
+            sender_uid: 1000,
+            sender_euid: 1000,
+            pgid: 0,
+        };
+        let pid = command.pid;
+        self.push_record(pid, Record::Signal(record));
     }
 
     pub fn kill_ghosts(&mut self, index: usize) {

@@ -3,6 +3,8 @@
 //! SIGKILL takes effect at once when the ghost is stopped, between two reads, or its read is not taken up; otherwise it lasts
 //! until the read is answered.
 
+use std::collections::BTreeMap;
+
 use ghost_abi::{Scope, SignalFlags, SignalRecord};
 use ghost_host::pin::ReadToken;
 use ghost_proto::ids::ProcId;
@@ -16,6 +18,8 @@ use super::world::{Happening, World};
 pub const KILL: u16 = libc::SIGKILL as u16;
 pub const STOP: u16 = libc::SIGSTOP as u16;
 pub const CONT: u16 = libc::SIGCONT as u16;
+/// The first signal that counts.
+pub const REAL_TIME: u16 = 32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -33,22 +37,27 @@ pub struct Ghost {
     pub client: usize,
     pub rank: u32,
     pub place: Place,
-    /// Its task storage.
+    /// Its task storage: whose ghost it is, what ghostd keeps with it, that SIGKILL was sent, and how many records were lost by signal.
     pub process: Option<u64>,
+    pub tag: u32,
+    pub kill_marked: bool,
+    pub dropped: BTreeMap<u16, u32>,
     blocked: bool,
-    pending: Vec<u16>,
+    /// Signals that wait, with what the sender gave along.
+    pending: Vec<(u16, u64)>,
     kill: bool,
     stop: bool,
     interrupted: bool,
     answer: Option<Answer>,
     /// The core knows of the SIGKILL.
     pub kill_told: bool,
-    dropped: u64,
     step: u64,
+    /// How it died.
+    pub status: Option<WaitStatus>,
     pub reaped: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Record {
     Signal(SignalRecord),
     Exit { ghost: u64, launcher: bool },
@@ -63,6 +72,9 @@ impl World {
             rank,
             place: Place::Awake,
             process: None,
+            tag: 0,
+            kill_marked: false,
+            dropped: BTreeMap::new(),
             blocked: true,
             pending: Vec::new(),
             kill: false,
@@ -70,8 +82,8 @@ impl World {
             interrupted: false,
             answer: None,
             kill_told: false,
-            dropped: 0,
             step: 0,
+            status: None,
             reaped: false,
         };
         self.ghosts.insert(pid, ghost);
@@ -102,8 +114,8 @@ impl World {
             }
             Some(Answer::Armed) => {
                 ghost.blocked = false;
-                for signal in std::mem::take(&mut ghost.pending) {
-                    self.record(pid, signal, SignalFlags::DELIVERED, Scope::Process, 0);
+                for (signal, value) in std::mem::take(&mut ghost.pending) {
+                    self.record(pid, signal, SignalFlags::DELIVERED, Scope::Process, 0, value);
                 }
             }
             Some(_) | None => {}
@@ -120,13 +132,19 @@ impl World {
 
     pub fn take_up(&mut self, pid: u32, unique: u64) {
         self.drain_ring();
+        let down = self.down;
         let Some(ghost) = self.ghosts.get_mut(&pid) else { return };
-        if ghost.place != Place::Queued(unique) {
+        if ghost.place != Place::Queued(unique) || down {
             return;
         }
         ghost.place = Place::Asleep(unique);
         self.readers.insert(unique, pid);
         let (file, offset) = (self.clients[ghost.client].file, u64::from(ghost.rank) << RANK_SHIFT);
+        if ghost.interrupted {
+            // fs/fuse/dev.c, fuse_dev_do_read(): it was interrupted before it was sent.
+            let delay = self.random.delay();
+            self.after(delay, Happening::Interrupted { unique });
+        }
         self.feed(Event::PinRead { token: ReadToken::for_test(unique), file, pid, offset });
     }
 
@@ -136,12 +154,30 @@ impl World {
         self.feed(Event::PinInterrupted { unique });
     }
 
-    pub fn attach(&mut self, process: ProcId, token: ReadToken, pid: u32) {
+    /// A new server has the kernel hand all reads over again that the one before had taken up (fs/fuse/dev.c, fuse_resend()).
+    pub fn resend_reads(&mut self) {
+        self.readers.clear();
+        for pid in self.ghosts.keys().copied().collect::<Vec<_>>() {
+            let delay = self.random.delay();
+            let Some(ghost) = self.ghosts.get_mut(&pid) else { continue };
+            ghost.kill_told |= ghost.kill_marked;
+            if let Place::Asleep(_) = ghost.place {
+                self.next_unique += 1;
+                ghost.place = Place::Queued(self.next_unique);
+            }
+            if let Place::Queued(unique) = ghost.place {
+                self.after(delay, Happening::TakeUp { pid, unique });
+            }
+        }
+    }
+
+    pub fn attach(&mut self, process: ProcId, token: ReadToken, pid: u32, tag: u32) {
         let unique = token.unique();
         let is_ghost = self.readers.get(&unique) == Some(&pid) && self.ghosts.contains_key(&pid);
         if is_ghost {
             if let Some(ghost) = self.ghosts.get_mut(&pid) {
                 ghost.process = Some(process.0);
+                ghost.tag = tag;
             }
             self.answer(unique, Some(Answer::Armed));
         }
@@ -176,22 +212,20 @@ impl World {
         }
     }
 
-    pub fn refuse_read(&mut self, unique: u64) {
-        // EPERM: the ghost exits with 125.
-        self.answer(unique, Some(Answer::Exit(125)));
-    }
-
     pub fn signal_ghost(&mut self, pid: u32, signal: u16, scope: Scope, call: u64) {
+        self.last_value += 1;
+        let value = if call != 0 { call } else { self.last_value };
         let Some(ghost) = self.ghosts.get_mut(&pid) else { return };
         if ghost.place == Place::Dead {
             return;
         }
+        ghost.kill_marked |= signal == KILL && ghost.process.is_some();
         if ghost.blocked && signal != KILL && signal != STOP {
-            if !ghost.pending.contains(&signal) {
-                ghost.pending.push(signal);
+            if signal >= REAL_TIME || ghost.pending.iter().all(|(other, _)| *other != signal) {
+                ghost.pending.push((signal, value));
             }
         } else {
-            self.record(pid, signal, 0, scope, call);
+            self.record(pid, signal, 0, scope, call, value);
         }
         let Some(ghost) = self.ghosts.get_mut(&pid) else { return };
         match signal {
@@ -209,7 +243,9 @@ impl World {
                         self.tally.killed_awake += 1;
                         self.ghost_dies(pid, WaitStatus::KILLED);
                     }
-                    Place::Awake | Place::Queued(_) => {
+                    // Nothing but SIGKILL ends a read that has begun (fs/fuse/dev.c, request_wait_answer()).
+                    Place::Queued(_) => ghost.interrupted = true,
+                    Place::Awake => {
                         ghost.stop = false;
                         ghost.place = Place::Stopped;
                     }
@@ -247,6 +283,7 @@ impl World {
     fn ghost_dies(&mut self, pid: u32, status: WaitStatus) {
         let Some(ghost) = self.ghosts.get_mut(&pid) else { return };
         ghost.place = Place::Dead;
+        ghost.status = Some(status);
         let (client, rank, process) = (ghost.client, ghost.rank, ghost.process);
         if let Some(ghost) = process {
             self.push_record(pid, Record::Exit { ghost, launcher: false });
@@ -255,17 +292,23 @@ impl World {
         self.after(delay, Happening::GhostSeenDead { client, rank, status });
     }
 
-    fn record(&mut self, pid: u32, signal: u16, flags: u32, scope: Scope, call: u64) {
+    /// Numbers count all records, those that nobody here is told of as well.
+    pub fn next_record(&mut self) -> u64 {
+        let step = self.chances.record_step;
+        self.last_record += 1 + self.random.below(step);
+        self.last_record
+    }
+
+    fn record(&mut self, pid: u32, signal: u16, flags: u32, scope: Scope, call: u64, value: u64) {
         let Some(ghost) = self.ghosts.get(&pid).and_then(|g| g.process) else { return };
-        let uid = 1000;
-        self.last_record += 1;
+        let (uid, seq) = (1000, self.next_record());
         let record = SignalRecord {
             kind: 1,
             flags,
             ghost,
-            seq: self.last_record,
+            seq,
             call,
-            value: 0,
+            value,
             sig: signal,
             scope: scope as u16,
             si_code: 0,
@@ -279,45 +322,14 @@ impl World {
 
     pub fn push_record(&mut self, pid: u32, record: Record) {
         if self.random.percent(self.chances.lost_record) {
-            self.records_lost = true;
+            self.dropped += 1;
             if let (Record::Signal(signal), Some(ghost)) = (&record, self.ghosts.get_mut(&pid)) {
-                ghost.dropped |= 1 << (signal.sig - 1);
+                *ghost.dropped.entry(signal.sig).or_default() += 1;
             }
         } else {
             self.ring.push_back((pid, record));
         }
         let delay = self.random.delay();
         self.after(delay, Happening::Drain);
-    }
-
-    /// The ring is read before every event of the pin.
-    pub fn drain_ring(&mut self) {
-        while let Some((pid, record)) = self.ring.pop_front() {
-            match record {
-                Record::Signal(signal) => {
-                    if let Some(ghost) = self.ghosts.get_mut(&pid) {
-                        ghost.kill_told |= signal.sig == KILL;
-                    }
-                    self.feed(Event::Signal(signal));
-                }
-                Record::Exit { ghost, launcher } => self.feed(Event::GhostExited { ghost, launcher, pid }),
-            }
-        }
-        if std::mem::take(&mut self.records_lost) {
-            for (process, pid) in self.core.watched_ghosts() {
-                let there = self.ghosts.get_mut(&pid).filter(|g| g.process == Some(process.0) && !g.reaped);
-                let (signals, exited) = match there {
-                    Some(ghost) => {
-                        let signals = std::mem::take(&mut ghost.dropped);
-                        ghost.kill_told |= signals & (1 << (KILL - 1)) != 0;
-                        (signals, ghost.place == Place::Dead)
-                    }
-                    None => (0, true),
-                };
-                if signals != 0 || exited {
-                    self.feed(Event::GhostState { process, signals, exited });
-                }
-            }
-        }
     }
 }

@@ -1,29 +1,41 @@
-//! The core against models of the kernel's ghosts, of bpsh and of nodes, in virtual time: delays, cuts, kills and stops at any
-//! moment, drawn from a seed.
+//! ghostd's core and the holders' cores against each other, in virtual time, with models of the kernels, of nodeagent and of bpsh around
+//! them: delays, cuts, kills and stops at any moment, drawn from a seed.
 //!
 //! `GHOSTPROC_SEED=n` runs one seed again, `GHOSTPROC_LONG=1` 100,000 of them.
 //!
+//! What is killed: ghosts, bpsh, ghostd (before any of its actions, and while it takes over), nodeagent, the holder. What is cut: a
+//! node's connection, in both directions or one, for longer or shorter than the lease.
+//!
 //! What must hold (each place that checks one says which):
-//! 1. Each rank that was planned ends in exactly one `Ended` or `StartFailed` towards its client.
-//! 2. The read of a ghost that is known to be killed is answered only when its process is dead; a verdict that a process is
-//!    lost is given only when it is dead.
-//! 3. When all is over no ghost sleeps, no process is left, and the tables are empty.
+//! 1. Each rank that was planned ends in exactly one `Ended` or `StartFailed` towards its client; one that is told again to a command that
+//!    has come back says the same.
+//! 2. The read of a ghost that is known to be killed is answered only when its process is dead; a verdict is given only on a process that
+//!    is dead.
+//! 3. When all is over no ghost sleeps, no process is left, and the tables are empty, here and on the nodes.
 //! 4. Every byte of a stream arrives once, in order.
 //! 5. Input kept for a launch stays within its window.
 //! 6. What a node says of another node's process, or of one that is forgotten, changes nothing.
+//! 7. A signal reaches a process once.
 
 mod bpsh;
 mod ghosts;
-mod holder;
+mod machine;
+mod master;
+mod network;
+mod node;
 mod random;
+mod tally;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use tally::Tally;
 use world::World;
 
 const SEEDS: u64 = 3_000;
 const LONG: u64 = 100_000;
+/// So many are enough to see whether they have something in common.
+const MOST_FAILURES: usize = 20;
 
 #[test]
 fn nothing_is_lost_doubled_or_left_behind() {
@@ -33,18 +45,30 @@ fn nothing_is_lost_doubled_or_left_behind() {
         return;
     }
     let count = if std::env::var_os("GHOSTPROC_LONG").is_some() { LONG } else { SEEDS };
-    let mut sums = [0; 10];
+    let mut sum = Tally::default();
+    let mut failures = Vec::new();
     for seed in 0..count {
         match catch_unwind(AssertUnwindSafe(|| World::new(seed, false).run())) {
-            Ok(tally) => sums.iter_mut().zip(tally.counts()).for_each(|(sum, n)| *sum += n),
-            Err(_) => panic!("seed {seed} failed: see it again with GHOSTPROC_SEED={seed}"),
+            Ok(tally) => sum.add(&tally),
+            Err(why) => {
+                let text = why.downcast_ref::<String>().cloned();
+                failures.push((seed, text.unwrap_or_else(|| "a panic".to_owned())));
+                if failures.len() >= MOST_FAILURES {
+                    break;
+                }
+            }
         }
     }
-    let [processes, outcomes, verdicts, returns, again, asleep, awake, stopped, output, input] = sums;
-    println!(
-        "soak: {count} seeds: {processes} processes, {outcomes} ends told, {verdicts} lost with their node, {returns} taken \
-         over after a cut, {again} signals sent again, ghosts killed asleep {asleep}, awake {awake}, stopped asleep \
-         {stopped}; bytes out {output}, in {input}; lost or doubled 0"
+    for (seed, text) in &failures {
+        println!("GHOSTPROC_SEED={seed}: {text}");
+    }
+    assert!(
+        failures.is_empty(),
+        "{} seeds failed: see the first again with GHOSTPROC_SEED={}",
+        failures.len(),
+        failures[0].0
     );
-    assert!(sums.iter().all(|&sum| sum > count / 1000), "something to be tested hardly ever happens: {sums:?}");
+    println!("soak: {count} seeds: {sum:?}; lost or doubled 0");
+    let rare = sum.rarer_than(count / 1000);
+    assert!(rare.is_empty(), "something to be tested hardly ever happens: {rare:?}: {sum:?}");
 }

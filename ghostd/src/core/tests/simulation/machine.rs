@@ -1,0 +1,298 @@
+//! A node's kernel: the processes that the holder has made, what they read, write and do, and what it is told of them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use ghost_proto::ids::{LaunchId, ProcId};
+use ghost_proto::status::WaitStatus;
+use nix::libc;
+use nodeagent::holder::event::{Creation, Order};
+
+use super::random::{content, stream_name};
+use super::world::{Happening, World};
+
+/// What a pipe holds.
+const PIPE: u64 = 65_536;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// Cloned, and not yet executing.
+    Starting,
+    Running,
+    /// Dead; the holder has not waited for it.
+    Zombie(WaitStatus),
+    /// Only its pipes are left.
+    Reaped,
+}
+
+/// What wait4(2) would tell besides the end: the last change counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Stopped(u8),
+    Continued,
+}
+
+/// A process.
+#[derive(Debug)]
+pub struct Remote {
+    pub proc: u64,
+    pub launch: LaunchId,
+    pub life: Life,
+    /// How it went with its start, until the holder has looked: `Some(errno)`.
+    pub started: Option<u32>,
+    pub stopped: Option<u8>,
+    pub change: Option<Change>,
+    /// stdin: written by the holder, and read.
+    pub fed: u64,
+    taken: u64,
+    pub input: bool,
+    /// stdout and stderr: what lies in their pipes, and whether it or the holder has closed them.
+    pub piped: [u64; 2],
+    pub over: [bool; 2],
+    pub broken: [bool; 2],
+    streams: [bool; 3],
+    endless: bool,
+}
+
+/// What is known of every process that was ever begun, for ever.
+#[derive(Clone, Debug)]
+pub struct Truth {
+    pub node: usize,
+    pub written: [u64; 2],
+    /// The node forgot it, and its output, before the master had it.
+    pub vanished: bool,
+    /// What the senders of its signals had given along.
+    pub signals: BTreeSet<u64>,
+}
+
+#[derive(Debug, Default)]
+pub struct Machine {
+    pub processes: BTreeMap<u32, Remote>,
+    /// What the holder has open, by process.
+    pub open: BTreeMap<u64, u32>,
+    pub next_pid: u32,
+}
+
+impl Remote {
+    pub fn is_alive(&self) -> bool {
+        matches!(self.life, Life::Starting | Life::Running)
+    }
+}
+
+impl Machine {
+    pub fn new() -> Machine {
+        Machine { next_pid: 1_000_000, ..Machine::default() }
+    }
+
+    pub fn is_childless(&self) -> bool {
+        self.processes.values().all(|process| process.life == Life::Reaped)
+    }
+
+    /// The holder has closed all that it had open of it.
+    pub fn close(&mut self, proc: u64) {
+        if let Some(pid) = self.open.remove(&proc) {
+            self.forget(pid);
+        }
+    }
+
+    pub fn forget(&mut self, pid: u32) {
+        if self.processes.get(&pid).is_some_and(|p| p.life == Life::Reaped && self.open.get(&p.proc) != Some(&pid)) {
+            self.processes.remove(&pid);
+        }
+    }
+
+    pub fn of_proc(&mut self, proc: u64) -> Option<(u32, &mut Remote)> {
+        let pid = *self.open.get(&proc)?;
+        self.processes.get_mut(&pid).map(|remote| (pid, remote))
+    }
+}
+
+impl World {
+    /// clone3(2).
+    pub fn make_process(&mut self, number: usize, creation: &Creation) -> Result<u32, u32> {
+        if self.random.percent(2) {
+            return Err(libc::EAGAIN as u32);
+        }
+        let taken = self.random.percent(3);
+        let endless = self.random.percent(30);
+        let machine = &mut self.nodes[number].machine;
+        machine.next_pid += 1;
+        let pid = if creation.pid == 0 || taken { machine.next_pid } else { creation.pid };
+        let remote = Remote {
+            proc: creation.proc.0,
+            launch: creation.launch,
+            life: Life::Starting,
+            started: None,
+            stopped: None,
+            change: None,
+            fed: 0,
+            taken: 0,
+            input: creation.streams[0],
+            piped: [0; 2],
+            over: [false; 2],
+            broken: [false; 2],
+            streams: creation.streams,
+            endless,
+        };
+        assert!(machine.processes.insert(pid, remote).is_none(), "a number is given twice");
+        machine.open.insert(creation.proc.0, pid);
+        let truth = Truth { node: number, written: [0; 2], vanished: false, signals: BTreeSet::new() };
+        self.tally.processes += 1;
+        assert!(self.truth.insert(creation.proc.0, truth).is_none(), "process {} is begun twice", creation.proc.0);
+        self.process_later(number, pid);
+        Ok(pid)
+    }
+
+    fn process_later(&mut self, node: usize, pid: u32) {
+        let delay = if self.random.percent(30) { self.random.micros(400_000) } else { self.random.delay() };
+        self.after(delay, Happening::ProcessStep { node, pid });
+    }
+
+    pub fn process_step(&mut self, number: usize, pid: u32) {
+        let choice = self.random.below(100);
+        let amount = if self.random.percent(10) { self.random.below(400_000) } else { self.random.below(9_000) };
+        let fd = self.random.below(2) as usize;
+        let Some(process) = self.nodes[number].machine.processes.get_mut(&pid) else { return };
+        let proc = process.proc;
+        match process.life {
+            Life::Starting if choice < 10 => {
+                process.started = Some(libc::ENOENT as u32);
+                return self.process_dies(number, pid, WaitStatus::Exited(127));
+            }
+            Life::Starting => {
+                process.life = Life::Running;
+                process.started = Some(0);
+                self.child_later(number, pid);
+            }
+            Life::Running if process.stopped.is_some() => {}
+            Life::Running => match choice {
+                // A full pipe makes the writer wait.
+                0..40 if process.streams[fd + 1] && !process.over[fd] && process.piped[fd] < PIPE => {
+                    if process.broken[fd] {
+                        if choice < 20 {
+                            return self.process_dies(number, pid, WaitStatus::Signaled { signal: 13, core: false });
+                        }
+                        process.over[fd] = true;
+                    } else {
+                        process.piped[fd] += amount;
+                        if let Some(truth) = self.truth.get_mut(&proc) {
+                            truth.written[fd] += amount;
+                        }
+                        self.read_outputs(number, proc);
+                    }
+                }
+                40..70 => {
+                    process.taken += (process.fed - process.taken).min(amount);
+                    self.feed_process(number, proc);
+                }
+                70..73 if process.input => {
+                    process.input = false;
+                    self.feed_process(number, proc);
+                }
+                73..76 => {
+                    process.over[fd] = true;
+                    self.read_outputs(number, proc);
+                }
+                76..80 => self.process_stops(number, pid, libc::SIGTSTP as u8),
+                80..88 if !process.endless => {
+                    return self.process_dies(number, pid, WaitStatus::Exited((amount % 256) as u8));
+                }
+                88..90 => {
+                    return self.process_dies(number, pid, WaitStatus::Signaled { signal: 11, core: true });
+                }
+                _ => {}
+            },
+            Life::Zombie(_) | Life::Reaped => return,
+        }
+        self.process_later(number, pid);
+    }
+
+    pub fn process_dies(&mut self, number: usize, pid: u32, status: WaitStatus) {
+        let Some(process) = self.nodes[number].machine.processes.get_mut(&pid) else { return };
+        if !process.is_alive() {
+            return;
+        }
+        process.life = Life::Zombie(status);
+        (process.stopped, process.input, process.over) = (None, false, [true; 2]);
+        self.child_later(number, pid);
+    }
+
+    fn process_stops(&mut self, number: usize, pid: u32, signal: u8) {
+        let Some(process) = self.nodes[number].machine.processes.get_mut(&pid) else { return };
+        if process.stopped.is_none() && process.life == Life::Running {
+            process.stopped = Some(signal);
+            process.change = Some(Change::Stopped(signal));
+            self.child_later(number, pid);
+        }
+    }
+
+    /// SIGCHLD.
+    fn child_later(&mut self, node: usize, pid: u32) {
+        let delay = self.random.delay();
+        self.after(delay, Happening::ChildChanged { node, pid });
+    }
+
+    /// Sends a signal; gives an errno.
+    pub fn deliver(&mut self, number: usize, pid: u32, order: &Order) -> i32 {
+        let busy = self.random.percent(10);
+        let process = self.nodes[number].machine.processes.get_mut(&pid);
+        let Some(process) = process.filter(|process| process.life != Life::Reaped) else { return libc::ESRCH };
+        if order.signal >= 32 && busy {
+            return libc::EAGAIN;
+        }
+        let proc = process.proc;
+        if process.is_alive()
+            && order.value != 0
+            && let Some(truth) = self.truth.get_mut(&proc)
+        {
+            self.tally.signals_delivered += 1;
+            assert!(
+                truth.signals.insert(order.value),
+                "7: signal {} number {} reaches process {proc} twice",
+                order.signal,
+                order.value
+            );
+        }
+        match i32::from(order.signal) {
+            libc::SIGKILL | libc::SIGTERM | libc::SIGINT => {
+                self.process_dies(number, pid, WaitStatus::Signaled { signal: order.signal, core: false });
+            }
+            libc::SIGSTOP | libc::SIGTSTP => self.process_stops(number, pid, order.signal),
+            libc::SIGCONT => {
+                let Some(process) = self.nodes[number].machine.processes.get_mut(&pid) else { return 0 };
+                if process.stopped.take().is_some() {
+                    process.change = Some(Change::Continued);
+                    self.child_later(number, pid);
+                }
+            }
+            _ => {}
+        }
+        0
+    }
+
+    pub fn kill_all(&mut self, number: usize, which: impl Fn(&Remote) -> bool) {
+        let processes = &self.nodes[number].machine.processes;
+        for pid in processes.iter().filter(|(_, p)| which(p)).map(|(&pid, _)| pid).collect::<Vec<_>>() {
+            self.process_dies(number, pid, WaitStatus::KILLED);
+        }
+    }
+
+    /// Writes into the pipe of stdin what it takes; gives how much, or that nobody reads. What goes in must be what was sent.
+    pub fn write_input(&mut self, number: usize, proc: ProcId, pieces: &VecDeque<Bytes>) -> Result<usize, ()> {
+        let Some((_, process)) = self.nodes[number].machine.of_proc(proc.0) else { return Err(()) };
+        if !process.input {
+            return Err(());
+        }
+        let mut room = (PIPE - (process.fed - process.taken)) as usize;
+        let mut written = 0;
+        for piece in pieces {
+            let n = piece.len().min(room);
+            let expected = content(stream_name(process.launch.0, 0), process.fed, n);
+            assert_eq!(piece[..n], expected[..], "4: input of process {} is what was sent", proc.0);
+            process.fed += n as u64;
+            (room, written) = (room - n, written + n);
+        }
+        self.tally.input += written as u64;
+        Ok(written)
+    }
+}
