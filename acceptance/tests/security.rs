@@ -265,7 +265,7 @@ fn hostile_input_on_the_socket_harms_nobody() {
     let cluster = Cluster::attach();
     let health = Health::of(&cluster);
     let seed = seed().to_string();
-    let rounds = if acceptance::long() { "100000" } else { "2000" };
+    let rounds = if acceptance::long() { "20000" } else { "2000" };
     survived(&cluster, hostile(&cluster, &["socket", &seed, rounds]).start());
     health.must_be_as_before(&cluster);
 }
@@ -277,7 +277,7 @@ fn hostile_input_on_the_port_harms_nobody() {
     let token = cluster.command("bpctl").args(["token", "--nodes", "200"]).run().success();
     let health = Health::of(&cluster);
     let seed = seed().to_string();
-    let rounds = if acceptance::long() { "50000" } else { "1000" };
+    let rounds = if acceptance::long() { "10000" } else { "1000" };
     let address = format!("{}:2223", cluster.master().address);
     survived(&cluster, hostile(&cluster, &["port", &address, &seed, rounds]).input(token).start());
     health.must_be_as_before(&cluster);

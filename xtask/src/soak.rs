@@ -10,7 +10,7 @@ use clap::Args;
 use crate::{machine, products, results};
 
 /// Makes the tests take their long forms.
-const LONG: &str = "GHOSTPROC_LONG";
+pub const LONG: &str = "GHOSTPROC_LONG";
 
 #[derive(Args)]
 pub struct SoakArgs {

@@ -14,7 +14,7 @@ use clap::{Args, ValueEnum};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::{machine, products};
+use crate::{machine, products, soak};
 
 /// Nodes of the acceptance tests' cluster.
 const NODES: &str = "5";
@@ -142,6 +142,10 @@ fn acceptance(args: &TestArgs, outcomes: &mut Vec<Outcome>) -> Result<()> {
         command.args(["cluster", "--nodes", NODES, "--outside", "--"]);
         // One after the other: they count what the whole cluster has.
         command.arg(&program).arg("--test-threads=1").args(args.filter.iter());
+        if std::env::var_os(soak::LONG).is_some() {
+            // For its figures.
+            command.arg("--nocapture");
+        }
         outcomes.push(observe(&name, command, Duration::from_secs(args.limit))?);
     }
     Ok(())

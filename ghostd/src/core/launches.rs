@@ -118,7 +118,12 @@ impl Core {
     pub(super) fn spawn(&mut self, id: ProcId) {
         let Some(node) = self.processes.get(&id).map(|p| p.node) else { return };
         if !self.is_connected(node) {
-            return self.start_failed(id, StartStage::Reach, 0, "down".into());
+            return self.start_failed(
+                id,
+                StartStage::Reach,
+                0,
+                "down (its connection broke before the process was begun)".into(),
+            );
         }
         let Some(process) = self.processes.get_mut(&id) else { return };
         process.remote = Remote::Asked;
