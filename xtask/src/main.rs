@@ -5,6 +5,7 @@
 mod bench;
 mod cluster;
 mod control;
+mod deny;
 mod ebpf;
 mod fuzz;
 mod init;
@@ -32,7 +33,7 @@ enum Task {
     ClusterCtl(control::CtlArgs),
     /// Build the kernel programs from source
     Ebpf(ebpf::EbpfArgs),
-    /// Format, lints, unit tests, then the acceptance tests in a cluster
+    /// Format, lints, dependencies, unit tests, then the acceptance tests in a cluster
     Test(test::TestArgs),
     /// Measure, beside local execution and ssh; the table is kept in results/bench.md
     Bench(bench::BenchArgs),
@@ -40,6 +41,8 @@ enum Task {
     Soak(soak::SoakArgs),
     /// Fuzz the decoders of outside bytes
     Fuzz(fuzz::FuzzArgs),
+    /// Licences, sources and versions of what is built in, by deny.toml
+    Deny,
     /// PID 1 of a cluster member
     #[command(hide = true)]
     ClusterInit(init::InitArgs),
@@ -61,6 +64,7 @@ fn main() -> std::process::ExitCode {
         Task::Bench(args) => bench::run(args),
         Task::Soak(args) => soak::run(args),
         Task::Fuzz(args) => fuzz::run(args),
+        Task::Deny => deny::run(),
         Task::ClusterInit(args) => init::run(args),
         Task::ServiceExec(args) => service_exec::run(args),
     };

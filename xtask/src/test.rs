@@ -1,4 +1,4 @@
-//! `cargo xtask test`: format, lints, the tests of every crate, a short fuzzing, then the acceptance tests, each program of them in a
+//! `cargo xtask test`: format, lints, dependencies, the tests of every crate, a short fuzzing, then the acceptance tests, each program of them in a
 //! cluster of its own.
 //!
 //! All stages run, also after one has failed; the summary at the end and the exit status tell of all of them.
@@ -37,6 +37,7 @@ pub struct TestArgs {
 enum Stage {
     Format,
     Lints,
+    Deny,
     Unit,
     Fuzz,
     Acceptance,
@@ -90,6 +91,7 @@ impl Stage {
         match self {
             Self::Format => "format",
             Self::Lints => "lints",
+            Self::Deny => "dependencies",
             Self::Unit => "unit tests",
             Self::Fuzz => "fuzzing",
             Self::Acceptance => "acceptance tests",
@@ -108,6 +110,11 @@ impl Stage {
             Self::Lints => {
                 let mut command = products::cargo("clippy");
                 command.args(["--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+                outcomes.push(observe(self.name(), command, hour)?);
+            }
+            Self::Deny => {
+                let mut command = Command::new(products::own_program()?);
+                command.arg("deny");
                 outcomes.push(observe(self.name(), command, hour)?);
             }
             Self::Unit => {
