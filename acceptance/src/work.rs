@@ -148,7 +148,11 @@ impl Recorder {
             text.lines().filter_map(value_of).collect()
         };
         if poll_until(LONG, || (got().len() >= wanted.len()).then_some(())).is_none() || got() != wanted {
-            self.bpsh.fail(&format!("the signals that came: {:?}", got()));
+            let got = got();
+            let same = got.iter().zip(&wanted).take_while(|(got, wanted)| got == wanted).count();
+            let rest: Vec<_> = got.iter().skip(same).take(20).collect();
+            let text = format!("{} of {} signals came; after {same} of them {rest:?}", got.len(), wanted.len());
+            self.bpsh.fail(&text);
         }
     }
 }

@@ -223,6 +223,9 @@ impl Programs {
     pub fn take_over(descriptors: &mut BTreeMap<String, OwnedFd>, before: u32) -> Result<Self, LoadError> {
         let mut programs = Self::over(descriptors)?;
         programs.window.number = programs.drained.get(&0, 0).unwrap_or(0);
+        // How much of it is used up nobody knows: another is opened when what is there now has been read.
+        programs.window.read = GHOST_QUOTA / 2;
+        programs.window.opened_at = programs.counter(COUNTER_SEQUENCE);
         programs.reported_drops = programs.dropped();
         programs.before = Some((before, programs.counter(COUNTER_SEQUENCE)));
         Ok(programs)

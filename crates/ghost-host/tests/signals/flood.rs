@@ -1,5 +1,6 @@
 //! Many signals: order, quotas, a full ring, and what it costs.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
@@ -43,6 +44,29 @@ pub fn flooded_ghost_does_not_hide_others() {
     sender.does(&format!("queue {} 40 7 100", flooded.pid));
     assert_eq!(signals(&mut programs, 100)[0].value, 7);
     assert_eq!(programs.next_event(), None);
+}
+
+/// However often somebody takes over, a ghost's quota does not add up.
+pub fn a_successor_begins_with_a_new_quota() {
+    const EACH: usize = 5_000;
+    let mut programs = Programs::load().expect("load");
+    let ghost = Actor::ghost(&programs, 1);
+    let mut sender = Actor::new();
+    for round in 0..QUOTA / EACH + 2 {
+        sender.does(&format!("queue {} 40 {} {EACH}", ghost.pid, round * EACH));
+        if round % 2 == 0 {
+            // Read by the successor.
+            let mut kept: BTreeMap<_, _> = programs.descriptors().expect("copies").into_iter().collect();
+            drop(programs);
+            programs = Programs::take_over(&mut kept, 1).expect("taken over");
+        }
+        let values: Vec<u64> = signals(&mut programs, EACH).iter().map(|record| record.value).collect();
+        assert_eq!(values, (round as u64 * EACH as u64..).take(EACH).collect::<Vec<_>>());
+        let mut kept: BTreeMap<_, _> = programs.descriptors().expect("copies").into_iter().collect();
+        drop(programs);
+        programs = Programs::take_over(&mut kept, 1).expect("taken over");
+    }
+    assert_eq!(programs.dropped(), 0);
 }
 
 pub fn full_ring_keeps_room_for_kills_and_exits() {

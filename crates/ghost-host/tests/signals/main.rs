@@ -34,6 +34,7 @@ const TESTS: &[Test] = &[
     ("attachment", ends::attachment),
     ("taken over", ends::taken_over),
     ("realtime_in_order", flood::realtime_in_order),
+    ("a_successor_begins_with_a_new_quota", flood::a_successor_begins_with_a_new_quota),
     ("flooded_ghost_does_not_hide_others", flood::flooded_ghost_does_not_hide_others),
     ("full_ring_keeps_room_for_kills_and_exits", flood::full_ring_keeps_room_for_kills_and_exits),
     ("cost", flood::cost),
