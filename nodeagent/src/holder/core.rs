@@ -191,6 +191,10 @@ impl Core {
 
     /// Takes an event; appends what is to be done about it. `now` is CLOCK_BOOTTIME.
     pub fn handle(&mut self, event: Event, now: Duration, actions: &mut Vec<Action>) {
+        if matches!(event, Event::Linked | Event::Unlinked) {
+            // The end of the lease closes the connection of before, not the one that has just come.
+            (self.linked, self.welcomed) = (false, false);
+        }
         self.look_at_lease(now, actions);
         match event {
             Event::Linked => {
@@ -541,7 +545,9 @@ impl Core {
         };
         let name = Name::of(signal, group);
         let confirm = signal.confirm.then_some((self.link, name));
-        match self.heard.before(&name, signal.settled) {
+        let as_member = Name::of_member(signal, proc);
+        let before = self.heard.before(&name, signal.settled).or_else(|| self.heard.before(&as_member, signal.settled));
+        match before {
             None => {}
             Some(Some(errno)) => return self.confirm(proc, confirm, errno, actions),
             // It waits still: this connection is the one that is to hear of it.
@@ -576,6 +582,13 @@ impl Core {
             privileged: signal.privileged,
             group,
         };
+        // Also when another member bears it in the place of this one, which is gone.
+        if matches!(refused, None | Some(libc::ESRCH)) && order.scope == Scope::Group && group != 0 {
+            let members = self.processes.iter().filter(|(_, process)| process.is_alive() && process.group() == group);
+            for (&member, _) in members {
+                self.heard.borne(Name::of_member(signal, member));
+            }
+        }
         let (Some(process), Some(number), None) = (self.processes.get_mut(&proc), number, refused) else {
             let errno = refused.unwrap_or(libc::ESRCH);
             self.confirm(proc, confirm, errno, actions);

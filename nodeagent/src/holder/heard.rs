@@ -39,6 +39,11 @@ impl Name {
         Name { number: signal.seq, target }
     }
 
+    /// A call's, as one of the group's members has got it.
+    pub fn of_member(signal: &Signal, member: ProcId) -> Name {
+        Name { number: signal.seq, target: Target::Process(member) }
+    }
+
     pub const fn number(&self) -> u64 {
         self.number
     }
@@ -81,6 +86,14 @@ impl Heard {
             }
         } else if self.signals.len() > MOST {
             self.signals.pop_first();
+        }
+    }
+
+    /// A process gets it as one of a group: should it be named to it again when it is in another group.
+    pub fn borne(&mut self, name: Name) {
+        if name.number < UNORDERED {
+            self.wait(name);
+            self.done(name, 0);
         }
     }
 

@@ -152,6 +152,59 @@ fn a_groups_signal_is_the_same_whether_the_master_names_the_group_or_not() {
     assert_eq!((signals(&again), done(&again)), (vec![], vec![(6, 0)]));
 }
 
+/// It got the signal with its group, and is named by itself when that comes again.
+#[test]
+fn who_has_left_a_group_since_does_not_get_its_signal_again() {
+    let mut bench = Bench::welcomed(1);
+    bench.running(1, 1);
+    bench.running(2, 1);
+    let joins = |bench: &mut Bench, pgid| {
+        let standing = Standing { pgid, ..Standing::default() };
+        bench.core.tell_tree(vec![Told::Execed { proc: ProcId(2), standing }], &mut Vec::new());
+    };
+    let signal = |proc, group| {
+        let scope = Scope::Group as i32;
+        Signal { proc, seq: 5, signal: 10, sender_uid: 4321, scope, group, confirm: true, ..Default::default() }
+    };
+    joins(&mut bench, 1001);
+    assert_eq!(signals(&bench.message(MasterToNode::Signal(signal(1, 1001)))), [10]);
+    bench.event(Event::Signaled { proc: ProcId(1), errno: 0 });
+    joins(&mut bench, 1002);
+    for group in [0, 1002] {
+        let again = bench.message(MasterToNode::Signal(signal(2, group)));
+        assert_eq!((signals(&again), done(&again)), (vec![], vec![(5, 0)]));
+    }
+}
+
+#[test]
+fn a_connection_that_comes_as_the_lease_ends_is_kept() {
+    let mut bench = Bench::welcomed(5);
+    bench.now += 15 * SECOND;
+    let linked = bench.event(Event::Linked);
+    assert!(has(&linked, |action| matches!(action, Action::KillEverything)), "{linked:?}");
+    assert!(!has(&linked, |action| matches!(action, Action::Disconnect(_))), "{linked:?}");
+    let empty = bench.event(Event::NoChildren);
+    assert!(matches!(sent(&empty)[..], [NodeToMaster::Hello(ref hello)] if hello.epoch == 0), "{empty:?}");
+}
+
+/// Two members' ghosts have told of a call, and ghostd does not know any more that they are of one group.
+#[test]
+fn a_group_signal_that_another_member_bore_is_not_sent_again_in_that_ones_name() {
+    let mut bench = Bench::welcomed(1);
+    bench.running(1, 1);
+    bench.running(2, 1);
+    let standing = Standing { pgid: 1001, ..Standing::default() };
+    bench.core.tell_tree(vec![Told::Execed { proc: ProcId(2), standing }], &mut Vec::new());
+    bench.reaped(1, 0);
+    let signal = |proc| {
+        let scope = Scope::Group as i32;
+        Signal { proc, seq: 5, signal: 10, sender_uid: 4321, scope, confirm: true, ..Default::default() }
+    };
+    assert_eq!(signals(&bench.message(MasterToNode::Signal(signal(1)))), [10], "process 2 bears it");
+    bench.event(Event::Signaled { proc: ProcId(2), errno: 0 });
+    assert_eq!(signals(&bench.message(MasterToNode::Signal(signal(2)))), []);
+}
+
 fn sent(actions: &[Action]) -> Vec<NodeToMaster> {
     let message = |action: &Action| match action {
         Action::Send(message) => Some(message.clone()),
