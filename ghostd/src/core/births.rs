@@ -18,7 +18,8 @@
 //! | its parent's ghost is stopped | by a sibling below that ghost; else a child of the next ancestor's ghost |
 //!
 //! Invariants:
-//! - A process that lives has a ghost, or one is on its way: it is never given up.
+//! - A process that lives has a ghost, or one is on its way: it is never given up. When all ghosts of its launch are dead, so that none
+//!   can be made, it is killed.
 //! - No two makers act on one process: a maker that was told is first heard of again, or told off.
 //! - A ghost is watched from its fork on, so that whatever ends or stops it before it comes is known.
 
@@ -30,6 +31,7 @@ use ghost_proto::tree::{Forked, is_forked_on};
 use ghost_sys::ghost::{Birth, Kin};
 
 use super::found::tag_of;
+use super::signals::Forward;
 use super::tree::name_of;
 use super::types::{Fork, Ghost, Making, Order, Parent, Process, Remote};
 use super::{Action, Core};
@@ -93,6 +95,10 @@ impl Core {
         let origin = ours(self, message.parent);
         let creator = ours(self, message.creator);
         let now = self.now;
+        if launch_id != LaunchId::default() && launch_id.0 < self.settings.first_id {
+            // A ghostd before may have known it.
+            self.ensure_launch(launch_id, standing.uid);
+        }
         if !self.launches.get(&launch_id).is_some_and(|launch| launch.is_on(node)) {
             tracing::warn!(node = node.0, pid = message.pid, "a forked process belongs to no launch of this node");
             return;
@@ -157,6 +163,10 @@ impl Core {
         (fork.since, fork.due) = (now, now + PATIENCE);
         let Some((maker, kin, parent)) = chosen else {
             fork.making = Making::Nobody;
+            if !self.has_makers(id) {
+                // Nobody here could see or end it any more.
+                self.forward(id, Forward::kill());
+            }
             return;
         };
         fork.making = Making::Asked { maker, kin, told: false };
@@ -201,6 +211,18 @@ impl Core {
             all.filter(|other| *other != id).find(|other| self.processes.get(other).is_some_and(Process::can_make))
         })?;
         Some((maker, Kin::Orphan, Parent::Init))
+    }
+
+    /// Whether some ghost of the launch can make another one, now or later.
+    fn has_makers(&self, id: ProcId) -> bool {
+        let Some(launch) = self.processes.get(&id).and_then(|process| self.launches.get(&process.launch)) else {
+            return false;
+        };
+        let mut all = launch.ranks.iter().flatten().chain(launch.forked.values());
+        all.any(|other| {
+            let lives = |ghost: &Ghost| matches!(ghost, Ghost::Asleep(_) | Ghost::Awake { .. } | Ghost::Arriving);
+            self.processes.get(other).is_some_and(|other| lives(&other.ghost) && !other.killed)
+        })
     }
 
     /// Whose child a process's ghost is.
@@ -348,7 +370,8 @@ impl Core {
             // It has come, and is being looked at.
             return;
         }
-        let (over, stopped) = (process.remote.is_over(), process.ghost_stopped);
+        // One that was killed before it came is dead, whatever had stopped it.
+        let (over, stopped) = (process.remote.is_over(), process.ghost_stopped && !process.killed);
         let Some(fork) = process.fork.as_mut() else { return };
         fork.due = now + PATIENCE;
         let (making, waited) = (fork.making, now.saturating_sub(fork.since));

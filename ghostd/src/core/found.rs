@@ -15,7 +15,7 @@
 //!   command must agree.
 //! - Nothing is started anew.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use ghost_proto::client::{self, MasterToClient, StartStage};
@@ -102,7 +102,14 @@ impl Core {
         }
         let parents: HashMap<u32, u32> = found.ghosts.iter().map(|ghost| (ghost.pid, ghost.ppid)).collect();
         let by_pid: HashMap<u32, ProcId> = found.ghosts.iter().map(|ghost| (ghost.pid, ghost.process)).collect();
-        for ghost in &found.ghosts {
+        // Of several for one process, made because the first kept them waiting, one counts: who lives. The others are refused.
+        let living = found.ghosts.iter().filter(|ghost| !ghost.exited);
+        let mut seen = BTreeSet::new();
+        let one_each: Vec<&FoundGhost> = living
+            .chain(found.ghosts.iter().filter(|ghost| ghost.exited))
+            .filter(|ghost| seen.insert(ghost.process))
+            .collect();
+        for ghost in &one_each {
             // As many steps as there are ghosts end every chain.
             let mut at = ghost.ppid;
             for _ in 0..parents.len() {
@@ -117,7 +124,16 @@ impl Core {
         for launch in self.launches.values_mut() {
             launch.places.skip(UNKNOWN_PLACES);
         }
-        for ghost in found.ghosts.iter().filter(|ghost| ghost.exited) {
+        // Numbers say nothing of who came first.
+        for ghost in &one_each {
+            let fork = self.processes.get(&ghost.process).and_then(|process| process.fork.as_ref());
+            if let Some(Parent::Ghost(parent)) = fork.map(|fork| fork.parent)
+                && let Some(parent) = self.processes.get_mut(&parent)
+            {
+                parent.made.insert(ghost.process);
+            }
+        }
+        for ghost in one_each.into_iter().filter(|ghost| ghost.exited) {
             self.ghost_exited(ghost.process.0, false, ghost.pid);
         }
     }
@@ -186,9 +202,6 @@ impl Core {
         };
         self.processes.insert(id, process);
         self.by_pid.insert(found.pid, id);
-        if let Some(maker) = maker.and_then(|maker| self.processes.get_mut(&maker)) {
-            maker.made.insert(id);
-        }
         self.enlist(id, launch_id);
         if let (Some(launch), Some(place)) = (self.launches.get_mut(&launch_id), place) {
             launch.places.taken(place);
@@ -199,7 +212,7 @@ impl Core {
     }
 
     /// Puts a process that was found into its launch.
-    fn enlist(&mut self, id: ProcId, launch_id: LaunchId) {
+    pub(super) fn enlist(&mut self, id: ProcId, launch_id: LaunchId) {
         let Some(launch) = self.launches.get_mut(&launch_id) else { return };
         let Some(process) = self.processes.get_mut(&id) else { return };
         process.launch = launch_id;
@@ -250,10 +263,7 @@ impl Core {
                 }
                 Some(_) => {}
                 // It is told by itself.
-                None if is_forked(id) => {
-                    self.ensure_launch(launch, held.uid);
-                    continue;
-                }
+                None if is_forked(id) => continue,
                 None => {
                     // Its ghost is dead: it is to follow.
                     self.ensure_launch(launch, held.uid);
@@ -270,9 +280,11 @@ impl Core {
                     process.stdin_open = false;
                 }
                 process.stdin_acked = held.stdin;
-                let (launch, rank) = (process.launch, process.rank);
-                self.tell_launcher(launch, MasterToClient::Ack(client::Ack { rank, fd: 0, offset: held.stdin }));
-                self.acknowledge_stdin(launch);
+                let (launch, rank, launched) = (process.launch, process.rank, process.fork.is_none());
+                if launched {
+                    self.tell_launcher(launch, MasterToClient::Ack(client::Ack { rank, fd: 0, offset: held.stdin }));
+                    self.acknowledge_stdin(launch);
+                }
             }
         }
     }
@@ -297,7 +309,7 @@ impl Core {
         self.tell_launcher(process.launch, MasterToClient::StartFailed(told));
     }
 
-    fn ensure_launch(&mut self, id: LaunchId, uid: u32) {
+    pub(super) fn ensure_launch(&mut self, id: LaunchId, uid: u32) {
         if !self.launches.contains_key(&id) {
             let user = User { pid: 0, uid, gid: uid, groups: Vec::new() };
             let launch = Launch { absent: false, ended: true, ..self.absent_launch(user) };

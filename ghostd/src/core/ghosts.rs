@@ -63,8 +63,14 @@ impl Core {
         }
     }
 
-    /// The file of a launch that was there before: its ghosts sleep on it.
+    /// The file of a launch that was there before: its ghosts sleep on it. Who sleeps on it is of this launch, also if its parent is dead.
     fn know_file(&mut self, file: u64, pid: u32) {
+        if let Some(&launch) = self.by_file.get(&file)
+            && let Some(&id) = self.by_pid.get(&pid)
+            && self.processes.get(&id).is_some_and(|process| process.found && process.launch == LaunchId::default())
+        {
+            self.enlist(id, launch);
+        }
         if !self.by_file.contains_key(&file)
             && let Some(process) = self.by_pid.get(&pid).and_then(|id| self.processes.get(id))
             && let Some(launch) = self.launches.get_mut(&process.launch)

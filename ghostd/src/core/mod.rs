@@ -199,23 +199,26 @@ impl Core {
         self.by_pid.iter().map(|(&pid, &process)| (process, pid)).collect()
     }
 
-    /// Entries of all tables that hold something only while a command, a launch or a ghost is there.
+    /// Tables that hold something only while a command, a launch or a ghost is there, and do, with the number of their entries.
     #[cfg(test)]
-    fn table_entries(&self) -> usize {
-        self.clients.len()
-            + self.launches.len()
-            + self.processes.len()
-            + self.by_pid.len()
-            + self.by_read.len()
-            + self.by_file.len()
-            + self.by_node_pid.len()
-            + self.unborn.len()
-            + self.strays.len()
-            + self.restless.len()
-            + self.waking.len()
-            + self.view.table_entries()
-            + self.nice.table_entries()
-            + self.actions.len()
+    fn filled_tables(&self) -> Vec<(&'static str, usize)> {
+        let all = [
+            ("clients", self.clients.len()),
+            ("launches", self.launches.len()),
+            ("processes", self.processes.len()),
+            ("by_pid", self.by_pid.len()),
+            ("by_read", self.by_read.len()),
+            ("by_file", self.by_file.len()),
+            ("by_node_pid", self.by_node_pid.len()),
+            ("unborn", self.unborn.len()),
+            ("strays", self.strays.len()),
+            ("restless", self.restless.len()),
+            ("waking", self.waking.len()),
+            ("view", self.view.table_entries()),
+            ("nice", self.nice.table_entries()),
+            ("actions", self.actions.len()),
+        ];
+        all.into_iter().filter(|(_, entries)| *entries > 0).collect()
     }
 
     /// Nodes that are connected now.

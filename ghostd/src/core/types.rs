@@ -526,8 +526,8 @@ pub(super) enum Order {
 impl Launch {
     /// Whether it has, or had, a rank on this node.
     pub fn is_on(&self, node: NodeNumber) -> bool {
-        // Of one that was found it is not known before its command comes.
-        self.absent || self.plans.iter().any(|(planned, reason)| *planned == node && reason.is_empty())
+        // Of one that was found it is not known before its command comes; if it does.
+        self.plans.is_empty() || self.plans.iter().any(|(planned, reason)| *planned == node && reason.is_empty())
     }
 }
 

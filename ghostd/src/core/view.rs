@@ -138,6 +138,10 @@ impl Core {
     }
 
     fn show(&mut self, id: ProcId) {
+        if self.view.shown.contains_key(&id) {
+            // One that was found has come twice: when its node spoke of it, and when its ghost was made.
+            return;
+        }
         let Some(process) = self.processes.get(&id) else { return };
         let Some(launch) = self.launches.get(&process.launch) else { return };
         match process.remote {

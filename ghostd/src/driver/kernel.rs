@@ -133,11 +133,12 @@ impl Driver {
         let ghosts = self.core.watched_ghosts();
         self.dropped.retain(|process, _| ghosts.iter().any(|(id, _)| id == process));
         for (process, pid) in ghosts {
-            let Ok(pidfd) = pidfd::open(pid) else { continue };
-            let Ok(Some(state)) = self.programs.state(pidfd.as_fd()) else { continue };
-            if state.ghost != process.0 {
+            let Ok(state) = self.state_of(pid) else { continue };
+            let Some(state) = state.filter(|state| state.ghost == process.0) else {
+                // Dead, and waited for already: its number is nobody's, or another's.
+                self.turn(Event::GhostExited { ghost: process.0, launcher: false, pid });
                 continue;
-            }
+            };
             let earlier = self.dropped.get(&process).copied().unwrap_or(GhostState::new(process.0, false));
             let signals = state.dropped_since(&earlier);
             let queued = state.dropped_realtime_since(&earlier);
@@ -150,16 +151,21 @@ impl Driver {
             }
         }
         for (launch, pid) in self.core.absent_launchers() {
-            let state = match pidfd::open(pid) {
-                Ok(pidfd) => self.programs.state(pidfd.as_fd()),
-                Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Ok(None),
-                Err(error) => Err(error),
-            };
+            let state = self.state_of(pid);
             let lives = |state: GhostState| state.launcher() && state.ghost == launch.0 && !state.exited();
             if state.is_ok_and(|state| !state.is_some_and(lives)) {
                 self.turn(Event::GhostExited { ghost: launch.0, launcher: true, pid });
             }
         }
         self.store.note_dropped(seen_to);
+    }
+
+    /// What the kernel programs know of a task; nothing of one that is gone.
+    fn state_of(&self, pid: u32) -> std::io::Result<Option<GhostState>> {
+        match pidfd::open(pid) {
+            Ok(pidfd) => self.programs.state(pidfd.as_fd()),
+            Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }

@@ -12,9 +12,9 @@
 //! - Nothing is kept here that is not lost without harm: what is under way is sent again by the two ends.
 
 pub mod holder_process;
-mod own_frames;
+pub mod own_frames;
 mod sampler;
 pub mod service;
 pub mod session;
 mod socket;
-mod splitter;
+pub mod splitter;

@@ -118,7 +118,7 @@ async fn up(
                 Err(why) => return Err(why).context("reading from the holder"),
             }
         }
-        match splitter.next() {
+        match splitter.next_piece() {
             Some(piece) => master.write_all(&piece).await.map_err(explain)?,
             None => {
                 master.flush().await.map_err(explain)?;

@@ -144,7 +144,7 @@ impl Splitter {
     }
 
     /// What goes out next: all control, or the next piece of bulk.
-    pub fn next(&mut self) -> Option<Bytes> {
+    pub fn next_piece(&mut self) -> Option<Bytes> {
         if !self.control.is_empty() {
             return Some(self.control.split().freeze());
         }
@@ -189,10 +189,10 @@ mod tests {
         let control = NodeToMaster::StdinGone(StdinGone { proc: 5 }).to_frame();
         splitter.input.extend_from_slice(&control);
         splitter.cut().expect("frames");
-        assert_eq!(splitter.next(), Some(control));
-        assert_eq!(splitter.next().map(|piece| piece.len()), Some(100_032));
-        assert_eq!(splitter.next().map(|piece| piece.len()), Some(42));
-        assert_eq!((splitter.next(), splitter.waiting()), (None, 0));
+        assert_eq!(splitter.next_piece(), Some(control));
+        assert_eq!(splitter.next_piece().map(|piece| piece.len()), Some(100_032));
+        assert_eq!(splitter.next_piece().map(|piece| piece.len()), Some(42));
+        assert_eq!((splitter.next_piece(), splitter.waiting()), (None, 0));
     }
 
     #[test]
@@ -217,8 +217,8 @@ mod tests {
         splitter.cut().expect("frames");
         assert!(splitter.rings.is_empty() && splitter.input.is_empty());
         assert_eq!(splitter.waiting(), expected.len());
-        assert_eq!(splitter.next(), Some(expected.freeze()));
-        assert_eq!((splitter.next(), splitter.waiting()), (None, 0));
+        assert_eq!(splitter.next_piece(), Some(expected.freeze()));
+        assert_eq!((splitter.next_piece(), splitter.waiting()), (None, 0));
         Placed { id: 7, fd: 2, length: 1, ..Placed::default() }.encode(&mut splitter.input);
         assert!(matches!(splitter.cut(), Err(BadFrame::NoRing)), "it was given up");
     }
@@ -264,11 +264,11 @@ mod tests {
             for chunk in wire.chunks(cut) {
                 splitter.input.extend_from_slice(chunk);
                 splitter.cut().unwrap();
-                if chunk.len() % 2 == 0 && let Some(piece) = splitter.next() {
+                if chunk.len() % 2 == 0 && let Some(piece) = splitter.next_piece() {
                     out.extend_from_slice(&piece);
                 }
             }
-            while let Some(piece) = splitter.next() {
+            while let Some(piece) = splitter.next_piece() {
                 out.extend_from_slice(&piece);
             }
             prop_assert_eq!(out.len(), wire.len());

@@ -10,6 +10,7 @@ use ghost_proto::frame::{ALL_RANKS, Data};
 use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
 use ghost_proto::launch::Stdio;
 use ghost_proto::node::{self, MasterToNode, NodeHello, NodeToMaster};
+use ghost_proto::tree::{Forked, Standing, forked_id};
 use ghost_sys::ghost::{Answer, RANK_SHIFT};
 
 use super::super::{Action, ClientId, Core, Event, Found, FoundGhost, FoundLauncher, LinkId, Settings, User};
@@ -443,4 +444,92 @@ fn what_has_begun_is_seen() {
     assert!(bench.core.is_starting(asks), "one that has not said what it wants");
     bench.feed(Event::ClientGone { client: ClientId(8) });
     assert!(!bench.core.is_starting(asks), "it is gone");
+}
+
+fn is_killed(actions: &[Action], id: ProcId) -> bool {
+    let kill = |a: &Action| matches!(a, Action::TellNode { message: MasterToNode::Signal(s), .. } if s.proc == id.0 && s.signal == 9);
+    actions.iter().any(kill)
+}
+
+/// A process that was forked under the ghostd before; its parent, process 2's, ghost may have made its ghost.
+const CHILD: ProcId = forked_id(NODE, 1);
+
+fn forked(launch: u64) -> NodeToMaster {
+    let standing = Some(Standing { pgid: 300, sid: 1, uid: 1000, gid: 1000, comm: Bytes::new() });
+    NodeToMaster::Forked(Forked { proc: CHILD.0, parent: PROCESS.0, launch, pid: 300, standing, creator: 0 })
+}
+
+/// Its ghost is dead, its command as well: nothing here tells of it but its node.
+#[test]
+fn a_forked_process_without_a_ghost_is_killed() {
+    let mut bench = Bench::new(vec![]);
+    bench.connect(&[(CHILD.0, 49)]);
+    let told = bench.node(forked(49));
+    assert!(is_killed(&told, CHILD), "{told:?}");
+    bench.node(NodeToMaster::Ended(node::Ended { proc: CHILD.0, status: 9, usage: None }));
+    bench.now += Duration::from_millis(100);
+    bench.feed(Event::Tick);
+    let known = |id: &u64| bench.core.launches.contains_key(&LaunchId(*id));
+    assert_eq!([49, LAUNCH].iter().filter(|id| known(id)).count(), 1, "it has taken its launch with it");
+    // Of a launch that this ghostd has not given yet nobody else can know.
+    bench.node(forked(3 << 40));
+    assert!(!bench.core.processes.contains_key(&CHILD));
+}
+
+/// The maker of one had kept ghostd waiting, and another maker was asked.
+#[test]
+fn of_two_ghosts_for_one_process_the_living_one_counts() {
+    let late = FoundGhost { pid: GHOST + 1, exited: true, ..ghost() };
+    let mut bench = Bench::new(vec![late, ghost()]);
+    let other = bench.feed(Event::GhostExited { ghost: PROCESS.0, launcher: false, pid: GHOST + 1 });
+    assert!(other.is_empty(), "{other:?}");
+    bench.resume(Some(LAUNCH));
+    bench.connect(&[(PROCESS.0, LAUNCH)]);
+    bench.started();
+    bench.ended();
+    bench.feed(Event::GhostExited { ghost: PROCESS.0, launcher: false, pid: GHOST });
+    bench.feed(Event::ClientGone { client: CLIENT });
+    assert_eq!(bench.core.filled_tables(), []);
+}
+
+/// Numbers do not tell who came first: the parent may be found after its child.
+#[test]
+fn a_zombie_goes_with_its_parent_in_whatever_order_they_are_found() {
+    let zombie = FoundGhost { process: CHILD, tag: 0, pid: 50, ppid: GHOST, pgid: BPSH, killed: false, exited: true };
+    let mut bench = Bench::new(vec![zombie, ghost()]);
+    bench.resume(Some(LAUNCH));
+    // Neither is held by the node any more.
+    bench.connect(&[]);
+    bench.feed(Event::GhostExited { ghost: PROCESS.0, launcher: false, pid: GHOST });
+    bench.feed(Event::ClientGone { client: CLIENT });
+    assert_eq!(bench.core.filled_tables(), []);
+}
+
+#[test]
+fn a_view_is_put_on_once() {
+    let mut bench = Bench { core: Core::new(Settings { view: true, ..settings() }), now: Duration::ZERO };
+    bench.feed(Event::Found(Found { ghosts: vec![ghost()], launchers: vec![], nodes: vec![(NODE, EPOCH, HOLDER)] }));
+    bench.feed(Event::ViewUp);
+    bench.connect(&[(PROCESS.0, LAUNCH)]);
+    bench.started();
+    bench.core.view_born(PROCESS);
+    bench.now = Duration::from_secs(1);
+    let shown = bench.feed(Event::Tick);
+    assert_eq!(shown.iter().filter(|a| matches!(a, Action::ShowGhost { .. })).count(), 1, "{shown:?}");
+}
+
+/// Its parent is dead, so that nothing but the file on which it sleeps tells of which launch it is, until its node is back.
+#[test]
+fn an_orphaned_ghost_is_not_refused() {
+    let orphan = FoundGhost { process: CHILD, tag: 0, pid: 300, ppid: 1, pgid: BPSH, killed: false, exited: false };
+    let mut bench = Bench::new(vec![ghost(), orphan]);
+    let read = |unique| {
+        let token = ReadToken::for_test(unique);
+        Event::PinRead { token, file: 5, pid: 300, offset: 7 << RANK_SHIFT }
+    };
+    let armed = bench.feed(read(2));
+    assert_eq!(armed, [Action::AnswerGhost { token: ReadToken::for_test(2), answer: Answer::Armed }]);
+    assert_eq!(bench.feed(read(3)), []);
+    bench.connect(&[(PROCESS.0, LAUNCH), (CHILD.0, LAUNCH)]);
+    assert!(!is_killed(&bench.node(forked(LAUNCH)), CHILD));
 }

@@ -367,7 +367,7 @@ fn a_launch_ends_with_its_client() {
     assert!(to_nodes(&actions).contains(&&MasterToNode::EndLaunch(node::EndLaunch { launch: 1 })));
     bench.end(9);
     bench.feed(Event::GhostExited { ghost: 2, launcher: false, pid: 0 });
-    assert_eq!(bench.core.table_entries(), 0);
+    assert_eq!(bench.core.filled_tables(), []);
 }
 
 #[test]

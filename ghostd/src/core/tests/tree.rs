@@ -98,6 +98,18 @@ fn a_child_comes_before_the_end_of_its_parent() {
     assert_eq!(answers(&bench.read(GHOST, 0)), [Answer::Exit(0)]);
 }
 
+/// Nobody could see it here, or end it.
+#[test]
+fn a_process_that_nobody_can_make_a_ghost_for_is_killed() {
+    let mut bench = Bench::running();
+    birth(&bench.forks(1, ProcId(2), CHILD));
+    let gone = bench.feed(Event::GhostExited { ghost: 2, launcher: false, pid: GHOST });
+    assert!(gone.contains(&Action::Withdraw { process: child(1), maker: GHOST }), "{gone:?}");
+    let told_off = bench.feed(Event::Withdrawn { process: child(1), in_time: true });
+    let kill = |m: &&MasterToNode| matches!(m, MasterToNode::Signal(s) if s.proc == child(1).0 && s.signal == 9);
+    assert!(to_nodes(&told_off).iter().any(kill), "{told_off:?}");
+}
+
 #[test]
 fn what_a_child_is_to_do_waits_for_its_ghost() {
     let mut bench = Bench::running();
@@ -427,5 +439,5 @@ fn nothing_is_left_when_all_have_gone() {
         bench.now += Duration::from_millis(60);
         bench.feed(Event::Tick);
     }
-    assert_eq!(bench.core.table_entries(), 0);
+    assert_eq!(bench.core.filled_tables(), []);
 }

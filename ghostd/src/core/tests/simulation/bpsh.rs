@@ -11,7 +11,8 @@ use ghost_proto::status::WaitStatus;
 use ghost_proto::stream::Receiver;
 
 use super::super::super::{ClientId, Event, User};
-use super::ghosts::{CONT, KILL, Place, Record, STOP};
+use super::ghosts::{CONT, Ghost, KILL, Place, Record, STOP};
+use super::plants::Plant;
 use super::random::{content, stream_name};
 use super::world::{Happening, World};
 
@@ -76,6 +77,13 @@ pub struct Command {
     pub reaped: bool,
 }
 
+impl Command {
+    /// How many ranks it has.
+    pub fn width(&self) -> usize {
+        self.ranks.len()
+    }
+}
+
 impl World {
     pub fn new_command(&mut self, index: usize) -> Command {
         let count = 1 + self.random.below(4);
@@ -87,7 +95,7 @@ impl World {
             id: ClientId(0),
             file: 0,
             launch: 0,
-            pid: 1_000_000 + index as u32,
+            pid: 5_000_000 + index as u32,
             nodes: nodes.join(","),
             stdio,
             ranks: Vec::new(),
@@ -237,6 +245,7 @@ impl World {
                 assert!(self.ending, "the command did nothing wrong: {}", refused.text);
                 self.leave(index);
             }
+            MasterToClient::Ended(_) | MasterToClient::StartFailed(_) if self.goes_wrong(Plant::StatusLost) => {}
             MasterToClient::StartFailed(failed) => self.outcome(index, failed.rank, Outcome::NotStarted),
             MasterToClient::Ended(ended) => {
                 assert!(WaitStatus::from_raw(ended.status).is_some());
@@ -252,6 +261,7 @@ impl World {
                 }
                 self.send_input(index);
             }
+            MasterToClient::Reap(reap) => self.foster(reap.pid),
             MasterToClient::StdinGone(gone) => {
                 self.clients[index].ranks[gone.rank as usize].taken = None;
                 self.send_input(index);
@@ -320,6 +330,9 @@ impl World {
         self.send_input(index);
         self.check_complete(index);
         self.client_says(index, ClientToMaster::Noted(client::Noted { rank }));
+        if outcome != Outcome::Lost && self.goes_wrong(Plant::StatusChanged) {
+            self.outcome(index, rank, Outcome::Lost);
+        }
     }
 
     fn reap(&mut self, pid: u32) {
@@ -347,6 +360,12 @@ impl World {
     pub fn client_receives(&mut self, index: usize, data: &Data) {
         if self.clients[index].gone {
             return;
+        }
+        if !data.bytes.is_empty() && self.goes_wrong(Plant::OutputLost) {
+            return;
+        }
+        if !data.bytes.is_empty() && self.goes_wrong(Plant::OutputDoubled) {
+            self.client_receives(index, data);
         }
         let launch = self.clients[index].launch;
         let rank = data.id as usize;
@@ -476,8 +495,8 @@ impl World {
 
     fn launcher_exits(&mut self, index: usize) {
         let ghosts: Vec<u32> = self.clients[index].ranks.iter().filter_map(|r| r.ghost).collect();
+        self.orphan_children(self.clients[index].pid);
         for pid in ghosts {
-            self.reap(pid);
             // Stopped before its first read it is known to the user alone, who must continue it.
             if self.ghosts.get(&pid).is_some_and(|g| g.process.is_none()) {
                 self.signal_ghost(pid, CONT, Scope::Process, 0);
@@ -485,28 +504,42 @@ impl World {
         }
     }
 
+    /// A child that a ghost has made beside itself has ended.
+    fn foster(&mut self, pid: u32) {
+        if let Some(ghost) = self.ghosts.get_mut(&pid) {
+            ghost.awaited = true;
+            ghost.reaped |= ghost.place == Place::Dead;
+        }
+    }
+
     /// What users do to ghosts.
     pub fn disturb(&mut self, index: usize) {
         let gone = self.clients[index].gone;
-        let mut ghosts: Vec<u32> = self.clients[index].ranks.iter().filter_map(|r| r.ghost).collect();
-        ghosts.retain(|pid| !gone || self.ghosts.get(pid).is_some_and(|g| g.process.is_some()));
+        let known = |(pid, ghost): (&u32, &Ghost)| {
+            (ghost.client == index && !ghost.reaped && (!gone || ghost.process.is_some())).then_some(*pid)
+        };
+        let ghosts: Vec<u32> = self.ghosts.iter().filter_map(known).collect();
         if ghosts.is_empty() {
             return;
         }
         let one = self.random.one_of(&ghosts);
         let signal = self.random.one_of(&[KILL, STOP, CONT, STOP, CONT, 15, 10, 20, 40, 40]);
-        match self.random.below(10) {
+        let signal = if self.chances.endless { self.random.one_of(&[40, 40, 40, 10, STOP, CONT]) } else { signal };
+        match self.random.below(if self.chances.endless { 6 } else { 10 }) {
             0..6 => self.signal_ghost(one, signal, Scope::Process, 0),
             6 | 7 => {
                 // The whole group, and sometimes one more right behind.
                 let then = self.random.one_of(&[signal, CONT, KILL]);
                 // The number of the call is that of its first record.
-                let call = self.next_record();
-                for ghost in &ghosts {
-                    self.signal_ghost(*ghost, signal, Scope::Group, call);
+                let (call, pgid) = (self.next_record(), self.ghosts[&one].pgid);
+                for ghost in ghosts.iter().filter(|ghost| self.ghosts[ghost].pgid == pgid).copied().collect::<Vec<_>>()
+                {
+                    self.signal_ghost(ghost, signal, Scope::Group, call);
                 }
                 self.signal_ghost(one, then, Scope::Process, 0);
-                self.signal_launcher(index, signal, Scope::Group);
+                if pgid == self.clients[index].pid {
+                    self.signal_launcher(index, signal, Scope::Group);
+                }
             }
             8 => self.signal_launcher(index, 15, Scope::Process),
             _ => {
@@ -544,9 +577,9 @@ impl World {
     }
 
     pub fn kill_ghosts(&mut self, index: usize) {
-        for rank in 0..self.clients[index].ranks.len() {
-            if let Some(ghost) = self.clients[index].ranks[rank].ghost {
-                self.signal_ghost(ghost, KILL, Scope::Process, 0);
+        for pid in self.ghosts.keys().copied().collect::<Vec<_>>() {
+            if self.ghosts[&pid].client == index {
+                self.signal_ghost(pid, KILL, Scope::Process, 0);
             }
         }
     }

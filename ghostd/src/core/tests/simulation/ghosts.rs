@@ -13,6 +13,7 @@ use ghost_sys::ghost::{Answer, RANK_SHIFT};
 use nix::libc;
 
 use super::super::super::Event;
+use super::plants::Plant;
 use super::world::{Happening, World};
 
 pub const KILL: u16 = libc::SIGKILL as u16;
@@ -20,6 +21,8 @@ pub const STOP: u16 = libc::SIGSTOP as u16;
 pub const CONT: u16 = libc::SIGCONT as u16;
 /// The first signal that counts.
 pub const REAL_TIME: u16 = 32;
+/// Takes in orphans, and waits for them.
+pub const INIT: u32 = 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -36,12 +39,17 @@ pub enum Place {
 pub struct Ghost {
     pub client: usize,
     pub rank: u32,
+    pub parent: u32,
+    pub pgid: u32,
+    pub sid: u32,
     pub place: Place,
     /// Its task storage: whose ghost it is, what ghostd keeps with it, that SIGKILL was sent, and how many records were lost by signal.
     pub process: Option<u64>,
     pub tag: u32,
     pub kill_marked: bool,
     pub dropped: BTreeMap<u16, u32>,
+    /// Whose ghost its next child is, and what ghostd keeps with that one.
+    pub expecting: Option<(u64, u32)>,
     blocked: bool,
     /// Signals that wait, with what the sender gave along.
     pending: Vec<(u16, u64)>,
@@ -49,11 +57,15 @@ pub struct Ghost {
     stop: bool,
     interrupted: bool,
     answer: Option<Answer>,
+    /// How it went what it was told last: its next read says so.
+    outcome: u32,
     /// The core knows of the SIGKILL.
     pub kill_told: bool,
     step: u64,
     /// How it died.
     pub status: Option<WaitStatus>,
+    /// Its parent waits for it as soon as it is dead.
+    pub awaited: bool,
     pub reaped: bool,
 }
 
@@ -63,35 +75,53 @@ pub enum Record {
     Exit { ghost: u64, launcher: bool },
 }
 
-impl World {
-    pub fn bear_ghost(&mut self, client: usize, rank: u32) -> u32 {
-        self.next_pid += 1;
-        let pid = self.next_pid;
-        let ghost = Ghost {
+impl Ghost {
+    pub fn new(client: usize, rank: u32, parent: u32, pgid: u32, sid: u32) -> Ghost {
+        Ghost {
             client,
             rank,
+            parent,
+            pgid,
+            sid,
             place: Place::Awake,
             process: None,
             tag: 0,
             kill_marked: false,
             dropped: BTreeMap::new(),
+            expecting: None,
             blocked: true,
             pending: Vec::new(),
             kill: false,
             stop: false,
             interrupted: false,
             answer: None,
+            outcome: 0,
             kill_told: false,
             step: 0,
             status: None,
+            awaited: false,
             reaped: false,
-        };
-        self.ghosts.insert(pid, ghost);
+        }
+    }
+}
+
+impl Ghost {
+    pub fn set_outcome(&mut self, errno: i32) {
+        self.outcome = errno as u32;
+    }
+}
+
+impl World {
+    /// A launched process's ghost, made by bpsh.
+    pub fn bear_ghost(&mut self, client: usize, rank: u32) -> u32 {
+        self.next_pid += 1;
+        let (pid, parent) = (self.next_pid, self.clients[client].pid);
+        self.ghosts.insert(pid, Ghost::new(client, rank, parent, parent, parent));
         self.plan_step(pid);
         pid
     }
 
-    fn plan_step(&mut self, pid: u32) {
+    pub fn plan_step(&mut self, pid: u32) {
         let delay = self.random.delay();
         let Some(ghost) = self.ghosts.get_mut(&pid) else { return };
         ghost.step += 1;
@@ -105,7 +135,11 @@ impl World {
         if ghost.step != step || ghost.place != Place::Awake {
             return;
         }
-        match ghost.answer.take() {
+        let answer = ghost.answer.take();
+        if answer.is_some() {
+            ghost.outcome = 0;
+        }
+        match answer {
             Some(Answer::Exit(code)) => return self.ghost_dies(pid, WaitStatus::Exited(code)),
             Some(Answer::Die(signal)) => return self.ghost_dies(pid, WaitStatus::Signaled { signal, core: false }),
             Some(Answer::Stop(_)) => {
@@ -118,7 +152,11 @@ impl World {
                     self.record(pid, signal, SignalFlags::DELIVERED, Scope::Process, 0, value);
                 }
             }
-            Some(_) | None => {}
+            Some(Answer::Fork(birth)) => self.ghost_forks(pid, &birth),
+            Some(Answer::Reap(child)) => self.ghost_waits(pid, child),
+            Some(Answer::Group(pgid)) => self.ghost_joins(pid, pgid),
+            Some(Answer::Session) => self.ghost_leads(pid),
+            Some(Answer::Again | Answer::Name(_)) | None => {}
         }
         self.next_unique += 1;
         let unique = self.next_unique;
@@ -139,7 +177,8 @@ impl World {
         }
         ghost.place = Place::Asleep(unique);
         self.readers.insert(unique, pid);
-        let (file, offset) = (self.clients[ghost.client].file, u64::from(ghost.rank) << RANK_SHIFT);
+        let offset = u64::from(ghost.rank) << RANK_SHIFT | u64::from(ghost.outcome);
+        let file = self.clients[ghost.client].file;
         if ghost.interrupted {
             // fs/fuse/dev.c, fuse_dev_do_read(): it was interrupted before it was sent.
             let delay = self.random.delay();
@@ -150,6 +189,12 @@ impl World {
 
     pub fn interrupted(&mut self, unique: u64) {
         self.drain_ring();
+        let ghost = self.readers.get(&unique).and_then(|pid| self.ghosts.get(pid));
+        if ghost.is_some_and(|g| g.kill && g.kill_told && g.process.is_some_and(|process| self.lives(process)))
+            && self.goes_wrong(Plant::KilledGhostReleased)
+        {
+            self.answer(unique, None);
+        }
         // Also of a read that has been answered meanwhile.
         self.feed(Event::PinInterrupted { unique });
     }
@@ -171,17 +216,23 @@ impl World {
         }
     }
 
-    pub fn attach(&mut self, process: ProcId, token: ReadToken, pid: u32, tag: u32) {
+    pub fn attach(&mut self, process: ProcId, token: ReadToken, pid: u32, parent: Option<u32>, tag: u32) {
         let unique = token.unique();
-        let is_ghost = self.readers.get(&unique) == Some(&pid) && self.ghosts.contains_key(&pid);
-        if is_ghost {
-            if let Some(ghost) = self.ghosts.get_mut(&pid) {
-                ghost.process = Some(process.0);
-                ghost.tag = tag;
+        let mut pgid = 0;
+        let sleeper = self.ghosts.get_mut(&pid).filter(|_| self.readers.get(&unique) == Some(&pid));
+        // The kernel has made it this process's ghost when its maker forked, or it is whose child it is to be.
+        let is_ghost = sleeper.is_some_and(|ghost| {
+            let born = ghost.process == Some(process.0);
+            let is_ghost = born || parent.is_none_or(|parent| ghost.parent == parent);
+            if is_ghost && !born {
+                (ghost.process, ghost.tag) = (Some(process.0), tag);
             }
-            self.answer(unique, Some(Answer::Armed));
-        }
-        self.feed_next(Event::Adopted { process, ok: is_ghost, pgid: 0 });
+            pgid = ghost.pgid;
+            is_ghost
+        });
+        let answer = if is_ghost { Answer::Armed } else { Answer::Exit(125) };
+        self.answer(unique, Some(answer));
+        self.feed_next(Event::Adopted { process, ok: is_ghost, pgid });
     }
 
     /// A read ends: with an answer, or with an error after which the ghost reads again.
@@ -219,10 +270,16 @@ impl World {
         if ghost.place == Place::Dead {
             return;
         }
+        if let Some(process) =
+            ghost.process.filter(|_| signal >= REAL_TIME && scope == Scope::Process && !ghost.blocked)
+        {
+            self.sent.push((process, value, self.now));
+        }
         ghost.kill_marked |= signal == KILL && ghost.process.is_some();
         if ghost.blocked && signal != KILL && signal != STOP {
             if signal >= REAL_TIME || ghost.pending.iter().all(|(other, _)| *other != signal) {
-                ghost.pending.push((signal, value));
+                // One to a group that is being joined is not told apart from the one that the group got.
+                ghost.pending.push((signal, if scope == Scope::Group { 0 } else { value }));
             }
         } else {
             self.record(pid, signal, 0, scope, call, value);
@@ -284,12 +341,16 @@ impl World {
         let Some(ghost) = self.ghosts.get_mut(&pid) else { return };
         ghost.place = Place::Dead;
         ghost.status = Some(status);
-        let (client, rank, process) = (ghost.client, ghost.rank, ghost.process);
+        let (client, rank, process, parent) = (ghost.client, ghost.rank, ghost.process, ghost.parent);
+        ghost.reaped |= ghost.awaited || parent == INIT;
         if let Some(ghost) = process {
             self.push_record(pid, Record::Exit { ghost, launcher: false });
         }
-        let delay = self.random.delay();
-        self.after(delay, Happening::GhostSeenDead { client, rank, status });
+        self.orphan_children(pid);
+        if (rank as usize) < self.clients[client].width() {
+            let delay = self.random.delay();
+            self.after(delay, Happening::GhostSeenDead { client, rank, status });
+        }
     }
 
     /// Numbers count all records, those that nobody here is told of as well.

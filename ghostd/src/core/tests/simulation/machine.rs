@@ -1,16 +1,21 @@
 //! A node's kernel: the processes that the holder has made, what they read, write and do, and what it is told of them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use ghost_proto::ids::{LaunchId, ProcId};
+use ghost_proto::node::Scope;
 use ghost_proto::status::WaitStatus;
 use nix::libc;
-use nodeagent::holder::event::{Creation, Order};
+use nodeagent::holder::event::{Creation, Order, TreeEvent};
 
+use super::plants::Plant;
 use super::random::{content, stream_name};
 use super::world::{Happening, World};
 
+/// The holder's number in its namespace.
+pub const HOLDER: u32 = 1;
 /// What a pipe holds.
 const PIPE: u64 = 65_536;
 
@@ -35,8 +40,19 @@ pub enum Change {
 /// A process.
 #[derive(Debug)]
 pub struct Remote {
+    /// As the master knows it; 0: not yet.
     pub proc: u64,
     pub launch: LaunchId,
+    /// Its parent; `None`: the holder.
+    pub parent: Option<u32>,
+    /// The holder has not made it.
+    pub forked: bool,
+    pub pgid: u32,
+    pub sid: u32,
+    /// Since when it is there.
+    pub born: Duration,
+    /// What the senders of its signals had given along.
+    pub signals: BTreeSet<u64>,
     pub life: Life,
     /// How it went with its start, until the holder has looked: `Some(errno)`.
     pub started: Option<u32>,
@@ -44,14 +60,14 @@ pub struct Remote {
     pub change: Option<Change>,
     /// stdin: written by the holder, and read.
     pub fed: u64,
-    taken: u64,
+    pub taken: u64,
     pub input: bool,
     /// stdout and stderr: what lies in their pipes, and whether it or the holder has closed them.
     pub piped: [u64; 2],
     pub over: [bool; 2],
     pub broken: [bool; 2],
-    streams: [bool; 3],
-    endless: bool,
+    pub streams: [bool; 3],
+    pub endless: bool,
 }
 
 /// What is known of every process that was ever begun, for ever.
@@ -61,8 +77,6 @@ pub struct Truth {
     pub written: [u64; 2],
     /// The node forgot it, and its output, before the master had it.
     pub vanished: bool,
-    /// What the senders of its signals had given along.
-    pub signals: BTreeSet<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -71,9 +85,36 @@ pub struct Machine {
     /// What the holder has open, by process.
     pub open: BTreeMap<u64, u32>,
     pub next_pid: u32,
+    /// What the kernel programs have seen and the holder has not read.
+    pub ring: VecDeque<TreeEvent>,
 }
 
 impl Remote {
+    pub fn new(launch: LaunchId, endless: bool) -> Remote {
+        Remote {
+            proc: 0,
+            launch,
+            parent: None,
+            forked: false,
+            pgid: 0,
+            sid: 0,
+            born: Duration::ZERO,
+            signals: BTreeSet::new(),
+            life: Life::Starting,
+            started: None,
+            stopped: None,
+            change: None,
+            fed: 0,
+            taken: 0,
+            input: false,
+            piped: [0; 2],
+            over: [false; 2],
+            broken: [false; 2],
+            streams: [false; 3],
+            endless,
+        }
+    }
+
     pub fn is_alive(&self) -> bool {
         matches!(self.life, Life::Starting | Life::Running)
     }
@@ -101,6 +142,11 @@ impl Machine {
         }
     }
 
+    pub fn group_of(&self, pid: u32) -> Vec<u32> {
+        let pgid = self.processes.get(&pid).map_or(0, |process| process.pgid);
+        self.processes.iter().filter(|(_, p)| p.pgid == pgid && p.is_alive()).map(|(&pid, _)| pid).collect()
+    }
+
     pub fn of_proc(&mut self, proc: u64) -> Option<(u32, &mut Remote)> {
         let pid = *self.open.get(&proc)?;
         self.processes.get_mut(&pid).map(|remote| (pid, remote))
@@ -115,35 +161,30 @@ impl World {
         }
         let taken = self.random.percent(3);
         let endless = self.random.percent(30);
+        let now = self.now;
         let machine = &mut self.nodes[number].machine;
         machine.next_pid += 1;
         let pid = if creation.pid == 0 || taken { machine.next_pid } else { creation.pid };
         let remote = Remote {
             proc: creation.proc.0,
-            launch: creation.launch,
-            life: Life::Starting,
-            started: None,
-            stopped: None,
-            change: None,
-            fed: 0,
-            taken: 0,
+            pgid: pid,
+            sid: HOLDER,
+            born: now,
             input: creation.streams[0],
-            piped: [0; 2],
-            over: [false; 2],
-            broken: [false; 2],
             streams: creation.streams,
-            endless,
+            ..Remote::new(creation.launch, endless)
         };
         assert!(machine.processes.insert(pid, remote).is_none(), "a number is given twice");
         machine.open.insert(creation.proc.0, pid);
-        let truth = Truth { node: number, written: [0; 2], vanished: false, signals: BTreeSet::new() };
+        let truth = Truth { node: number, written: [0; 2], vanished: false };
         self.tally.processes += 1;
         assert!(self.truth.insert(creation.proc.0, truth).is_none(), "process {} is begun twice", creation.proc.0);
+        self.tree_forked(number, pid, 0);
         self.process_later(number, pid);
         Ok(pid)
     }
 
-    fn process_later(&mut self, node: usize, pid: u32) {
+    pub fn process_later(&mut self, node: usize, pid: u32) {
         let delay = if self.random.percent(30) { self.random.micros(400_000) } else { self.random.delay() };
         self.after(delay, Happening::ProcessStep { node, pid });
     }
@@ -152,6 +193,7 @@ impl World {
         let choice = self.random.below(100);
         let amount = if self.random.percent(10) { self.random.below(400_000) } else { self.random.below(9_000) };
         let fd = self.random.below(2) as usize;
+        let ends = !self.chances.endless;
         let Some(process) = self.nodes[number].machine.processes.get_mut(&pid) else { return };
         let proc = process.proc;
         match process.life {
@@ -162,6 +204,7 @@ impl World {
             Life::Starting => {
                 process.life = Life::Running;
                 process.started = Some(0);
+                self.tree_executed(number, pid);
                 self.child_later(number, pid);
             }
             Life::Running if process.stopped.is_some() => {}
@@ -193,11 +236,14 @@ impl World {
                     process.over[fd] = true;
                     self.read_outputs(number, proc);
                 }
-                76..80 => self.process_stops(number, pid, libc::SIGTSTP as u8),
-                80..88 if !process.endless => {
+                76..79 => self.process_stops(number, pid, libc::SIGTSTP as u8),
+                90..96 if self.chances.forks => self.process_forks(number, pid),
+                96..98 if self.chances.forks => self.process_regroups(number, pid),
+                80..88 if ends && !process.endless => {
                     return self.process_dies(number, pid, WaitStatus::Exited((amount % 256) as u8));
                 }
-                88..90 => {
+                79 if process.forked => self.tree_executed(number, pid),
+                88..90 if ends => {
                     return self.process_dies(number, pid, WaitStatus::Signaled { signal: 11, core: true });
                 }
                 _ => {}
@@ -212,8 +258,13 @@ impl World {
         if !process.is_alive() {
             return;
         }
+        if status == WaitStatus::KILLED && self.planted.take_if(|planted| *planted == Plant::ProcessSurvives).is_some()
+        {
+            return;
+        }
         process.life = Life::Zombie(status);
         (process.stopped, process.input, process.over) = (None, false, [true; 2]);
+        self.tree_ended(number, pid, status);
         self.child_later(number, pid);
     }
 
@@ -222,12 +273,13 @@ impl World {
         if process.stopped.is_none() && process.life == Life::Running {
             process.stopped = Some(signal);
             process.change = Some(Change::Stopped(signal));
+            self.tree_stopped(number, pid, Some(signal));
             self.child_later(number, pid);
         }
     }
 
     /// SIGCHLD.
-    fn child_later(&mut self, node: usize, pid: u32) {
+    pub fn child_later(&mut self, node: usize, pid: u32) {
         let delay = self.random.delay();
         self.after(delay, Happening::ChildChanged { node, pid });
     }
@@ -235,44 +287,61 @@ impl World {
     /// Sends a signal; gives an errno.
     pub fn deliver(&mut self, number: usize, pid: u32, order: &Order) -> i32 {
         let busy = self.random.percent(10);
-        let process = self.nodes[number].machine.processes.get_mut(&pid);
-        let Some(process) = process.filter(|process| process.life != Life::Reaped) else { return libc::ESRCH };
+        let process = self.nodes[number].machine.processes.get(&pid);
+        if process.is_none_or(|process| process.life == Life::Reaped) {
+            return libc::ESRCH;
+        }
         if order.signal >= 32 && busy {
             return libc::EAGAIN;
         }
-        let proc = process.proc;
-        if process.is_alive()
-            && order.value != 0
-            && let Some(truth) = self.truth.get_mut(&proc)
-        {
+        let targets = match order.scope {
+            Scope::Group => self.nodes[number].machine.group_of(pid),
+            Scope::Process => vec![pid],
+        };
+        for target in targets {
+            if order.signal >= 32 && self.goes_wrong(Plant::SignalLost) {
+                continue;
+            }
+            self.signal_process(number, target, order);
+            if order.value != 0 && self.goes_wrong(Plant::SignalDoubled) {
+                self.signal_process(number, target, order);
+            }
+        }
+        0
+    }
+
+    fn signal_process(&mut self, number: usize, pid: u32, order: &Order) {
+        let Some(process) = self.nodes[number].machine.processes.get_mut(&pid) else { return };
+        if process.is_alive() && order.value != 0 {
             self.tally.signals_delivered += 1;
-            assert!(
-                truth.signals.insert(order.value),
-                "7: signal {} number {} reaches process {proc} twice",
-                order.signal,
-                order.value
-            );
+            let (signal, value, proc) = (order.signal, order.value, process.proc);
+            assert!(process.signals.insert(value), "7: signal {signal} number {value} reaches process {proc} twice");
         }
         match i32::from(order.signal) {
             libc::SIGKILL | libc::SIGTERM | libc::SIGINT => {
                 self.process_dies(number, pid, WaitStatus::Signaled { signal: order.signal, core: false });
             }
             libc::SIGSTOP | libc::SIGTSTP => self.process_stops(number, pid, order.signal),
-            libc::SIGCONT => {
-                let Some(process) = self.nodes[number].machine.processes.get_mut(&pid) else { return 0 };
-                if process.stopped.take().is_some() {
-                    process.change = Some(Change::Continued);
-                    self.child_later(number, pid);
-                }
+            libc::SIGCONT if process.stopped.take().is_some() => {
+                process.change = Some(Change::Continued);
+                self.tree_stopped(number, pid, None);
+                self.child_later(number, pid);
             }
             _ => {}
         }
-        0
     }
 
-    pub fn kill_all(&mut self, number: usize, which: impl Fn(&Remote) -> bool) {
-        let processes = &self.nodes[number].machine.processes;
-        for pid in processes.iter().filter(|(_, p)| which(p)).map(|(&pid, _)| pid).collect::<Vec<_>>() {
+    /// SIGKILL for processes and what descends from them.
+    pub fn kill_below(&mut self, number: usize, mut all: Vec<u32>) {
+        let mut at = 0;
+        while let Some(&parent) = all.get(at) {
+            let processes = &self.nodes[number].machine.processes;
+            let children = processes.iter().filter(|(pid, p)| p.parent == Some(parent) && !all.contains(pid));
+            let children: Vec<u32> = children.map(|(&pid, _)| pid).collect();
+            all.extend(children);
+            at += 1;
+        }
+        for pid in all {
             self.process_dies(number, pid, WaitStatus::KILLED);
         }
     }

@@ -16,10 +16,8 @@ use super::super::super::{Action, Core, Event, Found, FoundGhost, FoundLauncher,
 use super::super::FourNodes;
 use super::ghosts::Place;
 use super::network::Channel;
+use super::plants::Plant;
 use super::world::{Happening, LEASE, MARGIN, World};
-
-/// The reaper of orphans.
-const INIT: u32 = 1;
 
 /// What outlasts ghostd besides the kernel's own.
 #[derive(Default)]
@@ -126,8 +124,14 @@ impl World {
                 }
                 self.send(Channel::Opener, Happening::PinOpened(client.0, launch.0 + 500));
             }
-            Action::Adopt { process, token, pid, tag, .. } => self.attach(process, token, pid, tag),
-            Action::Beget { .. } | Action::Withdraw { .. } => unreachable!("nothing forks here"),
+            Action::Adopt { process, token, pid, parent, tag, .. } => self.attach(process, token, pid, parent, tag),
+            Action::Beget { token, .. } if self.goes_wrong(Plant::BirthForgotten) => {
+                self.answer(token.unique(), Some(Answer::Again));
+            }
+            Action::Beget { token, maker, process, birth, tag } => self.beget(token, maker, process, birth, tag),
+            Action::Withdraw { process, maker } => self.withdraw(process, maker),
+            Action::AnswerGhost { answer: Answer::Exit(_) | Answer::Die(_), .. }
+                if self.goes_wrong(Plant::GhostForgotten) => {}
             Action::AnswerGhost { token, answer } => self.answer(token.unique(), Some(answer)),
             Action::InterruptGhost { token } => self.answer(token.unique(), None),
             // EPERM: the ghost exits with 125.
@@ -225,6 +229,7 @@ impl World {
         self.master.dropped = self.dropped;
         for (process, pid) in self.master.core.watched_ghosts() {
             let Some(ghost) = self.ghosts.get_mut(&pid).filter(|g| g.process == Some(process.0) && !g.reaped) else {
+                self.feed(Event::GhostExited { ghost: process.0, launcher: false, pid });
                 continue;
             };
             let before = self.master.dropped_of.insert(process, ghost.dropped.clone()).unwrap_or_default();
@@ -256,7 +261,7 @@ impl World {
         }
     }
 
-    fn dies_here(&mut self) -> bool {
+    pub fn dies_here(&mut self) -> bool {
         match &mut self.doomed {
             Some(0) => {
                 self.doomed = None;
@@ -328,13 +333,12 @@ impl World {
         }
         for (&pid, ghost) in self.ghosts.iter().filter(|(_, ghost)| !ghost.reaped) {
             let Some(process) = ghost.process else { continue };
-            let client = &self.clients[ghost.client];
             found.ghosts.push(FoundGhost {
                 process: ProcId(process),
                 tag: ghost.tag,
                 pid,
-                ppid: if client.exited { INIT } else { client.pid },
-                pgid: pid,
+                ppid: ghost.parent,
+                pgid: ghost.pgid,
                 killed: ghost.kill_marked,
                 exited: ghost.place == Place::Dead,
             });

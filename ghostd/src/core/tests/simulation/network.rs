@@ -8,6 +8,7 @@ use ghost_proto::ids::NodeNumber;
 use ghost_proto::node::{MasterToNode, NodeToMaster};
 
 use super::super::super::{Event, LinkId};
+use super::relay::Relay;
 use super::world::{Happening, World};
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +47,7 @@ impl World {
         let [control, bulk] = self.channels.entry(channel).or_default();
         let delay = match happening {
             // Control overtakes bulk, never the other way.
-            Happening::DataToClient(..) | Happening::DataToNode(..) | Happening::DataFromNode(..) => {
+            Happening::DataToClient(..) | Happening::DataToNode(..) => {
                 *bulk = at.max(*bulk).max(*control);
                 *bulk - self.now
             }
@@ -108,6 +109,7 @@ impl World {
         let link = LinkId(self.links.len() as u64 + 1);
         let generation = self.generation;
         self.links.insert(link, Link { node: number, generation, cut: false, to_node: None, from_node: None });
+        self.relays.insert(link, Relay::new());
         link
     }
 
@@ -139,6 +141,10 @@ impl World {
             return;
         }
         (state.to_node, state.from_node) = (Some(now + there), Some(now + back));
+        // nodeagent passes nothing on any more.
+        if let Some(relay) = self.relays.get_mut(&link) {
+            relay.stop();
+        }
         let delay = there + self.random.delay();
         self.after(delay, Happening::NodeSeesCut(link));
         if let Some(delay) = master_sees {
@@ -161,23 +167,16 @@ impl World {
         link.to_node.is_none_or(|until| self.now <= until).then_some(link.node)
     }
 
+    /// Nothing is wrong with it.
+    pub fn is_whole(&self, link: LinkId) -> bool {
+        self.links.get(&link).is_some_and(|link| link.to_node.is_none() && link.from_node.is_none())
+    }
+
     /// Whose words arrive at ghostd, if they do.
-    fn reaches_master(&self, link: LinkId) -> Option<usize> {
+    pub fn reaches_master(&self, link: LinkId) -> Option<usize> {
         let link = self.links.get(&link)?;
         let carries = link.from_node.is_none_or(|until| self.now <= until);
         (carries && !self.down && link.generation == self.generation).then_some(link.node)
-    }
-
-    pub fn node_says(&mut self, number: usize, message: NodeToMaster) {
-        if let Some(link) = self.nodes[number].link {
-            self.send(Channel::FromNode(link), Happening::FromNode(link, message));
-        }
-    }
-
-    pub fn node_sends(&mut self, number: usize, data: Data) {
-        if let Some(link) = self.nodes[number].link {
-            self.send(Channel::FromNode(link), Happening::DataFromNode(link, data));
-        }
     }
 
     pub fn master_hears(&mut self, link: LinkId, message: NodeToMaster) {

@@ -13,6 +13,7 @@ use nodeagent::holder::event::{Action, Event};
 
 use super::super::super::LinkId;
 use super::machine::{Change, Life, Machine};
+use super::plants::Plant;
 use super::random::{content, stream_name};
 use super::world::{Happening, World};
 
@@ -36,7 +37,7 @@ pub struct Node {
     actions: VecDeque<Action>,
     tick_due: Option<Duration>,
     /// Processes of which it has been told.
-    told: BTreeSet<u64>,
+    pub told: BTreeSet<u64>,
 }
 
 impl Node {
@@ -115,16 +116,21 @@ impl World {
         self.after(delay, Happening::ConnectNode(number));
     }
 
-    pub fn node_hears(&mut self, link: LinkId, message: MasterToNode) {
-        let Some(number) = self.reaches_node(link) else { return };
+    pub fn holder_hears(&mut self, link: LinkId, message: MasterToNode) {
+        let number = self.links[&link].node;
         if self.nodes[number].link == Some(link) {
             self.nodes[number].waiting.push_back(Frame::Message(message));
             self.attend(number);
         }
     }
 
-    pub fn node_receives(&mut self, link: LinkId, data: Data) {
-        let Some(number) = self.reaches_node(link) else { return };
+    pub fn holder_receives(&mut self, link: LinkId, mut data: Data) {
+        let number = self.links[&link].node;
+        if !data.bytes.is_empty() && self.goes_wrong(Plant::InputChanged) {
+            let mut bytes = data.bytes.to_vec();
+            bytes[0] ^= 1;
+            data.bytes = bytes.into();
+        }
         if self.nodes[number].link == Some(link) {
             self.nodes[number].waiting.push_back(Frame::Data(data));
             self.attend(number);
@@ -163,10 +169,11 @@ impl World {
                     forget.proc
                 );
             }
-            MasterToNode::Signal(signal)
-                if self.truth.get(&signal.proc).is_some_and(|t| t.signals.contains(&signal.value)) =>
-            {
-                self.tally.signals_again += 1;
+            MasterToNode::Signal(signal) => {
+                let mut processes = self.nodes[number].machine.processes.values();
+                if processes.any(|p| p.proc == signal.proc && p.signals.contains(&signal.value)) {
+                    self.tally.signals_again += 1;
+                }
             }
             _ => {}
         }
@@ -179,7 +186,7 @@ impl World {
         }
     }
 
-    fn holder_event(&mut self, number: usize, event: Event) {
+    pub fn holder_event(&mut self, number: usize, event: Event) {
         self.handle(number, event);
         self.attend(number);
     }
@@ -224,16 +231,19 @@ impl World {
 
     fn act(&mut self, number: usize, action: Action) -> Option<Event> {
         match action {
-            Action::Send(message) => self.node_says(number, message),
-            Action::SendData(data) => self.node_sends(number, data),
+            Action::Send(message) => {
+                self.note_name(number, &message);
+                self.node_says(number, &message);
+            }
+            Action::SendData(data) => self.node_sends(number, &data),
             Action::SendPlaced(placed) => {
                 // What lies in the ring is what was written there.
                 let bytes = content(stream_name(placed.id, placed.fd), placed.offset, placed.length as usize);
                 let data = Data { id: placed.id, offset: placed.offset, fd: placed.fd, eof: placed.eof, bytes };
-                self.node_sends(number, data);
+                self.node_sends(number, &data);
             }
             Action::AckLease { seq } => {
-                self.node_says(number, NodeToMaster::LeaseAck(node::LeaseAck { seq, ..Default::default() }));
+                self.node_says(number, &NodeToMaster::LeaseAck(node::LeaseAck { seq, ..Default::default() }));
             }
             Action::Disconnect(why) => {
                 assert_eq!(why, "the lease is over", "the holder and ghostd disagree");
@@ -269,9 +279,13 @@ impl World {
             Action::Release { proc } => {
                 self.nodes[number].machine.close(proc.0);
             }
-            Action::EndLaunch { launch } => self.kill_all(number, |process| process.launch == launch),
+            Action::EndLaunch { launch } => {
+                let roots = self.nodes[number].holder.living(launch);
+                self.kill_below(number, roots);
+            }
             Action::KillEverything => {
-                self.kill_all(number, |_| true);
+                let all = self.nodes[number].machine.processes.keys().copied().collect();
+                self.kill_below(number, all);
                 let node = &mut self.nodes[number];
                 for proc in node.told.iter().copied().filter(|proc| node.holder.output(ProcId(*proc), 1).is_none()) {
                     if let Some(truth) = self.truth.get_mut(&proc) {
@@ -354,8 +368,22 @@ impl World {
         }
     }
 
-    /// The holder waits for its children.
+    /// A parent waits for its child: the holder does at once, and sees first what it has done.
     pub fn child_changed(&mut self, number: usize, pid: u32) {
+        let Some(process) = self.nodes[number].machine.processes.get_mut(&pid) else { return };
+        if process.parent.is_some() {
+            let waits = self.random.percent(50);
+            match process.life {
+                Life::Zombie(_) if waits => self.process_waited_for(number, pid),
+                Life::Zombie(_) => {
+                    let delay = self.random.micros(2_000_000);
+                    self.after(delay, Happening::ChildChanged { node: number, pid });
+                }
+                _ => {}
+            }
+            return;
+        }
+        self.follow_tree(number);
         let Some(process) = self.nodes[number].machine.processes.get_mut(&pid) else { return };
         let proc = ProcId(process.proc);
         let (life, started, change) = (process.life, process.started.take(), process.change.take());
@@ -379,6 +407,7 @@ impl World {
         }
         machine.forget(pid);
         self.holder_event(number, Event::Reaped { pid, status: status.to_raw(), usage: Usage::default() });
+        self.tree_reaped(number, pid);
         if self.nodes[number].machine.is_childless() {
             self.holder_event(number, Event::NoChildren);
         }
@@ -427,6 +456,12 @@ impl World {
             }
         };
         self.feed_node_message(number, link, event);
+        let process = self.master.core.processes.get_mut(&ProcId(proc));
+        if let Some(process) = process.filter(|_| before.is_some())
+            && self.planted.take_if(|planted| *planted == Plant::LieBelieved).is_some()
+        {
+            process.killed = !process.killed;
+        }
         self.unchanged(proc, before);
     }
 

@@ -23,6 +23,9 @@ macro_rules! tally {
 
 tally! {
     processes,
+    forks,
+    ghosts_forked,
+    ghosts_in_time,
     outcomes,
     verdicts,
     returns_with_processes,
@@ -37,6 +40,7 @@ tally! {
     leases_over,
     one_way_cuts,
     signals_delivered,
+    signals_in_time,
     output,
     input,
 }

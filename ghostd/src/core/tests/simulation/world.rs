@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use bytes::Bytes;
 use ghost_abi::Scope;
 use ghost_proto::client::{ClientToMaster, MasterToClient};
 use ghost_proto::frame::Data;
 use ghost_proto::ids::ProcId;
-use ghost_proto::node::{MasterToNode, NodeToMaster};
+use ghost_proto::node::MasterToNode;
 use ghost_proto::status::WaitStatus;
 
 use super::super::super::{Event, LinkId};
@@ -17,7 +18,9 @@ use super::machine::Truth;
 use super::master::{Kept, Master};
 use super::network::{Channel, Link, Socket};
 use super::node::Node;
+use super::plants::Plant;
 use super::random::Random;
+use super::relay::Relay;
 use super::tally::Tally;
 
 pub const LEASE: Duration = Duration::from_secs(2);
@@ -73,8 +76,9 @@ pub enum Happening {
     },
     Drain,
     ConnectNode(usize),
-    FromNode(LinkId, NodeToMaster),
-    DataFromNode(LinkId, Data),
+    /// nodeagent has bytes for ghostd; they have arrived.
+    AgentSends(LinkId),
+    FromNode(LinkId, Bytes),
     ToNode(LinkId, MasterToNode),
     DataToNode(LinkId, Data),
     NodeSeesCut(LinkId),
@@ -92,6 +96,14 @@ pub enum Happening {
         node: usize,
         pid: u32,
     },
+    /// The holder reads what the kernel programs have seen; or compares all processes with what it knows.
+    FollowTree(usize),
+    CompareTree(usize),
+    /// By now it must have a ghost, if all was well.
+    HasGhost {
+        node: usize,
+        pid: u32,
+    },
     ViewUp,
     ViewDown,
     GhostHidden {
@@ -103,8 +115,35 @@ pub enum Happening {
     GhostdDies,
     GhostdBegins,
     Curtain,
+    /// What has outlived its command is killed by hand.
+    KillAll,
     /// All its ghosts were killed long ago.
     HasEnded(usize),
+}
+
+impl Happening {
+    /// Somebody may have to do without something for a while.
+    fn disturbs(&self) -> bool {
+        use Happening::*;
+        matches!(
+            self,
+            Disturb(_)
+                | KillCommand(_)
+                | Signal { .. }
+                | CutNode(_)
+                | CutOneWay(_)
+                | KillAgent(_)
+                | KillHolder(_)
+                | MasterSeesCut(_)
+                | ConnectNode(_)
+                | GhostdDies
+                | GhostdBegins
+                | ConnectionLost(_)
+                | ComeBack(_)
+                | End
+                | Curtain
+        )
+    }
 }
 
 pub struct Chances {
@@ -113,6 +152,12 @@ pub struct Chances {
     pub records_kept: usize,
     /// How far apart the numbers of two records are at most.
     pub record_step: u64,
+    /// Processes do not end by themselves, and are sent nothing that ends them.
+    pub endless: bool,
+    /// Processes fork.
+    pub forks: bool,
+    /// How long a process may be without a ghost when nothing is in its way.
+    pub ghost_within: Duration,
 }
 
 pub struct World {
@@ -129,11 +174,15 @@ pub struct World {
     pub doomed: Option<u32>,
     pub ending: bool,
     pub next_tick: Duration,
+    /// When somebody was last killed, cut off, stopped or signalled; and when it was last no user who did that.
+    pub disturbed: Duration,
+    pub broken: Duration,
     // the others
     pub clients: Vec<Command>,
     pub nodes: Vec<Node>,
     // connections
     pub links: BTreeMap<LinkId, Link>,
+    pub relays: BTreeMap<LinkId, Relay>,
     pub sockets: BTreeMap<u64, Socket>,
     pub connections: u64,
     /// When the last control message and the last piece of bulk of a channel arrive.
@@ -156,6 +205,9 @@ pub struct World {
     happenings: BTreeMap<(Duration, u64), Happening>,
     happened: u64,
     pub tally: Tally,
+    /// Real-time signals that ghosts got: for which process, by what to tell them apart, when.
+    pub sent: Vec<(u64, u64, Duration)>,
+    pub planted: Option<Plant>,
     pub loud: bool,
 }
 
@@ -164,7 +216,14 @@ impl World {
         let mut world = World {
             random: Random::new(seed),
             now: Duration::ZERO,
-            chances: Chances { lost_record: 0, records_kept: 100, record_step: 1 },
+            chances: Chances {
+                lost_record: 0,
+                records_kept: 100,
+                record_step: 1,
+                endless: false,
+                forks: false,
+                ghost_within: Duration::from_secs(3),
+            },
             master: Master::new(77, 0, Duration::ZERO),
             kept: Kept::default(),
             generation: 0,
@@ -173,9 +232,12 @@ impl World {
             doomed: None,
             ending: false,
             next_tick: Duration::ZERO,
+            disturbed: Duration::ZERO,
+            broken: Duration::ZERO,
             clients: Vec::new(),
             nodes: Vec::new(),
             links: BTreeMap::new(),
+            relays: BTreeMap::new(),
             sockets: BTreeMap::new(),
             connections: 0,
             channels: BTreeMap::new(),
@@ -193,6 +255,8 @@ impl World {
             happenings: BTreeMap::new(),
             happened: 0,
             tally: Tally::default(),
+            sent: Vec::new(),
+            planted: None,
             loud,
         };
         world.set_scene();
@@ -204,6 +268,16 @@ impl World {
         self.chances.lost_record = self.random.one_of(&[0, 0, 5, 30]);
         self.chances.records_kept = self.random.one_of(&[0, 3, 10_000]);
         self.chances.record_step = self.random.one_of(&[1, 1, 700]);
+        self.chances.forks = self.random.percent(60);
+        if self.random.percent(15) {
+            self.chances.endless = true;
+            self.chances.lost_record = 0;
+        }
+        if self.random.percent(20) {
+            self.random.quick = true;
+            self.chances.lost_record = 0;
+            self.chances.ghost_within = Duration::from_millis(50);
+        }
         for number in 0..NODES {
             let holder = self.random.next() | 1;
             self.nodes.push(Node::new(number, holder));
@@ -309,7 +383,7 @@ impl World {
 
     fn is_quiet(&self) -> bool {
         !self.down
-            && self.master.core.table_entries() == 0
+            && self.master.core.filled_tables().is_empty()
             && self.clients.iter().all(|c| c.gone || !c.joined)
             && self.ghosts.values().all(|g| g.place == Place::Dead)
             && self.nodes.iter().all(|n| n.is_empty())
@@ -327,8 +401,9 @@ impl World {
             assert!(node.held().is_empty(), "3: node {number} was never told to forget {:?}", node.held());
         }
         let core = &self.master.core;
-        let (clients, launches, processes) = (&core.clients, &core.launches, &core.processes);
-        assert_eq!(core.table_entries(), 0, "3: tables are not empty: {clients:?} {launches:?} {processes:?}");
+        let tables = core.filled_tables();
+        let (launches, processes) = (&core.launches, &core.processes);
+        assert!(tables.is_empty(), "3: tables are not empty: {tables:?} {launches:?} {processes:?}");
         let views = &self.master.views;
         assert!(views.is_empty(), "3: views of {views:?} were never taken off");
         assert!(!self.ending || self.master.core.is_over());
@@ -340,6 +415,16 @@ impl World {
     }
 
     fn happen(&mut self, happening: Happening) {
+        if happening.disturbs() {
+            self.disturbed = self.now;
+            let users = matches!(
+                happening,
+                Happening::Disturb(_) | Happening::Signal { .. } | Happening::KillCommand(_) | Happening::Curtain
+            );
+            if !users {
+                self.broken = self.now;
+            }
+        }
         match happening {
             Happening::StartCommand(index) => self.start_command(index),
             Happening::Disturb(index) => self.disturb(index),
@@ -348,6 +433,10 @@ impl World {
             Happening::KillCommand(index) => self.kill_command(index),
             Happening::FromClient(socket, message) => self.master_hears_client(socket, message),
             Happening::DataFromClient(socket, data) => {
+                if !self.master.core.launches.is_empty() && self.goes_wrong(Plant::InputHoarded) {
+                    let launch = self.master.core.launches.values_mut().next();
+                    launch.into_iter().for_each(|l| l.stdin.pieces.push_back((u64::MAX, vec![0; 2 << 20].into())));
+                }
                 self.feed(Event::ClientData { client: super::super::super::ClientId(socket), data });
                 self.check_input();
             }
@@ -402,10 +491,10 @@ impl World {
                 }
             }
             Happening::ConnectNode(number) => self.connect_node(number),
-            Happening::FromNode(link, message) => self.master_hears(link, message),
-            Happening::DataFromNode(link, data) => self.master_receives(link, data),
-            Happening::ToNode(link, message) => self.node_hears(link, message),
-            Happening::DataToNode(link, data) => self.node_receives(link, data),
+            Happening::AgentSends(link) => self.agent_sends(link),
+            Happening::FromNode(link, bytes) => self.master_reads(link, &bytes),
+            Happening::ToNode(link, message) => self.node_hears(link, &message),
+            Happening::DataToNode(link, data) => self.node_receives(link, &data),
             Happening::NodeSeesCut(link) => self.node_unlinked(link),
             Happening::MasterSeesCut(link) => self.master_sees_cut(link),
             Happening::CutNode(number) => {
@@ -425,6 +514,9 @@ impl World {
             Happening::HolderTick(number) => self.holder_tick(number),
             Happening::ChildChanged { node, pid } => self.child_changed(node, pid),
             Happening::ProcessStep { node, pid } => self.process_step(node, pid),
+            Happening::FollowTree(number) => self.follow_tree(number),
+            Happening::CompareTree(number) => self.compare_tree(number),
+            Happening::HasGhost { node, pid } => self.check_ghost(node, pid),
             Happening::Lie(number) => self.lie(number),
             Happening::End => {
                 if !self.down && self.doomed.is_none() {
@@ -435,12 +527,15 @@ impl World {
             Happening::GhostdDies => self.doom(),
             Happening::GhostdBegins => self.take_over(),
             Happening::Curtain => self.curtain(),
+            Happening::KillAll => self.kill_all(),
             Happening::HasEnded(index) => self.check_command(index),
         }
     }
 
     /// Everything that is left is ended in one of the ways in which users do that.
     fn curtain(&mut self) {
+        self.check_signals();
+        self.after(Duration::from_secs(8), Happening::KillAll);
         for index in 0..self.clients.len() {
             if self.random.percent(50) && self.clients[index].joined {
                 self.kill_ghosts(index);
@@ -451,8 +546,15 @@ impl World {
         }
     }
 
+    fn kill_all(&mut self) {
+        for pid in self.ghosts.keys().copied().collect::<Vec<_>>() {
+            self.signal_ghost(pid, super::ghosts::KILL, Scope::Process, 0);
+        }
+        self.after(Duration::from_secs(4), Happening::KillAll);
+    }
+
     pub fn lives(&self, proc: u64) -> bool {
-        self.truth.get(&proc).is_some_and(|truth| self.nodes[truth.node].lives(proc))
+        self.nodes.iter().any(|node| node.lives(proc))
     }
 
     pub fn was_lost(&self, proc: u64) -> bool {
@@ -465,6 +567,29 @@ impl World {
 
     pub fn core_process(&self, proc: u64) -> String {
         format!("{:?}", self.master.core.processes.get(&ProcId(proc)))
+    }
+
+    /// 7: what was sent long enough ago to a process that lives has reached it.
+    fn check_signals(&mut self) {
+        const LONG: Duration = Duration::from_millis(1_500);
+        if self.chances.lost_record > 0 || self.now - self.broken.min(self.now) < LONG || self.down {
+            return;
+        }
+        for (proc, value, at) in std::mem::take(&mut self.sent) {
+            let ghost = self.ghosts.values().find(|ghost| ghost.process == Some(proc));
+            // One that is stopped has perhaps not acted yet on what had come before.
+            let acts = ghost.is_some_and(|ghost| matches!(ghost.place, Place::Asleep(_)) && !ghost.kill_marked);
+            for node in &self.nodes {
+                let process =
+                    node.machine.processes.values().find(|process| process.proc == proc && process.is_alive());
+                let reachable = node.link.is_some_and(|link| self.is_whole(link));
+                if let Some(process) = process.filter(|_| acts && reachable && self.now - at > LONG) {
+                    let came = process.signals.contains(&value);
+                    assert!(came, "7: signal number {value} has not reached process {proc}");
+                    self.tally.signals_in_time += 1;
+                }
+            }
+        }
     }
 
     fn check_input(&self) {
