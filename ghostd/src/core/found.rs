@@ -133,6 +133,12 @@ impl Core {
                 parent.made.insert(ghost.process);
             }
         }
+        // A node that is not believed in any epoch was lost, and some of its ghosts have not been told yet.
+        let unknown: BTreeSet<NodeNumber> =
+            self.processes.values().map(|process| process.node).filter(|node| !self.nodes.contains_key(node)).collect();
+        for node in unknown {
+            self.lose_processes(node);
+        }
         for ghost in one_each.into_iter().filter(|ghost| ghost.exited) {
             self.ghost_exited(ghost.process.0, false, ghost.pid);
         }

@@ -64,7 +64,7 @@ pub struct Core {
     launches: BTreeMap<LaunchId, Launch>,
     processes: BTreeMap<ProcId, Process>,
     /// Processes by the number of their ghost.
-    by_pid: HashMap<u32, ProcId>,
+    by_pid: BTreeMap<u32, ProcId>,
     /// Processes by the pin read in which their ghost sleeps.
     by_read: HashMap<u64, ProcId>,
     /// Launches by the number of their pin file.
@@ -111,7 +111,7 @@ impl Core {
             nodes: BTreeMap::new(),
             launches: BTreeMap::new(),
             processes: BTreeMap::new(),
-            by_pid: HashMap::new(),
+            by_pid: BTreeMap::new(),
             by_read: HashMap::new(),
             by_file: HashMap::new(),
             by_node_pid: HashMap::new(),

@@ -260,8 +260,9 @@ impl Core {
             None if node.epoch != 0 && now.saturating_sub(node.last_lease_sent) > lease + margin => {
                 // From now on nothing of that epoch is believed.
                 node.epoch = 0;
-                self.act(Action::NoteNode { node: number, epoch: 0, holder: 0 });
                 self.lose_processes(number);
+                // Last: who finds it noted still gives the verdict anew.
+                self.act(Action::NoteNode { node: number, epoch: 0, holder: 0 });
             }
             _ => {}
         }
@@ -275,7 +276,7 @@ impl Core {
         self.tell_node(number, MasterToNode::Lease(node::Lease { seq }));
     }
 
-    fn lose_processes(&mut self, number: NodeNumber) {
+    pub(super) fn lose_processes(&mut self, number: NodeNumber) {
         let lost: Vec<ProcId> = self.processes.iter().filter(|(_, p)| p.node == number).map(|(&id, _)| id).collect();
         if !lost.is_empty() {
             tracing::warn!(

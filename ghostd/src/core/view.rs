@@ -13,7 +13,7 @@
 //!   [`MOST_WAIT`] after that is wanted.
 //! - A node is asked only because somebody looks; what it says counts for its own processes alone.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use ghost_proto::ids::{NodeNumber, ProcId};
@@ -38,7 +38,7 @@ pub(super) struct View {
     up: bool,
     /// Processes whose ghosts have no view yet, in the order in which these came.
     young: VecDeque<(Instant, ProcId)>,
-    shown: HashMap<ProcId, Shown>,
+    shown: BTreeMap<ProcId, Shown>,
     last_seq: u64,
 }
 

@@ -533,3 +533,14 @@ fn an_orphaned_ghost_is_not_refused() {
     bench.connect(&[(PROCESS.0, LAUNCH), (CHILD.0, LAUNCH)]);
     assert!(!is_killed(&bench.node(forked(LAUNCH)), CHILD));
 }
+
+/// The ghostd before has noted that the node is lost, and was killed before it had told all its ghosts.
+#[test]
+fn a_ghost_whose_node_was_lost_already_ends() {
+    let mut bench = Bench { core: Core::new(settings()), now: Duration::ZERO };
+    let launchers = vec![FoundLauncher { launch: LaunchId(LAUNCH), pid: BPSH, uid: 1000, gid: 1000, exited: false }];
+    bench.feed(Event::Found(Found { ghosts: vec![ghost()], launchers, nodes: vec![] }));
+    assert_eq!(bench.read(1), [Action::AnswerGhost { token: ReadToken::for_test(1), answer: Answer::Die(9) }]);
+    let back = bench.resume(Some(LAUNCH));
+    assert!(told(&back).iter().any(|m| matches!(m, MasterToClient::Ended(ended) if ended.lost)), "{back:?}");
+}

@@ -130,8 +130,9 @@ impl World {
 
     /// setpgid(2) or setsid(2).
     pub fn process_regroups(&mut self, number: usize, pid: u32) {
-        let (session, delay) = (self.random.percent(30), self.random.micros(50_000));
+        let (session, delay, now) = (self.random.percent(30), self.random.micros(50_000), self.now);
         let machine = &mut self.nodes[number].machine;
+        machine.regrouped = Some(now);
         let leads = machine.processes.values().any(|p| p.pgid == pid && p.life != Life::Reaped);
         let Some(process) = machine.processes.get_mut(&pid) else { return };
         if session && !leads {

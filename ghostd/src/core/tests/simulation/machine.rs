@@ -16,6 +16,8 @@ use super::world::{Happening, World};
 
 /// The holder's number in its namespace.
 pub const HOLDER: u32 = 1;
+/// How long it may take until the holder knows of a changed group.
+const UNSURE: Duration = Duration::from_millis(500);
 /// What a pipe holds.
 const PIPE: u64 = 65_536;
 
@@ -85,6 +87,8 @@ pub struct Machine {
     /// What the holder has open, by process.
     pub open: BTreeMap<u64, u32>,
     pub next_pid: u32,
+    /// When a process has last changed its group: the holder learns that some time later.
+    pub regrouped: Option<Duration>,
     /// What the kernel programs have seen and the holder has not read.
     pub ring: VecDeque<TreeEvent>,
 }
@@ -311,8 +315,10 @@ impl World {
     }
 
     fn signal_process(&mut self, number: usize, pid: u32, order: &Order) {
-        let Some(process) = self.nodes[number].machine.processes.get_mut(&pid) else { return };
-        if process.is_alive() && order.value != 0 {
+        let (now, machine) = (self.now, &mut self.nodes[number].machine);
+        let unsure = machine.regrouped.is_some_and(|at| now - at < UNSURE) && order.scope == Scope::Group;
+        let Some(process) = machine.processes.get_mut(&pid) else { return };
+        if process.is_alive() && order.value != 0 && !unsure {
             self.tally.signals_delivered += 1;
             let (signal, value, proc) = (order.signal, order.value, process.proc);
             assert!(process.signals.insert(value), "7: signal {signal} number {value} reaches process {proc} twice");

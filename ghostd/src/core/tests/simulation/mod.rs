@@ -39,7 +39,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tally::Tally;
 use world::World;
 
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 1_000;
 const LONG: u64 = 100_000;
 /// So many are enough to see whether they have something in common.
 const MOST_FAILURES: usize = 20;
@@ -76,6 +76,14 @@ fn nothing_is_lost_doubled_or_left_behind() {
     println!("soak: {count} seeds: {sum:?}; lost or doubled 0");
     let rare = sum.rarer_than(count / 1000);
     assert!(rare.is_empty(), "something to be tested hardly ever happens: {rare:?}: {sum:?}");
+}
+
+/// Or what a seed has found could not be seen again.
+#[test]
+fn a_seed_is_always_the_same_run() {
+    for seed in 0..50 {
+        assert_eq!(World::new(seed, false).run(), World::new(seed, false).run(), "seed {seed}");
+    }
 }
 
 #[test]

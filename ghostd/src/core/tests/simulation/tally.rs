@@ -2,7 +2,7 @@
 
 macro_rules! tally {
     ($($(#[doc = $doc:literal])? $name:ident,)*) => {
-        #[derive(Clone, Copy, Debug, Default)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct Tally {
             $($(#[doc = $doc])? pub $name: u64,)*
         }
