@@ -8,10 +8,15 @@ use anyhow::{Context, Result};
 
 use crate::products;
 
+/// Today, in UTC.
+pub fn date() -> Result<String> {
+    let date = Command::new("date").args(["-u", "+%Y-%m-%d"]).output().context("date")?;
+    Ok(String::from_utf8_lossy(&date.stdout).trim().to_owned())
+}
+
 /// Replaces `results/NAME.md`.
 pub fn keep(name: &str, title: &str, body: &str) -> Result<PathBuf> {
-    let date = Command::new("date").args(["-u", "+%Y-%m-%d"]).output().context("date")?;
-    let date = String::from_utf8_lossy(&date.stdout).trim().to_owned();
+    let date = date()?;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").context("kernel release")?;
     let version = kernel.split('-').next().unwrap_or_default().trim();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -28,6 +28,9 @@ pub struct TestArgs {
     /// Run only these stages
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Stage>,
+    /// Of the acceptance programs only these
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub program: Vec<String>,
     /// Seconds after which one acceptance program is stopped
     #[arg(long, default_value_t = 600)]
     limit: u64,
@@ -144,6 +147,9 @@ fn acceptance(args: &TestArgs, outcomes: &mut Vec<Outcome>) -> Result<()> {
     let own = products::own_program()?;
     for program in programs {
         let name = name_of(&program);
+        if !args.program.is_empty() && !args.program.contains(&name) {
+            continue;
+        }
         println!("\n---- {name}");
         let mut command = Command::new(own);
         command.args(["cluster", "--nodes", NODES, "--outside", "--"]);
