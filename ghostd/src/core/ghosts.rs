@@ -118,6 +118,7 @@ impl Core {
         if process.remote != Remote::Planned {
             // All that waited, blocked, has been seen.
             process.forestalled = 0;
+            process.forestalled_realtime.clear();
         }
         match &mut process.ghost {
             Ghost::Awake { next } => {

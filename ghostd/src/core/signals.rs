@@ -109,6 +109,13 @@ impl Core {
             process.forestalled &= !bit(record.sig);
             return;
         }
+        let forestalled = &mut process.forestalled_realtime;
+        if record.has(SignalFlags::DELIVERED)
+            && let Some(at) = forestalled.iter().position(|one| *one == (record.sig, record.value))
+        {
+            forestalled.remove(at);
+            return;
+        }
         if let Some(held_back) = &mut process.held_back
             && ghost_abi::is_realtime(usize::from(record.sig))
             && !record.has(SignalFlags::DELIVERED)
@@ -146,7 +153,7 @@ impl Core {
             GroupCall::Again => signal.number = record.seq,
         }
         self.forward(id, signal);
-        self.forestall_group(id, record.sig);
+        self.forestall_group(id, record.sig, record.value);
     }
 
     /// What a signal has done to the ghost itself.

@@ -17,6 +17,7 @@ use ghost_sys::ghost::Answer;
 use nix::libc;
 
 use super::Core;
+use super::signal_queue::MOST;
 use super::signals::bit;
 use super::types::{Ghost, Order, Output, Parent, Process, Remote};
 
@@ -65,6 +66,7 @@ impl Process {
             noted: false,
             held: false,
             forestalled: 0,
+            forestalled_realtime: Vec::new(),
             held_back: Some(Vec::new()),
             outputs: [Output::none(), Output::none()],
             stdin_acked: 0,
@@ -401,8 +403,8 @@ impl Core {
 
     /// Those of the group whose ghosts cannot be seen to get a signal at once will be seen to get it later: they have it
     /// from the node's group already.
-    pub(super) fn forestall_group(&mut self, id: ProcId, signal: u16) {
-        if ghost_abi::is_realtime(usize::from(signal)) || i32::from(signal) == libc::SIGKILL {
+    pub(super) fn forestall_group(&mut self, id: ProcId, signal: u16, value: u64) {
+        if i32::from(signal) == libc::SIGKILL {
             return;
         }
         let Some(process) = self.processes.get(&id) else { return };
@@ -414,7 +416,11 @@ impl Core {
                 && other.pgid == pgid
                 && matches!(other.ghost, Ghost::Expected { .. } | Ghost::Arriving | Ghost::Awake { .. })
             {
-                other.forestalled |= bit(signal);
+                if !ghost_abi::is_realtime(usize::from(signal)) {
+                    other.forestalled |= bit(signal);
+                } else if other.forestalled_realtime.len() < MOST {
+                    other.forestalled_realtime.push((signal, value));
+                }
             }
         }
     }

@@ -451,6 +451,8 @@ pub(super) struct Process {
     pub held: bool,
     /// Group signals already forwarded in this ghost's place, before it was watched.
     pub forestalled: u64,
+    /// The same of real-time signals, which count: signal and value.
+    pub forestalled_realtime: Vec<(u16, u64)>,
     /// Real-time signals that the ghost got before it had acted on all that waited for it, blocked, at its birth: they come
     /// after those. `None` once its next read has shown that it has.
     pub held_back: Option<Vec<SignalRecord>>,

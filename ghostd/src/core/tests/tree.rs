@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ghost_abi::{Scope as Aim, SignalRecord};
+use ghost_abi::{Scope as Aim, SignalFlags, SignalRecord};
 use ghost_proto::client::{MasterToClient, Reap};
 use ghost_proto::ids::{NodeNumber, ProcId};
 use ghost_proto::node::{self, MasterToNode, NodeToMaster};
@@ -383,6 +383,20 @@ fn a_group_signal_goes_once_to_the_node() {
     assert_eq!(signals(bench.feed(Event::Signal(record(child(1).0, 1)))), 0);
     assert_eq!(signals(bench.feed(Event::Signal(record(child(1).0, 2)))), 1);
     assert_eq!(signals(bench.feed(Event::Signal(record(2, 2)))), 0);
+}
+
+/// A ghost on its way has it blocked, and shows it when it has unblocked it: the process got it with its group. Real-time ones count.
+#[test]
+fn a_group_signal_in_the_moment_of_a_birth_counts_once() {
+    for sig in [10, 40] {
+        let mut bench = Bench::running();
+        birth(&bench.forks(1, ProcId(2), CHILD));
+        let group = SignalRecord { ghost: 2, call: 1, sig, value: 7, scope: Aim::Group as u16, ..RECORD };
+        assert_eq!(to_nodes(&bench.feed(Event::Signal(group))).len(), 1);
+        let shown = |value| SignalRecord { ghost: child(1).0, sig, value, flags: SignalFlags::DELIVERED, ..RECORD };
+        assert_eq!(to_nodes(&bench.feed(Event::Signal(shown(7)))).len(), 0, "{sig}");
+        assert_eq!(to_nodes(&bench.feed(Event::Signal(shown(7)))).len(), 1, "another one: {sig}");
+    }
 }
 
 /// `kill -9 -PGID` when a zombie's ghost is the first of the group to have a record of it.

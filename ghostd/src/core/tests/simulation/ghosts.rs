@@ -206,6 +206,8 @@ impl World {
             let delay = self.random.delay();
             let Some(ghost) = self.ghosts.get_mut(&pid) else { continue };
             ghost.kill_told |= ghost.kill_marked;
+            // What its group has got already is not known any more: those two are not told apart.
+            ghost.pending.iter_mut().for_each(|(_, value)| *value = 0);
             if let Place::Asleep(_) = ghost.place {
                 self.next_unique += 1;
                 ghost.place = Place::Queued(self.next_unique);
@@ -278,8 +280,7 @@ impl World {
         ghost.kill_marked |= signal == KILL && ghost.process.is_some();
         if ghost.blocked && signal != KILL && signal != STOP {
             if signal >= REAL_TIME || ghost.pending.iter().all(|(other, _)| *other != signal) {
-                // One to a group that is being joined is not told apart from the one that the group got.
-                ghost.pending.push((signal, if scope == Scope::Group { 0 } else { value }));
+                ghost.pending.push((signal, value));
             }
         } else {
             self.record(pid, signal, 0, scope, call, value);

@@ -180,6 +180,7 @@ impl World {
         if self.down {
             return;
         }
+        self.check_memory();
         let open = self.master.core.open_signals();
         let large = self.kept.signals.len() > self.chances.records_kept;
         let number = |record: &SignalRecord| if record.call == 0 { record.seq } else { record.seq.min(record.call) };

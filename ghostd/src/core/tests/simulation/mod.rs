@@ -13,7 +13,7 @@
 //!    is dead.
 //! 3. When all is over no ghost sleeps, no process is left, and the tables are empty, here and on the nodes.
 //! 4. Every byte of a stream arrives once, in order.
-//! 5. Input kept for a launch stays within its window.
+//! 5. What is kept stays within its bounds: streams within their windows, in every hop; tables within what there is.
 //! 6. What a node says of another node's process, or of one that is forgotten, changes nothing.
 //! 7. A signal reaches a process once: not twice, and where nothing is broken in time.
 //! 8. A process that lives has a ghost within 50 ms, where nothing is slow, broken or stopped; elsewhere as soon as that is over.
@@ -26,6 +26,7 @@ mod forks;
 mod ghosts;
 mod machine;
 mod master;
+mod memory;
 mod network;
 mod node;
 mod plants;

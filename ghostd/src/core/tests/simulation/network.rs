@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use ghost_proto::client::{ClientToMaster, MasterToClient};
 use ghost_proto::frame::Data;
-use ghost_proto::ids::NodeNumber;
+use ghost_proto::ids::{NodeNumber, ProcId};
 use ghost_proto::node::{MasterToNode, NodeToMaster};
 
 use super::super::super::{Event, LinkId};
+use super::plants::Plant;
 use super::relay::Relay;
 use super::world::{Happening, World};
 
@@ -193,6 +194,12 @@ impl World {
 
     pub fn master_receives(&mut self, link: LinkId, data: Data) {
         if let Some(number) = self.reaches_master(link) {
+            let process = self.master.core.processes.get_mut(&ProcId(data.id));
+            if let Some(process) = process
+                && self.planted.take_if(|planted| *planted == Plant::OutputHoarded).is_some()
+            {
+                process.outputs[0].waiting.push(Data { bytes: vec![0; 2 << 20].into(), ..data.clone() });
+            }
             self.feed_node_data(number, link, data);
         }
     }

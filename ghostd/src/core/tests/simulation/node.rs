@@ -312,7 +312,7 @@ impl World {
     fn feed_input(&mut self, number: usize, proc: ProcId) -> Option<Event> {
         let input = self.nodes[number].holder.input(proc)?;
         let waiting: usize = input.pieces().iter().map(bytes::Bytes::len).sum();
-        assert!(waiting <= 4 << 20, "5: {waiting} bytes wait for process {}", proc.0);
+        assert!(waiting <= 1 << 20, "5: {waiting} bytes wait for process {}", proc.0);
         if !self.nodes[number].machine.open.contains_key(&proc.0) || !input.is_open() || input.finished() {
             return None;
         }

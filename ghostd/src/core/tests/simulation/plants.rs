@@ -21,8 +21,9 @@ pub enum Plant {
     OutputDoubled,
     /// A byte of input is another one.
     InputChanged,
-    /// Input is kept that nobody waits for.
+    /// Input, or output, is kept that nobody waits for.
     InputHoarded,
+    OutputHoarded,
     /// A node's word on another node's process counts.
     LieBelieved,
     /// A signal is delivered twice.
@@ -34,7 +35,7 @@ pub enum Plant {
 }
 
 /// Each with the invariants of which one is seen broken.
-pub const ALL: [(Plant, &[u8]); 13] = [
+pub const ALL: [(Plant, &[u8]); 14] = [
     (Plant::StatusLost, &[1]),
     (Plant::StatusChanged, &[1]),
     (Plant::KilledGhostReleased, &[2]),
@@ -44,6 +45,7 @@ pub const ALL: [(Plant, &[u8]); 13] = [
     (Plant::OutputDoubled, &[4]),
     (Plant::InputChanged, &[4]),
     (Plant::InputHoarded, &[5]),
+    (Plant::OutputHoarded, &[5]),
     (Plant::LieBelieved, &[6]),
     (Plant::SignalDoubled, &[7]),
     (Plant::SignalLost, &[7]),

@@ -61,6 +61,11 @@ impl Relay {
         }
     }
 
+    /// Bytes that it has in its hands for the master.
+    pub fn waiting(&self) -> usize {
+        self.up.waiting()
+    }
+
     /// It is gone, or has nobody to send to: what has not gone out does not.
     pub fn stop(&mut self) {
         self.up = Splitter::default();
