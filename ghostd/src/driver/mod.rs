@@ -407,7 +407,8 @@ async fn serve(instance: &Instance, files: &Files, config: Config) -> Result<()>
     // RestartKillSignal= of the unit: another one comes.
     let mut hand_over = signal(SignalKind::user_defined2())?;
     // Not being told by a service manager is no error.
-    let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status("ready")]);
+    // The watchdog counts from the last sign of this process, whichever program it ran: several may follow one another quickly.
+    let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Watchdog, NotifyState::Status("ready")]);
     tracing::info!(instance = instance.as_str(), listen = %config.listen, "ready");
 
     let watchdog = sd_notify::watchdog_enabled().map(|period| period / 3);
