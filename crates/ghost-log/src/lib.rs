@@ -2,6 +2,11 @@
 //!
 //! systemd.exec(5) tells a service by `JOURNAL_STREAM=DEVICE:INODE` that its standard error is the journal. The variable is
 //! inherited, so it counts only if standard error still is that very stream.
+//!
+//! A line that cannot be written (a full disk) is lost, and nothing else: the daemon goes on. One that comes too often is left out
+//! ([`limit`]).
+
+pub mod limit;
 
 use std::io::IsTerminal;
 
@@ -30,14 +35,17 @@ pub fn start(filter: &str) -> Result<(), LogError> {
     let from_environment = std::env::var(ENVIRONMENT).ok().filter(|text| !text.is_empty());
     let text = from_environment.unwrap_or_else(|| filter.to_owned());
     let filter = EnvFilter::try_new(&text).map_err(|source| LogError::Filter { text, source })?;
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(filter).with(limit::Limit::default());
     if journal_is_stderr()
         && let Ok(journal) = tracing_journald::layer()
     {
         registry.with(journal).try_init()?;
     } else {
-        let text =
-            tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+        let text = tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            // They would go to standard error as well, by a macro that panics when that fails.
+            .log_internal_errors(false);
         registry.with(text).try_init()?;
     }
     Ok(())
