@@ -103,7 +103,12 @@ pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> Result<()> {
         fs::rename(&fresh, path)?;
         fs::File::open(directory)?.sync_all()
     };
-    write().with_context(|| format!("{} cannot be written", path.display()))
+    write()
+        .inspect_err(|_| {
+            // What has been written of it is of no use, and takes room on a disk that may be full.
+            let _ = fs::remove_file(&fresh);
+        })
+        .with_context(|| format!("{} cannot be written", path.display()))
 }
 
 #[cfg(test)]

@@ -33,6 +33,11 @@ pub fn raise_descriptor_limit() {
     }
 }
 
+/// How many descriptors this process may have; `u64::MAX` is unlimited.
+pub fn descriptor_limit() -> u64 {
+    limits().into_iter().find(|limit| limit.resource == libc::RLIMIT_NOFILE).map_or(0, |limit| limit.soft)
+}
+
 /// Nice value, -20 to 19.
 pub fn nice() -> i32 {
     // SAFETY: no memory is passed. The raw call gives 20 - nice, so that no valid value looks like an error.

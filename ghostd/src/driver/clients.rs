@@ -1,6 +1,6 @@
 //! Commands on the Unix socket.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -17,21 +17,21 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::outbox::{Outbox, Parcel};
 use super::rings::Rings;
+use super::seats::Seats;
 use super::{ClientPort, Driver, Shared};
 use crate::core::{ClientId, Event, User};
 
-/// Connections that one user other than root may hold.
-const MOST_PER_USER: usize = 2_000;
 const READ_AT_ONCE: usize = 256 * 1024;
 const SOCKET_BUFFER: usize = 1024 * 1024;
 
 /// Between two looks at whether the nodes have come back.
 const GATHERING_LOOK: Duration = Duration::from_millis(2);
 
-type PerUser = Rc<std::cell::RefCell<HashMap<u32, usize>>>;
+type SharedSeats = Rc<RefCell<Seats>>;
 
-pub(super) async fn accept(listener: UnixListener, shared: Shared) {
-    let per_user = PerUser::default();
+/// `descriptors`: how many this process may have.
+pub(super) async fn accept(listener: UnixListener, descriptors: u64, shared: Shared) {
+    let seats = Rc::new(RefCell::new(Seats::new(descriptors)));
     let leaving = Rc::clone(&shared.borrow().leaving);
     loop {
         let accepted = tokio::select! {
@@ -41,7 +41,7 @@ pub(super) async fn accept(listener: UnixListener, shared: Shared) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => begin(stream, &shared, &per_user),
+            Ok((stream, _)) => begin(stream, &shared, &seats),
             Err(error) => {
                 // Out of descriptors or memory: wait for some to come free.
                 tracing::warn!("a command's connection was not taken: {error}");
@@ -51,7 +51,7 @@ pub(super) async fn accept(listener: UnixListener, shared: Shared) {
     }
 }
 
-fn begin(stream: UnixStream, shared: &Shared, per_user: &PerUser) {
+fn begin(stream: UnixStream, shared: &Shared, seats: &SharedSeats) {
     let peer = match peer::peer_of(&stream) {
         Ok(peer) => peer,
         Err(error) => {
@@ -60,14 +60,11 @@ fn begin(stream: UnixStream, shared: &Shared, per_user: &PerUser) {
         }
     };
     let uid = peer.uid;
-    let count = { per_user.borrow().get(&uid).copied().unwrap_or(0) };
-    if uid != 0 && count >= MOST_PER_USER {
-        let text = format!("uid {uid} has {count} connections already, which is the most allowed");
-        let frame = MasterToClient::Refused(Refused { text, position: None }).to_frame();
+    if let Err(full) = seats.borrow_mut().take(uid) {
+        let frame = MasterToClient::Refused(Refused { text: full.to_string(), position: None }).to_frame();
         let _ = stream.try_write(&frame);
         return;
     }
-    *per_user.borrow_mut().entry(uid).or_default() += 1;
     // Bulk goes in large pieces; without the right to more it is the system's usual size.
     let _ = nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::SndBufForce, &SOCKET_BUFFER);
     let outbox = Rc::new(Outbox::default());
@@ -81,7 +78,7 @@ fn begin(stream: UnixStream, shared: &Shared, per_user: &PerUser) {
         client
     };
     let stream = Rc::new(stream);
-    let (shared, per_user) = (Rc::clone(shared), Rc::clone(per_user));
+    let (shared, seats) = (Rc::clone(shared), Rc::clone(seats));
     let writer_box = Rc::clone(&outbox);
     let writer_stream = Rc::clone(&stream);
     let writer = tokio::task::spawn_local(async move {
@@ -105,19 +102,9 @@ fn begin(stream: UnixStream, shared: &Shared, per_user: &PerUser) {
             driver.clients.remove(&client);
             driver.turn(Event::ClientGone { client });
         }
-        leave(&per_user, uid);
+        seats.borrow_mut().leave(uid);
         let _ = tokio::time::timeout(Duration::from_secs(5), writer).await;
     });
-}
-
-fn leave(per_user: &PerUser, uid: u32) {
-    let mut users = per_user.borrow_mut();
-    if let Some(count) = users.get_mut(&uid) {
-        *count -= 1;
-        if *count == 0 {
-            users.remove(&uid);
-        }
-    }
 }
 
 /// Until the end of the connection; the error is for the command.

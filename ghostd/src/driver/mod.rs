@@ -2,12 +2,14 @@
 //! through the core and carries out what it wants, without waiting for anything.
 
 mod clients;
+mod gulps;
 mod handover;
 mod kernel;
 mod nodes;
 mod outbox;
 mod pin;
 mod rings;
+mod seats;
 mod store;
 mod takeover;
 mod view;
@@ -305,6 +307,35 @@ fn fit() -> Result<()> {
     Ok(())
 }
 
+/// What ghostd needs of root's rights, with what it starts.
+const RIGHTS: [u32; 10] = {
+    use ghost_sys::capability::*;
+    [
+        // The kernel programs, also of a kernel that asks for the older right; the pin and the view are mounts.
+        CAP_BPF,
+        CAP_PERFMON,
+        CAP_SYS_ADMIN,
+        // To look at ghosts and commands of all users, and to continue them.
+        CAP_SYS_PTRACE,
+        CAP_KILL,
+        // To read configuration and run directories whoever owns them.
+        CAP_DAC_OVERRIDE,
+        CAP_DAC_READ_SEARCH,
+        // A port below 1024; the buffers and the congestion control of its connections.
+        CAP_NET_BIND_SERVICE,
+        CAP_NET_ADMIN,
+        // More descriptors, and memory of kernel programs, than the limits allow.
+        CAP_SYS_RESOURCE,
+    ]
+};
+
+/// Gives up what of root's rights is not needed, for this process and all that it starts. Who takes its place by `bpctl
+/// handover` has no more than it.
+fn drop_rights() -> std::io::Result<()> {
+    ghost_sys::capability::gain_nothing_more()?;
+    ghost_sys::capability::keep_only(&RIGHTS)
+}
+
 /// Whether the daemon could run, as far as that can be said without starting it.
 ///
 /// # Errors
@@ -327,6 +358,9 @@ pub fn run(instance: &Instance, files: &Files) -> Result<()> {
     fit()?;
     ghost_sys::inherit::raise_descriptor_limit();
     ghost_sys::heap::keep_freed_memory();
+    if let Err(why) = drop_rights() {
+        tracing::warn!("the rights of root that are not needed cannot be given up: {why}");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     tokio::task::LocalSet::new().block_on(&runtime, serve(instance, files, config))
 }
@@ -399,8 +433,9 @@ async fn serve(instance: &Instance, files: &Files, config: Config) -> Result<()>
         shared.borrow_mut().recover(&before)?;
     }
     let mut failed = kernel::watch(&shared)?;
-    tokio::task::spawn_local(clients::accept(unix, Rc::clone(&shared)));
-    tokio::task::spawn_local(nodes::accept(tcp, server.into(), Rc::clone(&shared)));
+    let descriptors = ghost_sys::inherit::descriptor_limit();
+    tokio::task::spawn_local(clients::accept(unix, descriptors, Rc::clone(&shared)));
+    tokio::task::spawn_local(nodes::accept(tcp, server.into(), descriptors, Rc::clone(&shared)));
     view::begin(&shared, &run_directory);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -16,26 +16,32 @@ use ghost_proto::view::AgentToMaster;
 use ghost_trust::tls::{self, Peer};
 use ghost_trust::{Distrust, Serial};
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::gulps::Gulps;
 use super::outbox::{Outbox, Parcel};
 use super::{NodePort, Shared};
 use crate::core::{Event, LinkId};
 
-/// Connections that have not yet shown who they are.
+/// Connections that have not yet shown who they are; fewer where descriptors are few.
 const MOST_STRANGERS: usize = 512;
+const STRANGERS_SHARE: u64 = 8;
 /// For the handshake and the first message.
 const PATIENCE: Duration = Duration::from_secs(10);
 const READ_AT_ONCE: usize = 256 * 1024;
+/// The same of one that has not yet shown who it is.
+const READ_OF_STRANGER: usize = 4 * 1024;
 
-pub(super) async fn accept(listener: TcpListener, config: Arc<ServerConfig>, shared: Shared) {
+/// `descriptors`: how many this process may have.
+pub(super) async fn accept(listener: TcpListener, config: Arc<ServerConfig>, descriptors: u64, shared: Shared) {
     let acceptor = TlsAcceptor::from(config);
-    let strangers = Arc::new(Semaphore::new(MOST_STRANGERS));
+    let share = usize::try_from(descriptors / STRANGERS_SHARE).unwrap_or(MOST_STRANGERS);
+    let strangers = Arc::new(Semaphore::new(MOST_STRANGERS.min(share)));
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -67,7 +73,7 @@ pub(super) async fn accept(listener: TcpListener, config: Arc<ServerConfig>, sha
 struct Session {
     link: LinkId,
     number: NodeNumber,
-    stream: TlsStream<BufReader<TcpStream>>,
+    stream: TlsStream<Gulps<TcpStream>>,
     decoder: Decoder,
     input: BytesMut,
     outbox: Rc<Outbox>,
@@ -82,8 +88,8 @@ async fn meet(
 ) -> Result<Option<Session>> {
     stream.set_nodelay(true)?;
     ghost_sys::tcp::do_not_pace(&stream);
-    // rustls asks for 4 KiB at a time; the kernel is asked for more.
-    let stream = BufReader::with_capacity(READ_AT_ONCE, stream);
+    // rustls asks for 4 KiB at a time; of a node the kernel is asked for more.
+    let stream = Gulps::new(stream, READ_OF_STRANGER);
     let mut stream = match acceptor.accept(stream).await {
         Ok(stream) => stream,
         Err(error) => match Distrust::of_io(&error) {
@@ -109,6 +115,7 @@ async fn meet(
         Peer::Node { number, serial } => {
             let accepted = shared.borrow().membership.check_peer(number, serial);
             accepted.with_context(|| format!("node {number}"))?;
+            stream.get_mut().0.enlarge(READ_AT_ONCE);
             let mut decoder = Decoder::new(MAX_CONTROL);
             let Frame::Control(body) = next_frame(&mut stream, &mut decoder, &mut input).await? else {
                 bail!("node {number}: bulk data before the hello");
@@ -123,7 +130,7 @@ async fn meet(
 
 fn welcome(
     shared: &Shared,
-    stream: TlsStream<BufReader<TcpStream>>,
+    stream: TlsStream<Gulps<TcpStream>>,
     (decoder, input): (Decoder, BytesMut),
     (number, serial): (NodeNumber, Serial),
     hello: ghost_proto::node::NodeHello,
@@ -180,7 +187,7 @@ impl Session {
 }
 
 async fn read(
-    mut reader: ReadHalf<TlsStream<BufReader<TcpStream>>>,
+    mut reader: ReadHalf<TlsStream<Gulps<TcpStream>>>,
     mut decoder: Decoder,
     mut input: BytesMut,
     node: NodeNumber,
@@ -211,7 +218,7 @@ async fn read(
     }
 }
 
-async fn write(mut writer: WriteHalf<TlsStream<BufReader<TcpStream>>>, outbox: &Outbox) -> std::io::Result<()> {
+async fn write(mut writer: WriteHalf<TlsStream<Gulps<TcpStream>>>, outbox: &Outbox) -> std::io::Result<()> {
     let mut head = BytesMut::new();
     while let Some(parcel) = outbox.next().await {
         let mut next = Some(parcel);
