@@ -1,5 +1,6 @@
 //! nodeagent: makes a machine a node, and connects it to its master.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -37,7 +38,8 @@ fn main() -> ExitCode {
     match run(Flags::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("nodeagent: {why:#}");
+            // That it cannot be written (a full disk) does not change how it ends.
+            let _ = writeln!(std::io::stderr(), "nodeagent: {why:#}");
             ExitCode::FAILURE
         }
     }
@@ -47,8 +49,8 @@ fn run(flags: Flags) -> Result<()> {
     let store = Store::of(&flags.instance);
     match flags.command {
         Some(Command::Join(arguments)) => {
-            println!("{}", join::run(&store, &arguments)?);
-            Ok(())
+            let joined = join::run(&store, &arguments)?;
+            writeln!(std::io::stdout(), "{joined}").context("standard output")
         }
         Some(Command::Run) | None => {
             ghost_log::start("info").context("logging")?;

@@ -30,13 +30,18 @@ pub struct BadAddress(String);
 pub struct Unresolved(String);
 
 impl MasterAddress {
+    /// The address, if it is named by that: nobody has to be asked.
+    pub fn literal(&self) -> Option<SocketAddr> {
+        self.host.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, self.port))
+    }
+
     /// The addresses to try, in order. May wait for a name server.
     ///
     /// # Errors
     /// The name is unknown.
     pub fn resolve(&self) -> Result<Vec<SocketAddr>, Unresolved> {
-        if let Ok(address) = self.host.parse::<IpAddr>() {
-            return Ok(vec![SocketAddr::new(address, self.port)]);
+        if let Some(address) = self.literal() {
+            return Ok(vec![address]);
         }
         let mut found = fs::read_to_string("/etc/hosts").map(|text| in_hosts(&text, &self.host)).unwrap_or_default();
         if found.is_empty() {

@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use anyhow::{Context, Result};
@@ -73,33 +74,48 @@ const USUAL: usize = 4096;
 /// Targets.
 const LINKS: [&str; 3] = ["cwd", "exe", "root"];
 
-/// A running sampler; it ends when this is dropped.
+/// Reads in a thread that the first request starts: a node at which nobody looks has none, and one whose PIDs are exhausted, so
+/// that there can be none, keeps its master. The thread ends when this is dropped.
 #[derive(Debug)]
 pub struct Sampler {
-    requests: SyncSender<Sample>,
+    proc: Arc<File>,
+    frames: mpsc::Sender<Bytes>,
+    requests: Option<SyncSender<Sample>>,
 }
 
 impl Sampler {
-    /// Begins to read for the holder whose number is `holder`. What comes out are whole frames for the master.
+    /// For the holder whose number is `holder`. What comes out are whole frames for the master.
     ///
     /// # Errors
-    /// The holder's /proc cannot be opened (it has just ended), or there can be no thread.
-    pub fn start(holder: u32) -> Result<(Sampler, mpsc::Receiver<Bytes>)> {
+    /// The holder's /proc cannot be opened (it has just ended).
+    pub fn new(holder: u32) -> Result<(Sampler, mpsc::Receiver<Bytes>)> {
         let path = format!("/proc/{holder}/root/proc");
         let proc = File::open(&path).with_context(|| format!("{path}: the cluster's processes cannot be seen"))?;
-        let (requests, waiting) = sync_channel(WAITING);
         let (frames, out) = mpsc::channel(FRAMES);
-        std::thread::Builder::new()
-            .name("sampler".into())
-            .stack_size(256 * 1024)
-            .spawn(move || work(&proc, &waiting, &frames))
-            .context("no thread for the view")?;
-        Ok((Sampler { requests }, out))
+        Ok((Sampler { proc: Arc::new(proc), frames, requests: None }, out))
     }
 
-    /// Takes a request. Never waits: one too many is not answered.
-    pub fn request(&self, sample: Sample) {
-        match self.requests.try_send(sample) {
+    fn thread(&mut self) -> io::Result<&SyncSender<Sample>> {
+        let requests = match self.requests.take() {
+            Some(requests) => requests,
+            None => {
+                let (requests, waiting) = sync_channel(WAITING);
+                let (proc, frames) = (Arc::clone(&self.proc), self.frames.clone());
+                let thread = std::thread::Builder::new().name("sampler".into()).stack_size(256 * 1024);
+                thread.spawn(move || work(&proc, &waiting, &frames))?;
+                requests
+            }
+        };
+        Ok(self.requests.insert(requests))
+    }
+
+    /// Takes a request. Never waits: one that cannot be taken is not answered, and the master asks again.
+    pub fn request(&mut self, sample: Sample) {
+        let taken = match self.thread() {
+            Ok(requests) => requests.try_send(sample),
+            Err(why) => return debug!("no thread for the view: {why}"),
+        };
+        match taken {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => debug!("the view's reading is behind: a request is not answered"),
             Err(TrySendError::Disconnected(_)) => warn!("the thread that reads for the view has ended"),

@@ -1,6 +1,7 @@
 //! nodeagent as a service: reconnects for ever, tells the service manager how it is.
 
-use std::time::{Duration, SystemTime};
+use std::io::Read;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ghost_proto::instance::Instance;
@@ -36,9 +37,10 @@ pub fn run(instance: &Instance, store: &Store) -> Result<()> {
         let sessions = async {
             let mut pauses = Pauses::new();
             let mut last = String::new();
+            let mut known = Vec::new();
             loop {
                 tell(NotifyState::Status(&format!("node {number}: connecting to {}", identity.master)));
-                let (progress, why) = session::run(&identity, &mut holder, || {
+                let (progress, why) = session::run(&identity, &mut holder, &mut known, || {
                     info!(node = number.0, master = %identity.master, "connected");
                     tell(NotifyState::Status(&format!("node {number}: connected to {}", identity.master)));
                 })
@@ -97,9 +99,15 @@ impl Pauses {
         let pause = self.0;
         self.0 = (pause * 2).min(PAUSES.1);
         // Half of it is certain.
-        let chance = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
-        pause / 2 + pause.mul_f64(f64::from(chance % 1000) / 2000.0)
+        pause / 2 + pause.mul_f64(f64::from(chance()) / 512.0)
     }
+}
+
+/// 0 to 255; without a source of chance in the middle.
+fn chance() -> u8 {
+    let mut byte = [127];
+    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut byte));
+    read.map_or(127, |()| byte[0])
 }
 
 /// Tells the service manager (sd_notify(3)). One that does not listen is its own affair.

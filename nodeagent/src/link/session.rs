@@ -1,6 +1,7 @@
 //! One connection to the master, from the first packet to the last.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use nix::sys::socket::{getsockopt, sockopt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, ReadHalf, WriteHalf};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -26,6 +27,7 @@ use super::sampler::Sampler;
 use super::socket;
 use super::splitter::Splitter;
 use crate::identity::Identity;
+use crate::master_address::MasterAddress;
 
 /// How long the handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -46,14 +48,20 @@ pub enum Progress {
     Welcomed,
 }
 
-/// Connects and carries frames until one side ends. `connected` is called when the master has begun to speak.
-pub async fn run(identity: &Identity, holder: &mut HolderProcess, connected: impl FnOnce()) -> (Progress, Error) {
+/// Connects and carries frames until one side ends. `connected` is called when the master has begun to speak. `known`: the master's
+/// addresses as they were last found.
+pub async fn run(
+    identity: &Identity,
+    holder: &mut HolderProcess,
+    known: &mut Vec<SocketAddr>,
+    connected: impl FnOnce(),
+) -> (Progress, Error) {
     let mut progress = Progress::None;
     let on_word = || {
         connected();
         Progress::Welcomed
     };
-    match session(identity, holder, on_word, &mut progress).await {
+    match session(identity, holder, known, on_word, &mut progress).await {
         Ok(()) => (progress, anyhow!("the connection was closed")),
         Err(why) => (progress, why),
     }
@@ -62,11 +70,11 @@ pub async fn run(identity: &Identity, holder: &mut HolderProcess, connected: imp
 async fn session(
     identity: &Identity,
     holder: &mut HolderProcess,
+    known: &mut Vec<SocketAddr>,
     on_word: impl FnOnce() -> Progress,
     progress: &mut Progress,
 ) -> Result<()> {
-    let master = identity.master.clone();
-    let addresses = tokio::task::spawn_blocking(move || master.resolve()).await.context("resolving the master")??;
+    let addresses = resolve(&identity.master, known).await?;
     let config = node_client_config(&identity.tls).context("this node's certificate cannot be used")?;
     let tcp = socket::connect(&addresses).await?;
     let connector = TlsConnector::from(Arc::new(config));
@@ -79,7 +87,7 @@ async fn session(
     own.set_nonblocking(true).context("the holder's socket")?;
     // Who listens there, as the kernel knows it (net/unix/af_unix.c, unix_listen()).
     let holder_pid = getsockopt(&own, sockopt::PeerCredentials).context("the holder's PID")?.pid();
-    let (sampler, figures) = Sampler::start(holder_pid.unsigned_abs())?;
+    let (mut sampler, figures) = Sampler::new(holder_pid.unsigned_abs())?;
     let (from_holder, mut to_holder) = UnixStream::from_std(own).context("the holder's socket")?.into_split();
     let mut offer = BytesMut::new();
     Offer { placed: true }.encode(&mut offer);
@@ -87,8 +95,25 @@ async fn session(
     let (from_master, to_master) = tokio::io::split(tls);
     tokio::select! {
         ended = up(from_holder, figures, to_master) => ended,
-        ended = down(from_master, to_holder, &sampler, on_word, progress) => ended,
+        ended = down(from_master, to_holder, &mut sampler, on_word, progress) => ended,
     }
+}
+
+/// The master's addresses. Asking for a name may wait, which a thread does; where there can be none (a node whose PIDs are
+/// exhausted must not lose its master for that), they are what they were.
+async fn resolve(master: &MasterAddress, known: &mut Vec<SocketAddr>) -> Result<Vec<SocketAddr>> {
+    if let Some(address) = master.literal() {
+        return Ok(vec![address]);
+    }
+    let (tell, told) = oneshot::channel();
+    let asked = master.clone();
+    let thread = std::thread::Builder::new().name("resolver".into());
+    match thread.spawn(move || tell.send(asked.resolve())) {
+        Ok(_) => *known = told.await.context("resolving the master")??,
+        Err(why) if known.is_empty() => return Err(why).context("no thread to resolve the master's name"),
+        Err(_) => {}
+    }
+    Ok(known.clone())
 }
 
 /// What the holder says, control first, and figures for the view as bulk.
@@ -136,7 +161,7 @@ async fn up(
 async fn down(
     mut master: ReadHalf<TlsStream<TcpStream>>,
     mut holder: OwnedWriteHalf,
-    sampler: &Sampler,
+    sampler: &mut Sampler,
     on_word: impl FnOnce() -> Progress,
     progress: &mut Progress,
 ) -> Result<()> {
