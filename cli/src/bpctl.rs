@@ -77,7 +77,7 @@ fn run(flags: &Flags) -> Result<(), Failure> {
     if let Action::Token(_) = flags.action
         && std::io::stdout().is_terminal()
     {
-        eprintln!("On the new node, as root: nodeagent join MASTER, and paste this line. It is a secret.");
+        crate::complain("On the new node, as root: nodeagent join MASTER, and paste this line. It is a secret.");
     }
     Ok(())
 }

@@ -32,13 +32,13 @@ pub fn main() -> ExitCode {
     };
     let result = session::run(&request);
     if request.time {
-        eprintln!("bpsh: {:.3} s", start.elapsed().as_secs_f64());
+        crate::complain(&format!("bpsh: {:.3} s", start.elapsed().as_secs_f64()));
     }
     match result {
         Ok(Verdict::Exit(code)) => ExitCode::from(code),
         Ok(Verdict::Signal(signal)) => ghost_sys::quiet::die_by(i32::from(signal)),
         Err(failure) => {
-            eprintln!("bpsh: {}", failure.text);
+            crate::complain(&format!("bpsh: {}", failure.text));
             ExitCode::from(NOT_RUN)
         }
     }

@@ -79,7 +79,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ghost_sys::quiet::die_by(nix::libc::SIGPIPE),
         Err(error) => {
-            eprintln!("bpstat: {error:#}");
+            crate::complain(&format!("bpstat: {error:#}"));
             ExitCode::FAILURE
         }
     }

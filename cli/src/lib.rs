@@ -4,3 +4,10 @@ pub mod bpctl;
 pub mod bpsh;
 pub mod bpstat;
 pub mod connection;
+
+/// A line on standard error. Should that fail (a full disk), there is nobody left to tell: the command ends as it would have
+/// (`eprintln!` would abort it).
+pub(crate) fn complain(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

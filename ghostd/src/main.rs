@@ -1,5 +1,6 @@
 //! ghostd: keeps the process space of a cluster on its master.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -55,16 +56,23 @@ fn main() -> ExitCode {
     }
     let outcome = match flags.command {
         Some(Command::Init { listen, force }) => {
-            init::run(&files, listen, force).map(|lines| lines.iter().for_each(|line| println!("{line}")))
+            init::run(&files, listen, force).and_then(|lines| print(&lines.join("\n")))
         }
-        Some(Command::Check) => driver::check(&files).map(|()| println!("ghostd {}", env!("CARGO_PKG_VERSION"))),
+        Some(Command::Check) => {
+            driver::check(&files).and_then(|()| print(concat!("ghostd ", env!("CARGO_PKG_VERSION"))))
+        }
         Some(Command::Run) | None => driver::run(&flags.instance, &files),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ghostd: {error:#}");
+            // That it cannot be written (a full disk) does not change how it ends.
+            let _ = writeln!(std::io::stderr(), "ghostd: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    writeln!(std::io::stdout(), "{text}").map_err(|why| anyhow::Error::from(why).context("standard output"))
 }
