@@ -17,6 +17,7 @@ pub mod bytes;
 pub mod cluster;
 pub mod command;
 pub mod ghost_tree;
+pub mod health;
 pub mod leak;
 pub mod memory;
 pub mod permission;

@@ -1,17 +1,14 @@
 //! What a user may not do: be somebody else, touch what is somebody else's, or harm the daemons, whatever he sends them.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::time::Duration;
 
+use acceptance::health::{Health, MOST_KIB, hostile, survived, works};
 use acceptance::permission::Rights;
 use acceptance::random::seed;
-use acceptance::{Cluster, Cmd, Ended, Running, User, eventually, leak, memory, process};
+use acceptance::{Cluster, Cmd, Ended, Running, User, eventually, memory, process};
 
 const LONG: Duration = Duration::from_secs(60);
-const VERY_LONG: Duration = Duration::from_secs(300);
-/// What hostile input may cost a daemon in memory, once it is over.
-const MOST_KIB: u64 = 32 * 1024;
 
 fn bpsh(cluster: &Cluster, user: User, words: &[&str]) -> Cmd {
     cluster.command("bpsh").args(words).user(user)
@@ -19,7 +16,7 @@ fn bpsh(cluster: &Cluster, user: User, words: &[&str]) -> Cmd {
 
 /// A launch that runs on a node: bpsh, its ghost and the remote process, all in the host's numbers.
 struct Job {
-    _bpsh: Running,
+    bpsh: Running,
     ghost: u32,
     /// In the master's numbers, as its users see it.
     ghost_number: u32,
@@ -28,7 +25,10 @@ struct Job {
 }
 
 fn job(cluster: &Cluster, user: User, node: &str) -> Job {
-    let bpsh = bpsh(cluster, user, &[node, "sleep", "1000"]).start();
+    job_of(cluster, bpsh(cluster, user, &[node, "sleep", "1000"]).start())
+}
+
+fn job_of(cluster: &Cluster, bpsh: Running) -> Job {
     let (ghost, remote) = eventually("it runs", LONG, || {
         let ghost = *process::children_of(bpsh.pid()).first()?;
         let number = process::own_number_of(ghost)?;
@@ -37,7 +37,7 @@ fn job(cluster: &Cluster, user: User, node: &str) -> Job {
         Some((ghost, remote))
     });
     let ghost_number = process::own_number_of(ghost).expect("it runs");
-    Job { _bpsh: bpsh, ghost, ghost_number, remote: remote.pid, remote_number: remote.own_number() }
+    Job { bpsh, ghost, ghost_number, remote: remote.pid, remote_number: remote.own_number() }
 }
 
 impl Job {
@@ -200,66 +200,6 @@ fn administration_is_for_root() {
     assert_eq!(bpsh(&cluster, User::ordinary(), &["0", "hostname"]).run().success(), "n0\n");
 }
 
-/// The hostile program, to be run on the master.
-fn hostile(cluster: &Cluster, words: &[&str]) -> Cmd {
-    let source = PathBuf::from(env!("CARGO_BIN_EXE_hostile"));
-    let target = cluster.master().path("/usr/local/bin/hostile");
-    if !target.exists() {
-        std::fs::copy(&source, &target).expect("the hostile program");
-    }
-    cluster.command("hostile").args(words).user(User::other()).limit(VERY_LONG)
-}
-
-/// The daemons as they were before something hostile happened.
-struct Health {
-    before: leak::Census,
-    daemons: Vec<u32>,
-    memory_kib: Vec<u64>,
-}
-
-impl Health {
-    fn of(cluster: &Cluster) -> Self {
-        // What is made once, on first use, is there now.
-        bpsh(cluster, User::ordinary(), &["0-3", "true"]).run().success();
-        eventually("nothing runs", LONG, || (cluster.snapshot().remote().count() == 0).then_some(()));
-        let daemons: Vec<u32> = cluster.members().iter().map(acceptance::Member::daemon).collect();
-        let memory_kib = daemons.iter().map(|pid| memory::resident_kib(*pid).expect("it runs")).collect();
-        Self { before: leak::Census::take(cluster), daemons, memory_kib }
-    }
-
-    /// The same daemons, as healthy, with nothing more than before, and they work.
-    #[track_caller]
-    fn must_be_as_before(&self, cluster: &Cluster) {
-        self.must_be_as_before_within(cluster, LONG);
-    }
-
-    #[track_caller]
-    fn must_be_as_before_within(&self, cluster: &Cluster, within: Duration) {
-        let shown = bpsh(cluster, User::ordinary(), &["-s", "0-3", "hostname"]).run().success();
-        assert_eq!(shown, "n0\nn1\nn2\nn3\n");
-        let daemons: Vec<u32> = cluster.members().iter().map(acceptance::Member::daemon).collect();
-        assert_eq!(daemons, self.daemons, "a daemon was started again");
-        self.before.must_come_back(cluster, within);
-        for (pid, before) in self.daemons.iter().zip(&self.memory_kib) {
-            let now = memory::resident_kib(*pid).expect("it runs");
-            assert!(now <= before + MOST_KIB, "process {pid}: {now} KiB instead of {before} KiB");
-        }
-    }
-}
-
-/// While it goes on, another user works.
-#[track_caller]
-fn survived(cluster: &Cluster, mut hostile: Running) -> acceptance::Finished {
-    let mut launches = 0;
-    while hostile.ended().is_none() || launches < 3 {
-        let finished = bpsh(cluster, User::ordinary(), &["0-3", "true"]).limit(LONG).run();
-        assert_eq!(finished.ended, Ended::Exited(0), "launch {launches} meanwhile: {}", finished.error_text());
-        launches += 1;
-    }
-    println!("{launches} launches meanwhile");
-    hostile.wait().expect(Ended::Exited(0))
-}
-
 #[test]
 fn hostile_input_on_the_socket_harms_nobody() {
     let cluster = Cluster::attach();
@@ -315,6 +255,99 @@ fn only_ghosts_sleep_on_a_pin() {
     let wanted = "launcher: EPERM\nlauncher, no such rank: EPERM\ngrandchild: EPERM\nchild, no such rank: EPERM\n";
     assert_eq!(shown, wanted);
     health.must_be_as_before(&cluster);
+}
+
+#[test]
+fn who_traces_his_own_ghost_harms_himself_alone() {
+    let cluster = Cluster::attach();
+    // A copy of his own, without the file's capability: the kernel lets nobody trace what has more rights than he
+    // (security/commoncap.c, cap_ptrace_access_check).
+    let user = User::other();
+    let copy = "cp /opt/ghostproc/bin/bpsh /tmp/own-bpsh";
+    cluster.command("sh").args(["-c", copy]).user(user.clone()).run().success();
+    let health = Health::of(&cluster);
+    let bystander = job(&cluster, User::ordinary(), "0");
+    let mut random = acceptance::random::Random::new(seed());
+    let rounds = if acceptance::long() { 200 } else { 1 };
+    for deed in ["detach", "kill", "hold", "answer", "registers", "call"].repeat(rounds) {
+        let bpsh = cluster.command("/tmp/own-bpsh").args(["0", "sleep", "1000"]).user(user.clone()).start();
+        let job = job_of(&cluster, bpsh);
+        let ghost = job.ghost_number.to_string();
+        let words = ["trace", &ghost, deed, &random.next().to_string()];
+        let mut trace = hostile(&cluster, &words).start();
+        if deed == "hold" {
+            // Its process ends while the ghost is held: ghostd does not wait for it.
+            trace.lines(1, LONG);
+            ghost_sys::pidfd::kill(job.remote.cast_signed(), 9).expect("it runs");
+            works(&cluster);
+            trace.kill();
+        } else {
+            let traced = trace.wait();
+            assert!(!traced.error_text().contains("attach"), "{deed}: {}", traced.error_text());
+        }
+        works(&cluster);
+        bystander.is_untouched();
+        if deed == "detach" {
+            for signal in ["18", "15"] {
+                cluster.command("probe").args(["kill", &ghost, signal]).user(user.clone()).run();
+            }
+        }
+        // What he has not ended himself ends with bpsh.
+        if !matches!(deed, "kill" | "detach") {
+            drop(job.bpsh);
+        }
+        eventually(deed, LONG, || process::is_gone(job.remote).then_some(()));
+    }
+    drop(bystander);
+    health.must_be_as_before(&cluster);
+}
+
+/// `CapPrm`, `CapBnd` and `NoNewPrivs` of a process.
+fn rights_of(pid: u32) -> [u64; 3] {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    ["CapPrm:", "CapBnd:", "NoNewPrivs:"].map(|name| {
+        let row = status.lines().find_map(|line| line.strip_prefix(name)).expect("a row");
+        u64::from_str_radix(row.trim(), 16).expect("a number")
+    })
+}
+
+#[test]
+fn daemons_on_the_master_have_given_up_what_they_do_not_need() {
+    let cluster = Cluster::attach();
+    bpsh(&cluster, User::ordinary(), &["0", "true"]).run().success();
+    // include/uapi/linux/capability.h: 1 DAC_OVERRIDE, 2 DAC_READ_SEARCH, 5 KILL, 10 NET_BIND_SERVICE, 12 NET_ADMIN, 19 SYS_PTRACE,
+    // 21 SYS_ADMIN, 24 SYS_RESOURCE, 38 PERFMON, 39 BPF.
+    let set = |numbers: &[u32]| numbers.iter().fold(0u64, |set, number| set | 1 << number);
+    let daemon = set(&[1, 2, 5, 10, 12, 19, 21, 24, 38, 39]);
+    let (guard, server) = (set(&[1, 2, 19, 21]), set(&[2, 19]));
+    let ghostd = cluster.master().daemon();
+    let mut seen = Vec::new();
+    let snapshot = cluster.snapshot();
+    // With all that it has started.
+    let mut ours = vec![ghostd];
+    while let Some(pid) = ours.pop() {
+        ours.extend(process::children_of(pid));
+        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let is = |word: &str| words.split(|byte| *byte == 0).any(|w| w == word.as_bytes());
+        let allowed = if is("serve") {
+            server
+        } else if is("guard") {
+            guard
+        } else {
+            daemon
+        };
+        let [permitted, bounding, no_more] = rights_of(pid);
+        let name = snapshot.get(pid).map_or("", |process| &process.name);
+        assert_eq!(permitted & !allowed, 0, "{name}: capabilities {permitted:x}, {allowed:x} at most");
+        assert_eq!(bounding & !daemon, 0, "{name}: bounding set {bounding:x}");
+        assert_eq!(no_more, 1, "{name}: may gain rights by executing a program");
+        seen.push(allowed);
+    }
+    assert!([daemon, guard, server].iter().all(|one| seen.contains(one)), "not all were seen: {seen:x?}");
+    // What users run here and there is as it was: a setuid program works.
+    let shown =
+        bpsh(&cluster, User::ordinary(), &["0", "grep", "-E", "NoNewPrivs", "/proc/self/status"]).run().success();
+    assert_eq!(shown.split_whitespace().last(), Some("0"), "{shown}");
 }
 
 /// The checkers of this file must see what they are there for.

@@ -3,6 +3,7 @@
 
 mod commands;
 mod ghosts;
+mod heartbeats;
 mod launches;
 mod measure;
 mod signals;
@@ -21,7 +22,8 @@ fn main() -> ExitCode {
         Some("stamp") => signals::stamp(),
         Some("ghosts") => ghosts::launcher(),
         Some("mother") => tree::mother(),
-        Some("view") => only_view(),
+        Some("view") => only(view::measure),
+        Some("heartbeats") => only(heartbeats::measure),
         Some(other) => Err(anyhow::anyhow!("unknown argument {other}")),
         None => run(),
     };
@@ -34,10 +36,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// The one that can be wanted alone: `cargo xtask cluster -- target/…/bench view`.
-fn only_view() -> anyhow::Result<()> {
+/// Those that can be wanted alone: `cargo xtask cluster -- target/…/bench view`.
+fn only(measure: impl Fn(&mut Table) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let mut table = Table::default();
-    view::measure(&mut table)?;
+    measure(&mut table)?;
     print!("{table}");
     Ok(())
 }
@@ -56,6 +58,8 @@ fn run() -> anyhow::Result<()> {
     tree::measure(&mut table)?;
     throughput::measure(&mut table, ssh.as_ref())?;
     view::measure(&mut table)?;
+    // Last: its nodes stay members.
+    heartbeats::measure(&mut table)?;
     print!("{table}");
     Ok(())
 }

@@ -5,15 +5,19 @@
 //! hostile port ADDRESS SEED ROUNDS  the same on the nodes' port; a join token on standard input
 //! hostile pin                       reads a pin as processes that are no ghosts
 //! hostile deaf SECONDS              launches what prints for ever and takes nothing of it
+//! hostile idle COUNT [ADDRESS]      makes so many connections to the socket (the port) and leaves them alone, until it is killed
+//! hostile trace PID DEED SEED       traces a ghost of the same user: detach, kill, hold, answer, registers, call
 //! ```
 //! The same seed says the same things in the same order. It ends with 0 when all was said; what ghostd answers is not its
 //! concern, except for `pin`, which says on standard output how each read ended.
 
 mod conversation;
 mod deaf;
+mod idle;
 mod pin;
 mod port;
 mod socket;
+mod trace;
 
 use std::time::Duration;
 
@@ -31,7 +35,10 @@ fn main() -> Result<()> {
         ["pin"] => pin::run(),
         ["sleep-on-pin", rank] => pin::sleep_on_standard_input(number(rank)?),
         ["deaf", seconds] => deaf::run(Duration::from_secs(number(seconds)?)),
-        _ => bail!("hostile socket SEED ROUNDS | port ADDRESS SEED ROUNDS | pin | deaf SECONDS"),
+        ["idle", count] => idle::on_socket(number(count)?),
+        ["idle", count, address] => idle::on_port(address.parse()?, number(count)?),
+        ["trace", pid, deed, seed] => trace::run(pid.parse()?, deed, number(seed)?),
+        _ => bail!("hostile socket SEED ROUNDS | port ADDRESS SEED ROUNDS | pin | deaf SECONDS | idle … | trace …"),
     }
 }
 
