@@ -316,12 +316,17 @@ impl World {
 
     fn signal_process(&mut self, number: usize, pid: u32, order: &Order) {
         let (now, machine) = (self.now, &mut self.nodes[number].machine);
-        let unsure = machine.regrouped.is_some_and(|at| now - at < UNSURE) && order.scope == Scope::Group;
+        // A group that is not the one that the holder knows; after a restart, not the one that it was. A process whose parent was not known
+        // to run yet when its group got the signal.
+        let regrouped = machine.regrouped.is_some_and(|at| now - at < UNSURE || self.generation > 0);
         let Some(process) = machine.processes.get_mut(&pid) else { return };
-        if process.is_alive() && order.value != 0 && !unsure {
+        let young = process.forked && now - process.born < UNSURE;
+        let unsure = young || regrouped && order.scope == Scope::Group;
+        if process.is_alive() && order.value != 0 {
             self.tally.signals_delivered += 1;
             let (signal, value, proc) = (order.signal, order.value, process.proc);
-            assert!(process.signals.insert(value), "7: signal {signal} number {value} reaches process {proc} twice");
+            let first = process.signals.insert(value);
+            assert!(first || unsure, "7: signal {signal} number {value} reaches process {proc} twice");
         }
         match i32::from(order.signal) {
             libc::SIGKILL | libc::SIGTERM | libc::SIGINT => {

@@ -35,7 +35,8 @@ impl World {
         let planned: usize = core.launches.values().map(|launch| launch.ranks.len()).sum();
         assert!(processes <= begun + planned, "5: {processes} processes are known, {begun} there were");
         for (link, relay) in &self.relays {
-            let (waiting, streams) = (relay.waiting(), 2 * self.nodes[self.links[link].node].told.len());
+            let of_node = self.truth.values().filter(|truth| truth.node == self.links[link].node).count();
+            let (waiting, streams) = (relay.waiting(), 2 * of_node);
             assert!(waiting <= streams * (WINDOW + WINDOW / 8) + CONTROL, "5: {waiting} bytes wait in nodeagent");
         }
     }

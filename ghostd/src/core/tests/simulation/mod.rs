@@ -15,7 +15,8 @@
 //! 4. Every byte of a stream arrives once, in order.
 //! 5. What is kept stays within its bounds: streams within their windows, in every hop; tables within what there is.
 //! 6. What a node says of another node's process, or of one that is forgotten, changes nothing.
-//! 7. A signal reaches a process once: not twice, and where nothing is broken in time.
+//! 7. A signal reaches a process once: not twice, and where nothing is broken in time. (One to a group that is changing at that moment, or
+//!    while one of it is born, may count twice; after a restart also if the group has changed since.)
 //! 8. A process that lives has a ghost within 50 ms, where nothing is slow, broken or stopped; elsewhere as soon as that is over.
 //!
 //! That each of these checks can fail is a test of its own ([`plants`]).
