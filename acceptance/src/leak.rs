@@ -86,6 +86,16 @@ impl Census {
         found
     }
 
+    /// How many BPF objects of each kind there are, without those of others. Daemons that were started anew have others than before.
+    pub fn bpf_objects(&self, cluster: &Cluster) -> BTreeMap<String, usize> {
+        let foreign = held_outside(cluster);
+        let mut counts = BTreeMap::new();
+        for (kind, _) in self.bpf.difference(&foreign) {
+            *counts.entry(format!("{kind:?}")).or_default() += 1;
+        }
+        counts
+    }
+
     /// Waits until there is nothing more than now; fails the test with the list of what stays.
     #[track_caller]
     pub fn must_come_back(&self, cluster: &Cluster, within: Duration) {

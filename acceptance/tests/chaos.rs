@@ -320,6 +320,7 @@ fn nothing_is_lost_or_doubled() {
     let seed = seed();
     cluster.command("bpsh").args(["0-4", "true"]).user(User::ordinary()).run().success();
     let (before, running) = (Census::take(&cluster), daemons(&cluster));
+    let objects = before.bpf_objects(&cluster);
     assert!(running.iter().all(|count| *count > 0), "{running:?}");
     let (tally, over) = (Tally::default(), AtomicBool::new(false));
     let chaos = Chaos { cluster: &cluster, tally: &tally, over: &over, seed };
@@ -352,12 +353,16 @@ fn nothing_is_lost_or_doubled() {
     eventually("nothing is left on any node", LONG, || {
         (0..5).all(|node| on_node(&cluster, node).is_empty()).then_some(())
     });
-    let mut more = Vec::new();
+    let (mut more, mut objects_now) = (Vec::new(), BTreeMap::new());
     let clean = acceptance::poll_until(LONG, || {
-        more = Census::take(&cluster).more_than(&before, &cluster);
-        // Daemons that were killed are other processes now, as many as before.
-        more.retain(|line| !DAEMONS.iter().any(|name| line.contains(name)));
-        (more.is_empty() && daemons(&cluster) == running).then_some(())
+        let now = Census::take(&cluster);
+        more = now.more_than(&before, &cluster);
+        // Daemons that were killed are other processes now, with other kernel programs, as many as before.
+        let named = |line: &str| DAEMONS.iter().any(|name| line.contains(name)) || line.starts_with("BPF object");
+        more.retain(|line| !named(line));
+        objects_now = now.bpf_objects(&cluster);
+        (more.is_empty() && daemons(&cluster) == running && objects_now == objects).then_some(())
     });
-    assert!(clean.is_some(), "{more:#?}; {:?} instead of {running:?}", daemons(&cluster));
+    let counts = (daemons(&cluster), objects_now);
+    assert!(clean.is_some(), "{more:#?}; {counts:?} instead of {:?}", (running, objects));
 }
