@@ -151,7 +151,8 @@ pub fn differences(ghosts: &Side, nodes: &BTreeMap<String, Side>, numbers: &Numb
                 continue;
             };
             let mut differ = |what: &str, here: String, there: String| {
-                found.push(format!("{node}: {} ({}): {what}: {there} there, ghost {here}", entry.number, entry.name));
+                let (number, name, life) = (entry.number, &entry.name, entry.life);
+                found.push(format!("{node}: {number} ({name}, {life:?}): {what}: {there} there, ghost {here}"));
             };
             if ghost.name != entry.name {
                 differ("name", ghost.name.clone(), entry.name.clone());
@@ -164,11 +165,11 @@ pub fn differences(ghosts: &Side, nodes: &BTreeMap<String, Side>, numbers: &Numb
             if inside(ghosts, ghost.parent) != inside(&real, entry.parent) {
                 differ("parent", ghost.parent.to_string(), entry.parent.to_string());
             }
-            if !groups.fit(ghost.group, entry.group) {
-                differ("group", ghost.group.to_string(), entry.group.to_string());
+            if let Some(other) = groups.misfit(ghost.group, entry.group) {
+                differ("group", format!("{} (others: {other})", ghost.group), entry.group.to_string());
             }
-            if !sessions.fit(ghost.session, entry.session) {
-                differ("session", ghost.session.to_string(), entry.session.to_string());
+            if let Some(other) = sessions.misfit(ghost.session, entry.session) {
+                differ("session", format!("{} (others: {other})", ghost.session), entry.session.to_string());
             }
         }
     }
@@ -185,8 +186,12 @@ struct Pairs {
 }
 
 impl Pairs {
-    fn fit(&mut self, here: u32, there: u32) -> bool {
-        *self.there_of.entry(here).or_insert(there) == there && *self.here_of.entry(there).or_insert(here) == here
+    /// `None`: it fits; else how others go together.
+    fn misfit(&mut self, here: u32, there: u32) -> Option<String> {
+        let (known_there, known_here) =
+            (*self.there_of.entry(here).or_insert(there), *self.here_of.entry(there).or_insert(here));
+        let fits = known_there == there && known_here == here;
+        (!fits).then(|| format!("{there} there is {known_here}, {here} is {known_there} there"))
     }
 }
 

@@ -13,7 +13,7 @@ use acceptance::{Cluster, Ended, Running, Shell, Snapshot, User, eventually, lon
 
 const PATIENCE: Duration = Duration::from_secs(40);
 /// How long the master may take to show what has happened on the nodes, on a machine that is busy.
-const SETTLING: Duration = Duration::from_secs(10);
+const SETTLING: Duration = Duration::from_secs(30);
 
 /// A tree on each of these nodes, standing still.
 struct Forest {
@@ -153,7 +153,6 @@ fn from_the_master(forest: &Forest, shell: &mut Shell, random: &mut Random) -> O
 }
 
 #[test]
-#[ignore = "on a machine under load one run in ten ends with a ghost in another group than its process: see strays in ghostd"]
 fn the_ghosts_are_the_processes_at_every_quiet_point() {
     let cluster = Cluster::attach();
     let mut shell = Shell::start(&cluster, User::ordinary());
@@ -162,7 +161,7 @@ fn the_ghosts_are_the_processes_at_every_quiet_point() {
     let mut forest = Forest::plant(&[0, 1], 250);
     let seed = seed();
     let mut random = Random::new(seed);
-    let until = Instant::now() + Duration::from_secs(if long() { 1800 } else { 40 });
+    let until = Instant::now() + Duration::from_secs(if long() { 1800 } else { 20 });
     let (mut rounds, mut most, mut slowest) = (0, 0, Duration::ZERO);
     let mut equal = |forest: &Forest, shell: &mut Shell, what: &str| {
         let began = Instant::now();

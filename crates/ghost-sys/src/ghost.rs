@@ -85,6 +85,8 @@ pub enum Answer {
     Group(u32),
     /// Lead a session of its own, and read again.
     Session,
+    /// Go into a new process group that nobody leads, and read again. It has this number, if that is free; another one else.
+    Found(u32),
 }
 
 impl Answer {
@@ -109,6 +111,7 @@ impl Answer {
             }
             Answer::Group(pgid) => (words[0], words[1]) = (9, pgid),
             Answer::Session => words[0] = 10,
+            Answer::Found(pgid) => (words[0], words[1]) = (11, pgid),
         }
         let mut bytes = [0; ANSWER_SIZE];
         let mut at = 0;
@@ -158,6 +161,7 @@ impl Answer {
             8 => Some(Answer::Name(name)),
             9 if argument > 0 && argument <= i32::MAX as u32 => Some(Answer::Group(argument)),
             10 => Some(Answer::Session),
+            11 if argument <= i32::MAX as u32 => Some(Answer::Found(argument)),
             _ => None,
         }
     }

@@ -15,7 +15,7 @@
 //! | child of a process | child of that one's ghost, made by it |
 //! | made by a process as its sibling (CLONE_PARENT) | that one's ghost makes a sibling of itself |
 //! | its parent has ended, or is about to (killed) | an orphan: a ghost of the launch makes it, and it is taken in by init |
-//! | its parent's ghost is stopped | by a sibling below that ghost; else a child of the next ancestor's ghost |
+//! | its parent's ghost is stopped | by a sibling below that ghost; else a child of the next ancestor's ghost, if that is of its session; else an orphan, made by another ghost of its session |
 //!
 //! Invariants:
 //! - A process that lives has a ghost, or one is on its way: it is never given up. When all ghosts of its launch are dead, so that none
@@ -28,7 +28,7 @@ use std::time::Duration;
 use ghost_host::pin::ReadToken;
 use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
 use ghost_proto::tree::{Forked, is_forked_on};
-use ghost_sys::ghost::{Birth, Kin};
+use ghost_sys::ghost::{Answer, Birth, Kin};
 
 use super::found::tag_of;
 use super::signals::Forward;
@@ -63,6 +63,11 @@ impl Process {
             Ghost::Gone | Ghost::Leaving { .. } | Ghost::Awaited => Maker::Lost,
             _ if self.ghost_stopped => Maker::Stopped,
             Ghost::Asleep(_) => Maker::Able,
+            // It reads once more before it stops, and does this first.
+            Ghost::Awake { next: Some(Answer::Stop(_)) } | Ghost::Expected { next: Some(Answer::Stop(_)) } => {
+                Maker::Able
+            }
+            _ if self.stop_later.is_some() => Maker::Able,
             Ghost::Awake { .. } | Ghost::Arriving | Ghost::Expected { .. } if self.stopped => Maker::Stopped,
             Ghost::Awake { .. } | Ghost::Arriving | Ghost::Expected { .. } => Maker::Able,
         }
@@ -102,10 +107,6 @@ impl Core {
         if !self.launches.get(&launch_id).is_some_and(|launch| launch.is_on(node)) {
             tracing::warn!(node = node.0, pid = message.pid, "a forked process belongs to no launch of this node");
             return;
-        }
-        // Its groups are those of who made it: what has changed there since is learnt here.
-        if let Some(maker) = creator.or(origin) {
-            self.stands(maker, &standing);
         }
         let Some(launch) = self.launches.get_mut(&launch_id) else { return };
         if launch.forked.len() >= MOST {
@@ -186,31 +187,46 @@ impl Core {
         let state = |id: ProcId| self.processes.get(&id).map_or(Maker::Lost, Process::as_maker);
         // Who did not do it in all that time is taken for stopped.
         let able = |id: ProcId| state(id) == Maker::Able && fork.failures == 0;
+        // 0 is the session in which launched processes begin, which the holder leads: number 1 there.
+        let session = |p: &Process| p.sid.max(1);
+        let same = |id: &ProcId| self.processes.get(id).is_some_and(|p| session(p) == session(process));
         if let Some(creator) = fork.creator
             && able(creator)
         {
             return Some((creator, Kin::Sibling, self.parent_of(creator)));
         }
         if let Some(origin) = fork.origin.filter(|origin| state(*origin) != Maker::Lost) {
-            if able(origin) {
+            let can_make = |id: &ProcId| self.processes.get(id).is_some_and(Process::can_make);
+            if able(origin) || can_make(&origin) {
                 return Some((origin, Kin::Child, Parent::Ghost(origin)));
             }
             let below = self.processes.get(&origin).into_iter().flat_map(|origin| &origin.made).copied();
-            let can_make = |id: &ProcId| self.processes.get(id).is_some_and(Process::can_make);
-            if let Some(sibling) = below.filter(|other| *other != id).find(can_make) {
+            if let Some(sibling) = below.filter(|other| *other != id && same(other)).find(can_make) {
                 return Some((sibling, Kin::Sibling, Parent::Ghost(origin)));
             }
-            if let Some(ancestor) = self.able_ancestor(origin) {
+            if let Some(ancestor) = self.able_ancestor(origin).filter(same) {
                 return Some((ancestor, Kin::Child, Parent::Ghost(ancestor)));
             }
         }
+        // Who is in another session than its process stays there: rather nobody's child.
         let launch = self.launches.get(&process.launch)?;
-        let all = launch.ranks.iter().flatten().chain(launch.forked.values()).copied();
+        let all = || launch.ranks.iter().flatten().chain(launch.forked.values()).copied().filter(|other| *other != id);
         let near = fork.origin.and_then(|origin| self.able_ancestor(origin));
-        let maker = near.or_else(|| {
-            all.filter(|other| *other != id).find(|other| self.processes.get(other).is_some_and(Process::can_make))
-        })?;
-        Some((maker, Kin::Orphan, Parent::Init))
+        let can_make = |id: &ProcId| self.processes.get(id).is_some_and(Process::can_make);
+        if let Some(maker) = near.filter(same).or_else(|| all().filter(same).find(can_make)) {
+            return Some((maker, Kin::Orphan, Parent::Init));
+        }
+        if fork.failures == 0
+            && let Some(maker) = all().filter(same).find(|other| state(*other) == Maker::Able)
+        {
+            return Some((maker, Kin::Orphan, Parent::Init));
+        }
+        match near {
+            Some(ancestor) if fork.origin.is_some_and(|origin| state(origin) != Maker::Lost) => {
+                Some((ancestor, Kin::Child, Parent::Ghost(ancestor)))
+            }
+            _ => Some((near.or_else(|| all().find(can_make))?, Kin::Orphan, Parent::Init)),
+        }
     }
 
     /// Whether some ghost of the launch can make another one, now or later.

@@ -103,7 +103,7 @@ impl Core {
         let pid = process.pid;
         self.by_pid.insert(pid, id);
         self.view_born(id);
-        self.settle_group(id);
+        self.place(id);
         if self.processes.get(&id).is_some_and(|p| p.remote == Remote::Planned) {
             self.spawn(id);
             self.forward_forestalled(id);
@@ -127,7 +127,10 @@ impl Core {
                 process.ghost = Ghost::Asleep(token);
                 // What it is to do for others comes before its own end.
                 let busy = self.serve_order(id);
+                let strays = self.strays.contains_key(&id);
                 match (next, self.processes.get_mut(&id)) {
+                    // First into its group.
+                    (Some(Answer::Stop(signal)), Some(process)) if strays => process.stop_later = Some(signal),
                     (Some(answer), Some(process)) if busy => process.ghost = Ghost::Awake { next: Some(answer) },
                     (Some(answer), _) => self.answer_ghost(id, answer),
                     (None, _) => {

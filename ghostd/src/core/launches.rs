@@ -165,6 +165,7 @@ impl Core {
         process.pgid = message.pid;
         let (launch, rank, node) = (process.launch, process.rank, process.node);
         self.by_node_pid.insert((node, message.pid), id);
+        self.founds_home(id);
         let told = client::Started { rank, pid: message.pid, cwd_errno: message.cwd_errno };
         self.tell_launcher(launch, MasterToClient::Started(told));
         if found {
@@ -298,11 +299,11 @@ impl Core {
         for process in ranks.chain(launch.forked.values()).copied().collect::<Vec<ProcId>>() {
             left |= !self.forget_process(process);
         }
-        if !left
-            && let Some(launch) = self.launches.remove(&id)
-            && let Some(file) = launch.file
-        {
-            self.by_file.remove(&file);
+        if !left && let Some(launch) = self.launches.remove(&id) {
+            self.homes.retain(|_, (of, _)| *of != id);
+            if let Some(file) = launch.file {
+                self.by_file.remove(&file);
+            }
         }
     }
 

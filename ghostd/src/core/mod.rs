@@ -27,6 +27,7 @@ mod births;
 mod clients;
 mod found;
 mod ghosts;
+mod groups;
 mod launches;
 mod nice;
 mod nodes;
@@ -75,6 +76,10 @@ pub struct Core {
     unborn: BTreeSet<ProcId>,
     /// Ghosts that could not join their process's group yet, and how often they try still.
     strays: BTreeMap<ProcId, u16>,
+    /// Those that have tried in vain for long.
+    unplaced: BTreeSet<ProcId>,
+    /// The groups of launched processes on their nodes: whose launch's, and the launcher's group.
+    homes: HashMap<(NodeNumber, u32), (LaunchId, u32)>,
     /// Group signals that were sent on lately: the sender's call, node and group there.
     /// Each with the processes whose ghosts have told of it.
     group_calls: VecDeque<((u64, NodeNumber, u32), BTreeSet<ProcId>)>,
@@ -117,6 +122,8 @@ impl Core {
             by_node_pid: HashMap::new(),
             unborn: BTreeSet::new(),
             strays: BTreeMap::new(),
+            unplaced: BTreeSet::new(),
+            homes: HashMap::new(),
             group_calls: VecDeque::new(),
             restless: BTreeSet::new(),
             waking: BTreeMap::new(),
@@ -147,6 +154,7 @@ impl Core {
             Event::PinRead { token, file, pid, offset } => self.pin_read(token, file, pid, offset),
             Event::PinInterrupted { unique } => self.pin_interrupted(unique),
             Event::Adopted { process, ok, pgid } => self.ghost_adopted(process, ok, pgid),
+            Event::GroupIs { process, pgid } => self.group_is(process, pgid),
             Event::Withdrawn { process, in_time } => self.birth_withdrawn(process, in_time),
             Event::Signal(record) => self.signal_seen(record),
             Event::GhostExited { ghost, launcher, pid } => self.ghost_exited(ghost, launcher, pid),
@@ -212,6 +220,8 @@ impl Core {
             ("by_node_pid", self.by_node_pid.len()),
             ("unborn", self.unborn.len()),
             ("strays", self.strays.len()),
+            ("unplaced", self.unplaced.len()),
+            ("homes", self.homes.len()),
             ("restless", self.restless.len()),
             ("waking", self.waking.len()),
             ("view", self.view.table_entries()),

@@ -391,10 +391,12 @@ impl Core {
         process.stopped = false;
         process.ghost_stopped = false;
         process.stop_later = None;
-        if let Ghost::Awake { next } = &mut process.ghost {
-            if matches!(next, Some(Answer::Stop(_))) {
-                *next = None;
-            }
+        if let Ghost::Awake { next } | Ghost::Expected { next } = &mut process.ghost
+            && matches!(next, Some(Answer::Stop(_)))
+        {
+            *next = None;
+        }
+        if let Ghost::Awake { .. } = process.ghost {
             self.restless.insert(id);
             self.continue_ghost(id);
         }

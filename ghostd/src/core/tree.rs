@@ -1,6 +1,6 @@
 //! The tree: ghosts of the processes that remote processes fork, once they are there. How they come is [`super::births`]'s.
 //!
-//! The kernel itself keeps the tree here, and reparents when it does there. Groups and sessions follow by orders to the ghosts.
+//! The kernel itself keeps the tree here, and reparents when it does there. Groups and sessions are [`super::groups`]'s.
 //!
 //! Invariants:
 //! - What a ghost is to do for others (make another one, wait for one) comes before its own end.
@@ -12,19 +12,14 @@ use std::collections::BTreeSet;
 
 use ghost_proto::client::{MasterToClient, Reap};
 use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
-use ghost_proto::tree::Standing;
 use ghost_sys::ghost::Answer;
 use nix::libc;
 
 use super::Core;
 use super::signal_queue::MOST;
 use super::signals::bit;
-use super::types::{Ghost, Order, Output, Parent, Process, Remote};
+use super::types::{Doing, Ghost, Order, Output, Parent, Process, Remote};
 
-/// Ticks for which a ghost tries to join a group.
-const TRIES: u16 = 250;
-/// So many of them in vain, and the group that was found is given up.
-const VAIN: u16 = 10;
 /// Group signals that are remembered: as many as can be under way at once.
 const CALLS: usize = 64;
 
@@ -51,6 +46,12 @@ impl Process {
             pgid: 0,
             sid: 0,
             ghost_pgid: 0,
+            placed_for: 0,
+            founded_for: 0,
+            is_asked_for: false,
+            leads: false,
+            may_lead: false,
+            leads_session: false,
             node,
             ghost: Ghost::Awaited,
             remote: Remote::Planned,
@@ -75,14 +76,6 @@ impl Process {
     }
 }
 
-impl Process {
-    /// Its ghost is in the group that stands for its own, as far as is known.
-    fn is_in_its_group(&self) -> bool {
-        let changes = |order: &Order| matches!(order, Order::Group(_) | Order::Session);
-        self.ghost_pgid != 0 && !self.orders.iter().any(changes) && !self.doing.as_ref().is_some_and(changes)
-    }
-}
-
 impl Core {
     /// Adds to what a ghost is to do.
     pub(super) fn order(&mut self, id: ProcId, order: Order) {
@@ -90,7 +83,11 @@ impl Core {
         if matches!(process.ghost, Ghost::Gone | Ghost::Leaving { .. }) {
             return;
         }
-        process.orders.push_back(order);
+        match order {
+            // Made by now is who was made before.
+            Order::Place => process.orders.push_front(order),
+            _ => process.orders.push_back(order),
+        }
         self.serve_order(id);
     }
 
@@ -102,184 +99,46 @@ impl Core {
             if process.killed || !matches!(process.ghost, Ghost::Asleep(_)) {
                 return false;
             }
-            let Some(order) = process.orders.pop_front() else { return false };
-            let awake = match order {
-                Order::Fork(child) => self.beget(id, child),
-                _ => match self.answer_of(id, order) {
-                    Some(answer) => {
-                        self.answer_ghost(id, answer);
-                        true
-                    }
-                    None => false,
+            let Some(&order) = process.orders.front() else { return false };
+            let waits = process.is_to_lead_first() && self.strays.contains_key(&id);
+            if let Order::Fork(child) = order
+                && waits
+                && self.processes.get(&child).and_then(|p| p.fork.as_ref()).is_some_and(|fork| fork.failures == 0)
+            {
+                return false;
+            }
+            let Some(process) = self.processes.get_mut(&id) else { return false };
+            process.orders.pop_front();
+            let doing = match order {
+                Order::Fork(child) => self.beget(id, child).then_some(Doing::Fork(child)),
+                Order::Reap(pid) => self.tell_ghost(id, Answer::Reap(pid), Doing::Other),
+                Order::Name(comm) => self.tell_ghost(id, Answer::Name(comm), Doing::Other),
+                Order::Place | Order::Lead => match self.answer_of_place(id, order == Order::Lead) {
+                    Some((answer, moving)) => self.tell_ghost(id, answer, Doing::Move(moving)),
+                    None => None,
                 },
             };
-            if awake {
+            if doing.is_some() {
                 if let Some(process) = self.processes.get_mut(&id) {
-                    process.doing = Some(order);
+                    process.doing = doing;
                 }
                 return true;
             }
         }
     }
 
-    fn answer_of(&mut self, id: ProcId, order: Order) -> Option<Answer> {
-        match order {
-            Order::Fork(_) => None,
-            Order::Reap(pid) => Some(Answer::Reap(pid)),
-            Order::Name(comm) => Some(Answer::Name(comm)),
-            Order::Group(pgid) => {
-                let vain = self.strays.get(&id).is_some_and(|left| *left < TRIES - VAIN);
-                let own = vain.then(|| self.own_group(id, pgid)).flatten();
-                let found = own.or_else(|| self.master_group(id, pgid)).or_else(|| self.own_group(id, pgid));
-                let Some(pgid) = found else {
-                    self.join_later(id);
-                    return None;
-                };
-                let process = self.processes.get_mut(&id)?;
-                if process.ghost_pgid == pgid {
-                    self.no_stray(id);
-                    return None;
-                }
-                process.ghost_pgid = pgid;
-                Some(Answer::Group(pgid))
-            }
-            Order::Leave => {
-                let pgid = self.group_beside(id)?;
-                let process = self.processes.get_mut(&id)?;
-                process.ghost_pgid = pgid;
-                let (pid, node_pid) = (process.pid, process.pgid);
-                // Others for whose group this one's stands, another one's must.
-                let stood_for = |p: &Process| p.ghost_pgid == pid && p.pgid != node_pid && p.remote.is_live();
-                let others = self.processes.iter().filter(|(other, p)| **other != id && stood_for(p));
-                for other in others.map(|(&other, _)| other).collect::<Vec<_>>() {
-                    if let Some(other) = self.processes.get_mut(&other) {
-                        other.ghost_pgid = 0;
-                    }
-                    self.join_later(other);
-                }
-                Some(Answer::Group(pgid))
-            }
-            Order::Session => {
-                let process = self.processes.get_mut(&id)?;
-                process.ghost_pgid = process.pid;
-                Some(Answer::Session)
-            }
-        }
-    }
-
-    /// The group here that stands for a group of a process's node: its leader's, or that of any other member.
-    fn master_group(&self, id: ProcId, pgid: u32) -> Option<u32> {
-        let node = self.processes.get(&id)?.node;
-        let leader = self.by_node_pid.get(&(node, pgid)).copied();
-        if leader == Some(id) {
-            return self.processes.get(&id).map(|p| p.pid).filter(|&pid| pid != 0);
-        }
-        let member = |p: &&Process| p.node == node && p.pgid == pgid && p.is_in_its_group();
-        let leader = leader.and_then(|leader| self.processes.get(&leader)).filter(member);
-        leader
-            .or_else(|| self.processes.iter().filter(|(other, _)| **other != id).map(|(_, p)| p).find(member))
-            .map(|p| p.ghost_pgid)
-    }
-
-    /// A group that is not its own, of the same session: each time another one of the launch's.
-    fn group_beside(&self, id: ProcId) -> Option<u32> {
-        let process = self.processes.get(&id)?;
-        let launch = self.launches.get(&process.launch)?;
-        let all =
-            launch.ranks.iter().flatten().chain(launch.forked.values()).filter_map(|other| self.processes.get(other));
-        let groups = all.map(|other| other.ghost_pgid).filter(|pgid| *pgid != 0 && *pgid != process.pid);
-        let groups: Vec<u32> = groups.collect::<std::collections::BTreeSet<u32>>().into_iter().collect();
-        let turn = usize::from(self.strays.get(&id).copied().unwrap_or(0));
-        groups.get(turn.checked_rem(groups.len())?).copied()
-    }
-
-    /// All others of a group have gone, there as well as here, before this ghost could join them: a group of its own stands for it.
-    fn own_group(&self, id: ProcId, pgid: u32) -> Option<u32> {
-        let process = self.processes.get(&id)?;
-        let of_group = |p: &Process| p.node == process.node && p.pgid == pgid && p.remote.is_live();
-        let leader = self.by_node_pid.get(&(process.node, pgid)).and_then(|leader| self.processes.get(leader));
-        let mut others = self.processes.iter().filter(|(other, p)| **other != id && of_group(p));
-        // Who leads it, or is in it, is only not that far yet; of several without any the first leads.
-        let awaited = leader.is_some_and(|leader| leader.remote.is_live())
-            || others.any(|(other, p)| match self.strays.contains_key(other) {
-                false => p.is_in_its_group(),
-                true => *other < id && !p.stopped && !p.ghost_stopped && !p.killed,
-            });
-        (!awaited && process.pid != 0).then_some(process.pid)
+    fn tell_ghost(&mut self, id: ProcId, answer: Answer, doing: Doing) -> Option<Doing> {
+        self.answer_ghost(id, answer);
+        Some(doing)
     }
 
     /// A ghost is back; this is how what it was told went: 0, or an errno.
     pub(super) fn order_done(&mut self, id: ProcId, errno: u32) {
         let doing = self.processes.get_mut(&id).and_then(|process| process.doing.take());
         match doing {
-            Some(Order::Fork(child)) => self.birth_done(id, child, errno),
-            Some(Order::Group(_) | Order::Session) if errno == 0 => self.no_stray(id),
-            Some(Order::Group(_) | Order::Session) => {
-                // Who is to lead that group is not that far yet, or is not in this session. Or there is still a group of its number,
-                // whose members are not that far yet.
-                if let Some(process) = self.processes.get_mut(&id) {
-                    process.ghost_pgid = 0;
-                }
-                self.join_later(id);
-            }
-            _ => {}
-        }
-    }
-
-    fn join_later(&mut self, id: ProcId) {
-        self.strays.entry(id).or_insert(TRIES);
-    }
-
-    /// At each tick: ghosts that are not in the group or session yet that stands for their process's.
-    pub(super) fn gather_strays(&mut self) {
-        for id in self.strays.keys().copied().collect::<Vec<_>>() {
-            let left = self.strays.get_mut(&id).map_or(0, |left| {
-                *left = left.saturating_sub(1);
-                *left
-            });
-            match self.processes.get(&id).filter(|p| left > 0 && !p.remote.is_over() && p.pgid != 0) {
-                Some(process) => {
-                    let leads = process.remote == Remote::Running { pid: process.sid };
-                    let order = if leads { Order::Session } else { Order::Group(process.pgid) };
-                    if !process.orders.contains(&order) && process.doing != Some(order) {
-                        if leads {
-                            self.order(id, Order::Leave);
-                        }
-                        self.order(id, order);
-                    }
-                }
-                None => self.no_stray(id),
-            }
-        }
-    }
-
-    fn no_stray(&mut self, id: ProcId) {
-        self.strays.remove(&id);
-        self.stop_now(id);
-    }
-
-    /// A forked ghost is there, in this group, which its maker was in.
-    pub(super) fn settle_group(&mut self, id: ProcId) {
-        let Some(process) = self.processes.get(&id).filter(|p| p.fork.is_some() && p.pgid != 0) else { return };
-        let (wanted, is) = (self.master_group(id, process.pgid), process.ghost_pgid);
-        if wanted != Some(is) && process.sid != process.pid {
-            let order = Order::Group(process.pgid);
-            if !process.orders.contains(&order) {
-                self.order(id, order);
-            }
-        }
-    }
-
-    /// Where a process stands now on its node.
-    pub(super) fn stands(&mut self, id: ProcId, standing: &Standing) {
-        let Some(process) = self.processes.get_mut(&id) else { return };
-        let Remote::Running { pid } = process.remote else { return };
-        if standing.sid == pid && process.sid != pid {
-            (process.sid, process.pgid) = (pid, pid);
-            self.order(id, Order::Session);
-        } else if standing.pgid != 0 && standing.pgid != process.pgid {
-            process.pgid = standing.pgid;
-            self.order(id, Order::Group(standing.pgid));
+            Some(Doing::Fork(child)) => self.birth_done(id, child, errno),
+            Some(Doing::Move(moving)) => self.moved(id, moving, errno),
+            Some(Doing::Other) | None => {}
         }
     }
 
@@ -312,6 +171,7 @@ impl Core {
 
     /// Has a dead ghost waited for by its parent, if its process has been.
     fn reap_ghost(&mut self, id: ProcId) {
+        self.place_the_rest();
         let Some(process) = self.processes.get(&id) else { return };
         let Some(fork) = &process.fork else { return };
         if !fork.reaped || !matches!(process.ghost, Ghost::Gone) || process.pid == 0 {
@@ -363,6 +223,7 @@ impl Core {
     pub(super) fn leave_tree(&mut self, id: ProcId) {
         self.unborn.remove(&id);
         self.strays.remove(&id);
+        self.unplaced.remove(&id);
         let Some(process) = self.processes.get(&id) else { return };
         let Some(fork) = &process.fork else { return };
         let (parent, launch, rank) = (fork.parent, process.launch, process.rank);

@@ -151,6 +151,11 @@ pub enum Event {
         /// The ghost's process group.
         pgid: u32,
     },
+    /// Answer to [`Action::AskGroup`]; 0: that number is not this ghost any more.
+    GroupIs {
+        process: ProcId,
+        pgid: u32,
+    },
     /// Answer to [`Action::Withdraw`]; `in_time`: it had not been made, and will not be.
     Withdrawn {
         process: ProcId,
@@ -271,6 +276,11 @@ pub enum Action {
         birth: Birth,
         /// To be kept with the new ghost's task.
         tag: u32,
+    },
+    /// Which group is the ghost with this number in? Reported by [`Event::GroupIs`].
+    AskGroup {
+        process: ProcId,
+        pid: u32,
     },
     /// The ghost with number `maker` is not to make `process`'s ghost any more. Reported by [`Event::Withdrawn`].
     Withdraw {
@@ -418,14 +428,22 @@ pub(super) struct Process {
     /// What the ghost is to do besides, in this order.
     pub orders: VecDeque<Order>,
     /// What it was told to do last, until it is back.
-    pub doing: Option<Order>,
+    pub doing: Option<Doing>,
     /// Processes whose ghosts are this one's children, or are to be.
     pub made: BTreeSet<ProcId>,
     /// Process group and session on the node; 0: as at the start.
     pub pgid: u32,
     pub sid: u32,
-    /// The ghost's process group.
+    /// The ghost's process group, and which of the node's it stands for; 0: it is not where it belongs, or not known to be.
     pub ghost_pgid: u32,
+    pub placed_for: u32,
+    /// It has founded a group that stands for this one; which, is being asked.
+    pub founded_for: u32,
+    pub is_asked_for: bool,
+    /// It leads a session there; its ghost is to, and does.
+    pub leads: bool,
+    pub may_lead: bool,
+    pub leads_session: bool,
     pub node: NodeNumber,
     pub ghost: Ghost,
     pub remote: Remote,
@@ -518,11 +536,44 @@ pub(super) enum Order {
     /// Wait for a dead child.
     Reap(u32),
     Name([u8; 15]),
-    /// Go into the master's group that stands for this one of the node.
-    Group(u32),
+    /// Stand where its process does, in its session as it is.
+    Place,
+    /// Lead a session: its process does. Whom it has made before is not of that session.
+    Lead,
+}
+
+/// What a ghost does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doing {
+    Fork(ProcId),
+    Move(Moving),
+    Other,
+}
+
+/// A step on the way to where a ghost belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moving {
+    /// Into this group, which stands for that one of the node.
+    Group { to: u32, stands_for: u32 },
+    /// Into a new group, which stands for that one of the node.
+    Found { stands_for: u32 },
+    /// It is to lead a session.
     Session,
-    /// Leave the group that it leads, which keeps it from leading a session.
-    Leave,
+}
+
+impl Moving {
+    pub const fn stands_for(self) -> Option<u32> {
+        match self {
+            Moving::Group { stands_for, .. } | Moving::Found { stands_for } => Some(stands_for),
+            Moving::Session => None,
+        }
+    }
+}
+
+impl Process {
+    pub fn moving(&self) -> Option<Moving> {
+        if let Some(Doing::Move(moving)) = self.doing { Some(moving) } else { None }
+    }
 }
 
 impl Launch {

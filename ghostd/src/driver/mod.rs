@@ -225,6 +225,7 @@ impl Driver {
             Action::AnswerGhost { token, answer } => self.answer(token, answer),
             Action::Beget { token, maker, process, birth, tag } => self.beget(token, maker, process, birth, tag),
             Action::Withdraw { process, maker } => self.withdraw(process, maker),
+            Action::AskGroup { process, pid } => self.ask_group(process, pid),
             Action::InterruptGhost { token } => self.refuse(token, libc_errno::EINTR),
             Action::RefuseRead { token } => self.refuse(token, libc_errno::EPERM),
             Action::ContinueGhost { process, pid } => self.continue_ghost(process, pid),

@@ -70,6 +70,13 @@ impl Driver {
         self.events.push_back(Event::Withdrawn { process, in_time });
     }
 
+    /// The ghost has just come back from what it did: its number is its own.
+    pub(super) fn ask_group(&mut self, process: ProcId, pid: u32) {
+        let pgid = nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid.cast_signed())));
+        let pgid = pgid.map_or(0, |pgid| pgid.as_raw().unsigned_abs());
+        self.events.push_back(Event::GroupIs { process, pgid });
+    }
+
     pub(super) fn answer(&self, token: ReadToken, answer: Answer) {
         if let Err(error) = self.pin.answer(token, &answer.encode()) {
             // ENOENT: it was killed before its read was taken up.

@@ -403,6 +403,7 @@ impl Core {
 
     /// What the master may have missed.
     fn repeat(&mut self, actions: &mut Vec<Action>) {
+        let standings = self.tree.launched_standings();
         for (&proc, process) in &self.processes {
             let mut say = |message| actions.push(Action::Send(message));
             match &process.life {
@@ -412,6 +413,9 @@ impl Core {
                     say(process.started(proc, *directory_errno));
                 }
                 Life::Failed { stage, errno, text } => say(failed(proc, *stage, *errno, text)),
+            }
+            if let Some(standing) = standings.get(&proc) {
+                say(NodeToMaster::Execed(Execed { proc: proc.0, standing: Some(standing.clone()) }));
             }
             if let Some(signal) = process.stopped {
                 say(NodeToMaster::Stopped(Stopped { proc: proc.0, signal: u32::from(signal) }));
@@ -751,7 +755,7 @@ impl Core {
             }
             TreeEvent::Executed(process) => self.tree.executed(&process, &mut told),
             TreeEvent::Stands { pid, pgid, sid } => self.tree.stands(pid, pgid, sid, &mut told),
-            TreeEvent::Compared(all) => self.tree.compared(&all, &mut told),
+            TreeEvent::Compared { all, seen } => self.tree.compared(&all, seen, &mut told),
             TreeEvent::Ended { key, status } => self.tree.ended(key, status, &mut told),
             TreeEvent::Reaped { key } => self.tree.reaped(key, &mut told),
             TreeEvent::Stopped { key, signal } => {

@@ -99,7 +99,11 @@ pub enum TreeEvent {
         sid: u32,
     },
     /// What all are now.
-    Compared(Vec<TreeProcess>),
+    Compared {
+        all: Vec<TreeProcess>,
+        /// How many records there were before.
+        seen: u64,
+    },
     /// Its last thread is gone.
     Ended {
         key: u64,

@@ -71,6 +71,8 @@ struct Member {
     executed: bool,
     due: Duration,
     standing: Standing,
+    /// How many records there were when its groups were looked at last: what they tell of groups is older.
+    seen: u64,
     stopped: Option<u8>,
     ended: bool,
 }
@@ -142,6 +144,7 @@ impl Tree {
         member.parent = is_child.then_some(process.parent_key);
         member.creator = creator.is_some().then_some(process.creator_key);
         self.add(process.key, member);
+        self.learn_of_maker(process, told);
         if self.has_room(now) && self.parent_is_told(process.key) {
             self.tell(process.key, told);
         } else {
@@ -149,10 +152,36 @@ impl Tree {
         }
     }
 
+    /// A process is forked into the groups of its maker.
+    fn learn_of_maker(&mut self, child: &Process, told: &mut Vec<Told>) {
+        let maker = if child.creator_key == 0 { child.parent_key } else { child.creator_key };
+        let Some(maker) = self.members.get_mut(&maker) else { return };
+        let (pgid, sid) = (child.pgid.unsigned_abs(), child.sid.unsigned_abs());
+        let known = (maker.standing.pgid, maker.standing.sid) == (pgid, sid);
+        if known || maker.ended || child.seq <= maker.seen || maker.launched && !maker.executed {
+            return;
+        }
+        (maker.standing.pgid, maker.standing.sid) = (pgid, sid);
+        if let Some(proc) = maker.proc {
+            told.push(Told::Execed { proc, standing: maker.standing.clone() });
+        }
+    }
+
+    /// Where the launched ones stand, for a master that may have missed it.
+    pub fn launched_standings(&self) -> HashMap<ProcId, Standing> {
+        let all = self.members.values().filter(|member| member.launched && member.executed && !member.ended);
+        all.filter_map(|member| Some((member.proc?, member.standing.clone()))).collect()
+    }
+
     /// A process executes a program.
     pub fn executed(&mut self, process: &Process, told: &mut Vec<Told>) {
         let Some(member) = self.members.get_mut(&process.key) else { return };
-        member.standing = standing(process);
+        let now = standing(process);
+        member.standing = if process.seq > member.seen || process.seq == 0 {
+            now
+        } else {
+            Standing { pgid: member.standing.pgid, sid: member.standing.sid, ..now }
+        };
         let first = !std::mem::replace(&mut member.executed, true);
         if let Some(proc) = member.proc
             && !(first && member.launched)
@@ -161,14 +190,17 @@ impl Tree {
         }
     }
 
-    /// What all processes are now. Some have changed their groups, or their names, since it was told.
-    pub fn compared(&mut self, all: &[Process], told: &mut Vec<Told>) {
+    /// What all processes are now. Some have changed their groups, or their names, since it was told. `seen`: how many records there
+    /// were before the look.
+    pub fn compared(&mut self, all: &[Process], seen: u64, told: &mut Vec<Told>) {
         let mut changed: Vec<&Process> = Vec::new();
         for process in all {
-            if let Some(member) = self.members.get_mut(&process.key)
-                && !member.ended
-                && process.flags & Process::ENDED == 0
-                && member.standing != standing(process)
+            let Some(member) = self.members.get_mut(&process.key) else { continue };
+            if member.ended || process.flags & Process::ENDED != 0 {
+                continue;
+            }
+            member.seen = seen;
+            if member.standing != standing(process)
                 // A launched one has its groups and its name when it has executed its program.
                 && (member.executed || !member.launched)
             {
@@ -357,6 +389,7 @@ impl Member {
             executed: false,
             due,
             standing: standing(process),
+            seen: 0,
             stopped: None,
             ended: false,
         }
@@ -512,9 +545,9 @@ mod tests {
         tree.forked(&process(12, 10), None, MS, &mut told);
         told.clear();
         let listed = |pid: i32, pgid: i32| Process { pgid, ..process(pid, 10) };
-        tree.compared(&[listed(11, 10), listed(12, 10)], &mut told);
+        tree.compared(&[listed(11, 10), listed(12, 10)], 0, &mut told);
         assert_eq!(told, []);
-        tree.compared(&[listed(11, 12), listed(12, 12)], &mut told);
+        tree.compared(&[listed(11, 12), listed(12, 12)], 0, &mut told);
         let groups: Vec<u32> = told
             .iter()
             .map(|told| match told {
@@ -532,11 +565,63 @@ mod tests {
         };
         assert!(matches!(told[0], Told::Execed { proc, .. } if proc != leader));
         told.clear();
-        tree.compared(&[listed(11, 12), listed(12, 12)], &mut told);
+        tree.compared(&[listed(11, 12), listed(12, 12)], 0, &mut told);
         assert_eq!(told, [], "once");
         let ended = Process { flags: Process::ENDED, ..listed(11, 10) };
-        tree.compared(&[ended], &mut told);
+        tree.compared(&[ended], 0, &mut told);
         assert_eq!(told, [], "the dead change nothing any more");
+    }
+
+    /// `seq`: the record's number.
+    fn grouped(pid: i32, parent: i32, pgid: i32, seq: u64) -> Process {
+        Process { pgid, seq, ..process(pid, parent) }
+    }
+
+    fn groups(told: &[Told]) -> Vec<(bool, u32)> {
+        let group = |told: &Told| match told {
+            Told::Forked { standing, .. } => Some((true, standing.pgid)),
+            Told::Execed { standing, .. } => Some((false, standing.pgid)),
+            _ => None,
+        };
+        told.iter().filter_map(group).collect()
+    }
+
+    #[test]
+    fn a_fork_tells_the_groups_of_its_maker() {
+        let (mut tree, mut told) = (tree(), Vec::new());
+        tree.forked(&process(11, 10), None, MS, &mut told);
+        tree.forked(&grouped(12, 11, 11, 5), None, MS, &mut told);
+        assert_eq!(groups(&told), [(true, 10), (false, 11), (true, 11)]);
+    }
+
+    #[test]
+    fn what_a_look_has_seen_no_older_record_takes_back() {
+        let (mut tree, mut told) = (tree(), Vec::new());
+        tree.forked(&process(11, 10), None, MS, &mut told);
+        tree.compared(&[grouped(11, 10, 11, 0)], 7, &mut told);
+        told.clear();
+        tree.forked(&grouped(12, 11, 10, 6), None, MS, &mut told);
+        tree.executed(&grouped(11, 10, 10, 7), &mut told);
+        assert_eq!(groups(&told), [(true, 10), (false, 11)]);
+        told.clear();
+        tree.executed(&grouped(11, 10, 10, 8), &mut told);
+        assert_eq!(groups(&told), [(false, 10)], "this one is newer");
+    }
+
+    /// What a child has made of itself before it was told of is nothing of its maker's.
+    #[test]
+    fn who_is_told_of_late_speaks_for_nobody_else() {
+        let (mut tree, mut told) = (tree(), Vec::new());
+        tree.executed(&process(10, 1), &mut told);
+        while told.len() < BURST as usize {
+            tree.forked(&process(200 + told.len() as i32, 10), None, MS, &mut told);
+        }
+        told.clear();
+        tree.forked(&process(50, 10), None, MS, &mut told);
+        tree.compared(&[grouped(50, 10, 50, 0), process(10, 1)], 7, &mut told);
+        assert_eq!(told, []);
+        tree.tick(100 * MS, &mut told);
+        assert_eq!(groups(&told), [(true, 50)]);
     }
 
     #[test]

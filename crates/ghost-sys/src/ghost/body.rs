@@ -54,7 +54,8 @@ pub extern "C" fn run(orders: *const Orders) -> ! {
             Ok(Answer::Reap(pid)) => reap(pid),
             Ok(Answer::Name(comm)) => name(&comm),
             Ok(Answer::Group(pgid)) => outcome = join_group(pgid),
-            Ok(Answer::Session) => outcome = lead_session(),
+            Ok(Answer::Session) => outcome = lead_session(orders),
+            Ok(Answer::Found(pgid)) => outcome = found_group(orders, pgid),
             // pread was broken off: by SIGSTOP (which takes effect on the way here), a debugger, a freezer.
             Err(libc::EINTR) => {}
             Err(libc::EPERM) => exit(REFUSED),
@@ -205,9 +206,63 @@ fn join_group(pgid: u32) -> u32 {
     error_of(unsafe { call(libc::SYS_setpgid, [0, pgid as usize, 0, 0]) })
 }
 
-fn lead_session() -> u32 {
+/// Who leads a process group cannot lead a session (kernel/sys.c, `ksys_setsid()`). A process whose number the group has not, but its ghost,
+/// could: so the ghost leaves that first.
+fn lead_session(orders: *const Orders) -> u32 {
     // SAFETY: no memory is passed.
-    error_of(unsafe { call(libc::SYS_setsid, [0; 4]) })
+    let session = || error_of(unsafe { call(libc::SYS_setsid, [0; 4]) });
+    match session() {
+        refused if refused == libc::EPERM as u32 => {
+            found_group(orders, 0);
+            session()
+        }
+        done => done,
+    }
+}
+
+/// Joins the group of a child, which has ended by then: a number that is no process's. `wanted`: which, if it is free; 0: any.
+fn found_group(orders: *const Orders, wanted: u32) -> u32 {
+    let wanted = [wanted as i32];
+    // SAFETY: `wanted` lives until the calls return. The child runs on the first page of this ghost's stack, which the ghost does not
+    // reach, does nothing but to end, and is waited for.
+    unsafe {
+        let mut arguments = CloneArguments {
+            flags: libc::CLONE_VM as u64,
+            pidfd: 0,
+            child_tid: 0,
+            parent_tid: 0,
+            exit_signal: 0,
+            stack: orders.cast::<u8>().sub(ROOM) as u64,
+            stack_size: (STACK / 2) as u64,
+            tls: 0,
+            set_tid: wanted.as_ptr() as u64,
+            set_tid_size: 1,
+            cgroup: 0,
+        };
+        let mut child = -1;
+        if wanted[0] != 0 {
+            child = clone_onto(&arguments, vanish, orders);
+        }
+        if child < 0 {
+            arguments.set_tid = 0;
+            arguments.set_tid_size = 0;
+            child = clone_onto(&arguments, vanish, orders);
+        }
+        if child < 0 {
+            return error_of(child);
+        }
+        let child = child as usize;
+        let mut result = call(libc::SYS_setpgid, [child, child, 0, 0]);
+        if result >= 0 {
+            result = call(libc::SYS_setpgid, [0, child, 0, 0]);
+        }
+        call(libc::SYS_wait4, [child, 0, libc::__WALL as u32 as usize, 0]);
+        error_of(result)
+    }
+}
+
+extern "C" fn vanish(_: *const Orders) -> ! {
+    exit(0)
 }
 
 /// The errno of a system call that failed, or 0.

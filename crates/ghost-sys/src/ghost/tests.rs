@@ -62,7 +62,14 @@ fn ended(ghosts: &mut Ghosts, pid: i32) -> i32 {
 fn answers_survive_their_bytes() {
     let answers = [Answer::Armed, Answer::Exit(0), Answer::Exit(255), Answer::Die(64), Answer::Stop(20), Answer::Again];
     let birth = Birth { rank: 7, pid: 1_048_600, place: NURSERY - 1, kin: Kin::Sibling, comm: *b"fifteen bytes!!" };
-    let more = [Answer::Fork(birth), Answer::Reap(9), Answer::Name(birth.comm), Answer::Group(5), Answer::Session];
+    let more = [
+        Answer::Fork(birth),
+        Answer::Reap(9),
+        Answer::Name(birth.comm),
+        Answer::Group(5),
+        Answer::Session,
+        Answer::Found(6),
+    ];
     for answer in answers.into_iter().chain(more) {
         assert_eq!(Answer::decode(&answer.encode()), Some(answer));
     }
@@ -170,6 +177,45 @@ fn in_an_orphaned_group_it_stops_by_sigstop() {
         assert_eq!(change, (pid, Change::Stopped(libc::SIGSTOP as u8)));
         crate::signal::send(pid, libc::SIGKILL).expect("kill");
         assert_eq!(ended(&mut ghosts, pid), 9);
+    });
+}
+
+#[test]
+fn who_leads_a_group_leaves_it_to_lead_a_session() {
+    alone(|_| {
+        let (pin, mut ghosts) = (pin(), Ghosts::new());
+        let pid = ghosts.spawn(pin.as_fd(), 0, c"ghost").expect("spawn");
+        let ghost = nix::unistd::Pid::from_raw(pid);
+        answer(&pin, 0, Answer::Group(pid.unsigned_abs()));
+        wait_until("its own group", || (nix::unistd::getpgid(Some(ghost)) == Ok(ghost)).then_some(()));
+        answer(&pin, 0, Answer::Session);
+        wait_until("its own session", || (nix::unistd::getsid(Some(ghost)) == Ok(ghost)).then_some(()));
+        assert_eq!(nix::unistd::getpgid(Some(ghost)), Ok(ghost));
+        crate::signal::send(pid, libc::SIGKILL).expect("kill");
+        assert_eq!(ended(&mut ghosts, pid), 9);
+    });
+}
+
+#[test]
+fn a_group_that_nobody_leads_outlives_its_number() {
+    alone(|_| {
+        let (pin, mut ghosts) = (pin(), Ghosts::new());
+        let pids = [0, 1].map(|rank| ghosts.spawn(pin.as_fd(), rank, c"ghost").expect("spawn"));
+        let group = |pid| nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid))).expect("getpgid").as_raw();
+        let before = group(pids[0]);
+        answer(&pin, 0, Answer::Found(0));
+        wait_until("the new group", || (group(pids[0]) != before).then_some(()));
+        answer(&pin, 0, Answer::Stop(libc::SIGSTOP as u8));
+        wait_until("the stop", || ghosts.next_change().expect("waitid"));
+        let found = group(pids[0]);
+        assert!(!pids.contains(&found));
+        answer(&pin, 1, Answer::Group(found.unsigned_abs()));
+        wait_until("the other joins", || (group(pids[1]) == found).then_some(()));
+        assert!(crate::signal::send(found, 0).is_err(), "nobody has that number");
+        for pid in pids {
+            crate::signal::send(pid, libc::SIGKILL).expect("kill");
+            assert_eq!(ended(&mut ghosts, pid), 9);
+        }
     });
 }
 

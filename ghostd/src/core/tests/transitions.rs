@@ -34,14 +34,12 @@ pub(super) struct Bench {
 impl Bench {
     /// Nodes 0 and 1 are up, a command has connected.
     pub fn new() -> Bench {
-        let settings = Settings {
-            epoch: 70,
-            lease: LEASE,
-            margin: MARGIN,
-            program: "ghostd test".into(),
-            view: false,
-            first_id: 0,
-        };
+        Bench::with_lease(LEASE)
+    }
+
+    pub fn with_lease(lease: Duration) -> Bench {
+        let settings =
+            Settings { epoch: 70, lease, margin: MARGIN, program: "ghostd test".into(), view: false, first_id: 0 };
         let mut bench = Bench { core: Core::new(settings), now: Duration::ZERO, reads: 0, records: 0 };
         bench.connect(0, 10, 1000, 0, &[]);
         bench.connect(1, 11, 1001, 0, &[]);
@@ -58,7 +56,7 @@ impl Bench {
         let mut bench = Bench::new();
         bench.launch("0");
         bench.read(GHOST, 0);
-        bench.feed(Event::Adopted { process: ProcId(2), ok: true, pgid: 0 });
+        bench.feed(Event::Adopted { process: ProcId(2), ok: true, pgid: 100 });
         bench.read(GHOST, 0);
         bench.node(0, 10, NodeToMaster::Started(node::Started { proc: 2, pid: GHOST, cwd_errno: 0 }));
         bench

@@ -353,9 +353,8 @@ fn a_group_is_joined_when_there_is_one_to_lead_it() {
     bench.read(CHILD + 1, 2);
     assert_eq!(groups(&stands(&mut bench, 1, CHILD)), [CHILD]);
     assert_eq!(groups(&later(&mut bench, 20)), [], "the first is about to");
+    assert_eq!(groups(&bench.read(CHILD, 1)), [CHILD], "the second, as soon as the first does");
     bench.read(CHILD, 1);
-    bench.read(CHILD, 1);
-    assert_eq!(groups(&later(&mut bench, 20)), [CHILD], "the second");
     // It says EPERM: as if the first's group were in another session.
     let token = ghost_host::pin::ReadToken::for_test(900);
     let offset = 3 << ghost_sys::ghost::RANK_SHIFT | 1;
@@ -368,6 +367,34 @@ fn a_group_is_joined_when_there_is_one_to_lead_it() {
         later(&mut bench, 20);
     }
     assert!(!bench.core.is_restless());
+}
+
+/// Of a child that is told of when it has a group of its own already.
+#[test]
+fn a_fork_says_nothing_of_its_makers_group() {
+    let mut bench = Bench::with_two_generations();
+    let forked = Forked {
+        proc: child(3).0,
+        parent: child(2).0,
+        launch: 1,
+        pid: CHILD + 2,
+        standing: Some(standing(CHILD + 2, 1, "sh")),
+        creator: 0,
+    };
+    let told = birth(&bench.node(0, 10, NodeToMaster::Forked(forked)));
+    assert_eq!(answers(&bench.read(CHILD + 1, 3)), [], "the maker stays where it is");
+    bench.read(CHILD + 2, u64::from(told.rank));
+    bench.feed(Event::Adopted { process: child(3), ok: true, pgid: 100 });
+    assert_eq!(answers(&bench.read(CHILD + 2, u64::from(told.rank))), [Answer::Group(CHILD + 2)]);
+}
+
+#[test]
+fn a_stop_that_was_taken_back_before_its_ghost_came_stops_nobody() {
+    let mut bench = Bench::running();
+    let told = birth(&bench.forks(1, ProcId(2), CHILD));
+    bench.node(0, 10, NodeToMaster::Stopped(node::Stopped { proc: child(1).0, signal: 19 }));
+    bench.node(0, 10, NodeToMaster::Continued(node::Continued { proc: child(1).0 }));
+    assert_eq!(answers(&bench.born(GHOST, told, CHILD)), []);
 }
 
 #[test]

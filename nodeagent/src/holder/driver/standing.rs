@@ -28,6 +28,12 @@ pub(super) struct Standing {
 }
 
 impl Driver {
+    /// A record tells of a fork or an exec. It may be older than the last look, which did not know that process yet, or younger than
+    /// what it has done since: there is to be another look.
+    pub(super) fn look_again(&mut self) {
+        self.standing.used = None;
+    }
+
     pub(super) fn next_look_at_standing(&self) -> Option<Duration> {
         self.standing.due
     }
@@ -55,8 +61,9 @@ impl Driver {
         // Read before the list: what changes from here on is seen the next time.
         self.standing.used = used;
         let began = Instant::now();
+        let seen = self.programs.as_ref().map_or(0, |programs| programs.records());
         match self.programs.as_mut().map(|programs| programs.list()) {
-            Some(Ok(listed)) => self.handle(Event::Tree(TreeEvent::Compared(listed))),
+            Some(Ok(all)) => self.handle(Event::Tree(TreeEvent::Compared { all, seen })),
             Some(Err(why)) => log(&format!("the namespace's processes cannot be listed: {why}")),
             None => {}
         }

@@ -92,8 +92,14 @@ impl Driver {
 
     fn tree_record(&mut self, record: &Record) {
         match record {
-            Record::Fork(process) => self.tree_forked(*process),
-            Record::Exec(process) => self.handle(Event::Tree(TreeEvent::Executed(*process))),
+            Record::Fork(process) => {
+                self.tree_forked(*process);
+                self.look_again();
+            }
+            Record::Exec(process) => {
+                self.handle(Event::Tree(TreeEvent::Executed(*process)));
+                self.look_again();
+            }
             Record::Exit(exit) => {
                 let (pid, pgid, sid) = (exit.pid.unsigned_abs(), exit.pgid.unsigned_abs(), exit.sid.unsigned_abs());
                 if exit.pgid != 0 {

@@ -9,6 +9,9 @@ use super::super::super::Event;
 use super::ghosts::{Ghost, INIT, Place};
 use super::world::World;
 
+/// Numbers of groups above this are nobody's.
+const ANY_GROUP: u32 = 1 << 30;
+
 impl World {
     /// Announces a ghost to the kernel, and has it made.
     pub fn beget(&mut self, token: ReadToken, maker: u32, process: ProcId, birth: Birth, tag: u32) {
@@ -75,9 +78,28 @@ impl World {
         }
     }
 
-    /// setsid().
+    /// Into a group with the number of a child that has ended: this one, if it is free.
+    pub fn ghost_founds(&mut self, pid: u32, wanted: u32) {
+        let taken = wanted == 0
+            || self.ghosts.contains_key(&wanted)
+            || self.ghosts.values().any(|ghost| ghost.pgid == wanted && !ghost.reaped)
+            || self.clients.iter().any(|client| client.pid == wanted);
+        let Some(ghost) = self.ghosts.get_mut(&pid) else { return };
+        match ghost.sid == pid {
+            true => ghost.set_outcome(libc::EPERM),
+            false => ghost.pgid = if taken { ANY_GROUP + pid } else { wanted },
+        }
+    }
+
+    /// Which group it is in.
+    pub fn tell_group(&mut self, process: ProcId, pid: u32) {
+        let pgid = self.ghosts.get(&pid).filter(|ghost| !ghost.reaped).map_or(0, |ghost| ghost.pgid);
+        self.feed_next(Event::GroupIs { process, pgid });
+    }
+
+    /// setsid(); who is alone in a group with his own number leaves that first.
     pub fn ghost_leads(&mut self, pid: u32) {
-        let is_group = self.ghosts.values().any(|ghost| ghost.pgid == pid && !ghost.reaped);
+        let is_group = self.ghosts.iter().any(|(other, ghost)| *other != pid && ghost.pgid == pid && !ghost.reaped);
         let Some(ghost) = self.ghosts.get_mut(&pid) else { return };
         if is_group {
             ghost.set_outcome(libc::EPERM);

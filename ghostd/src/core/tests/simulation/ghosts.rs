@@ -156,6 +156,7 @@ impl World {
             Some(Answer::Reap(child)) => self.ghost_waits(pid, child),
             Some(Answer::Group(pgid)) => self.ghost_joins(pid, pgid),
             Some(Answer::Session) => self.ghost_leads(pid),
+            Some(Answer::Found(pgid)) => self.ghost_founds(pid, pgid),
             Some(Answer::Again | Answer::Name(_)) | None => {}
         }
         self.next_unique += 1;

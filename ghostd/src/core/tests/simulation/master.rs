@@ -130,6 +130,7 @@ impl World {
             }
             Action::Beget { token, maker, process, birth, tag } => self.beget(token, maker, process, birth, tag),
             Action::Withdraw { process, maker } => self.withdraw(process, maker),
+            Action::AskGroup { process, pid } => self.tell_group(process, pid),
             Action::AnswerGhost { answer: Answer::Exit(_) | Answer::Die(_), .. }
                 if self.goes_wrong(Plant::GhostForgotten) => {}
             Action::AnswerGhost { token, answer } => self.answer(token.unique(), Some(answer)),

@@ -31,7 +31,7 @@ mod memory;
 mod network;
 mod node;
 mod plants;
-mod random;
+pub(super) mod random;
 mod relay;
 mod tally;
 mod world;
