@@ -1,7 +1,6 @@
 //! Cases that do not pass yet, and what they wait for. A list that only ever gets shorter.
 
 const UPWARDS: &str = "a remote program does not see the master's parent, group and session yet";
-const THREAD: &str = "a signal to a thread travels as one to the process";
 const KILLED: &str = "a stopped bpsh has to be continued before it can end";
 
 /// Name of the case, and what is missing.
@@ -11,8 +10,6 @@ pub const PENDING: &[(&str, &str)] = &[
     ("signal-to-own-group", UPWARDS),
     ("signal-to-the-groups-leader", UPWARDS),
     ("signal-to-the-parent", UPWARDS),
-    ("thread-killed-with-sender", THREAD),
-    ("signal-for-a-thread-alone", THREAD),
     ("stopped-then-killed", KILLED),
 ];
 

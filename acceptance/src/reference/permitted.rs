@@ -9,7 +9,7 @@ struct Permitted {
 
 const ALL: &[Permitted] = &[
     Permitted {
-        reason: "SI_USER and SI_KERNEL arrive as SI_QUEUE: only the kernel may claim them for others \
+        reason: "SI_USER, SI_TKILL and SI_KERNEL arrive as SI_QUEUE: only the kernel may claim them for others \
                  (kernel/signal.c, do_pidfd_send_signal())",
         applies: code_of_a_signal,
     },
@@ -38,11 +38,14 @@ pub fn reason(local: &str, launched: &str) -> Option<&'static str> {
 
 /// Of a signal that came from here: from the observer, or from the kernel.
 fn code_of_a_signal(local: &str, launched: &str) -> bool {
-    [("SI_USER from observer", "SI_QUEUE from observer"), ("SI_KERNEL from nobody", "SI_QUEUE from nobody")].iter().any(
-        |(here, there)| {
-            let line = local.replace(here, there);
-            // A queued signal has a value, and that of one that was not queued is 0.
-            line != local && (line == launched || format!("{line}, value 0") == launched)
-        },
-    )
+    let pairs = [
+        ("SI_USER from observer", "SI_QUEUE from observer"),
+        ("SI_TKILL from observer", "SI_QUEUE from observer"),
+        ("SI_KERNEL from nobody", "SI_QUEUE from nobody"),
+    ];
+    pairs.iter().any(|(here, there)| {
+        let line = local.replace(here, there);
+        // A queued signal has a value, and that of one that was not queued is 0.
+        line != local && (line == launched || format!("{line}, value 0") == launched)
+    })
 }

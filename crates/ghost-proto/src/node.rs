@@ -236,6 +236,8 @@ pub enum Scope {
     Process = 0,
     /// Its process group: on the node, all members of the process's group.
     Group = 1,
+    /// Its first thread alone (tgkill(2)). Who does not know this takes it for the process.
+    Thread = 2,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

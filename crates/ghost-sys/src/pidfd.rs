@@ -32,12 +32,15 @@ pub(crate) struct RawInfo {
 const _: () = assert!(size_of::<RawInfo>() == size_of::<libc::siginfo_t>());
 
 /// include/uapi/linux/pidfd.h
+const PIDFD_SIGNAL_THREAD: u32 = 1;
 const PIDFD_SIGNAL_PROCESS_GROUP: u32 = 1 << 2;
 
 /// Whom a signal is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     Process,
+    /// The first thread of the process alone. Linux 6.9.
+    Thread,
     /// All members of the process group whose number is the PID that the descriptor names, in one step with respect to
     /// fork. Linux 6.9.
     Group,
@@ -79,7 +82,7 @@ pub fn signal(pidfd: &impl AsFd, signal: i32) -> io::Result<()> {
 ///
 /// # Errors
 /// ESRCH: it has ended. EAGAIN: a real-time signal, and its user's RLIMIT_SIGPENDING is used up. EPERM. EINVAL: no such
-/// signal, or [`Target::Group`] on a kernel that does not know it.
+/// signal, or [`Target::Thread`] or [`Target::Group`] on a kernel that does not know it.
 pub fn send(process: &impl AsFd, info: SignalInfo, target: Target) -> io::Result<()> {
     let raw = RawInfo {
         signo: info.signal,
@@ -93,6 +96,7 @@ pub fn send(process: &impl AsFd, info: SignalInfo, target: Target) -> io::Result
     };
     let flags = match target {
         Target::Process => 0,
+        Target::Thread => PIDFD_SIGNAL_THREAD,
         Target::Group => PIDFD_SIGNAL_PROCESS_GROUP,
     };
     let fd = process.as_fd().as_raw_fd();

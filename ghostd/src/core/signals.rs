@@ -15,6 +15,7 @@ use super::{Action, Core};
 
 /// SI_KERNEL, include/uapi/asm-generic/siginfo.h.
 const SI_KERNEL: i32 = 0x80;
+const SI_TKILL: i32 = -6;
 
 /// Numbers from here on name signals that no record tells of.
 const UNRECORDED: u64 = 1 << 63;
@@ -139,7 +140,9 @@ impl Core {
 
     fn forward_record(&mut self, id: ProcId, record: &SignalRecord) {
         if record.scope() != Aim::Group {
-            return self.forward(id, Forward::of(record, Scope::Process));
+            // Of a ghost's threads there is only one: it stands for the process's first.
+            let scope = if record.si_code == SI_TKILL { Scope::Thread } else { Scope::Process };
+            return self.forward(id, Forward::of(record, scope));
         }
         // Each ghost of the group has its own record of the call; the node gets it once, for all that are in the group there. The ghost
         // of a dead process, a zombie among them, has one too, and speaks for nobody.

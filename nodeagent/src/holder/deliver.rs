@@ -25,7 +25,12 @@ pub fn deliver(pid: u32, process: &OwnedFd, order: &Order) -> i32 {
         value: order.value,
     };
     let result = match order.scope {
-        Scope::Process if !may(order, pid) => Err(libc::EPERM),
+        Scope::Process | Scope::Thread if !may(order, pid) => Err(libc::EPERM),
+        Scope::Thread => match errno(pidfd::send(process, info, Target::Thread)) {
+            // Before Linux 6.9.
+            Err(libc::EINVAL) => errno(pidfd::send(process, info, Target::Process)),
+            sent => sent,
+        },
         Scope::Process => errno(pidfd::send(process, info, Target::Process)),
         Scope::Group => deliver_group(pid, process, info, order),
     };

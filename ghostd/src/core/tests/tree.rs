@@ -398,6 +398,18 @@ fn a_stop_that_was_taken_back_before_its_ghost_came_stops_nobody() {
 }
 
 #[test]
+fn a_signal_to_a_thread_goes_to_the_first_thread_alone() {
+    let mut bench = Bench::running();
+    for (si_code, scope) in [(-6, node::Scope::Thread), (0, node::Scope::Process), (-1, node::Scope::Process)] {
+        let record = SignalRecord { ghost: 2, si_code, scope: Aim::Process as u16, ..RECORD };
+        let actions = bench.feed(Event::Signal(record));
+        let [MasterToNode::Signal(signal)] = to_nodes(&actions)[..] else { panic!("{actions:?}") };
+        assert_eq!(signal.scope(), scope);
+        bench.node(0, 10, NodeToMaster::SignalDone(node::SignalDone { proc: 2, seq: signal.seq, errno: 0 }));
+    }
+}
+
+#[test]
 fn a_group_signal_goes_once_to_the_node() {
     let mut bench = Bench::running();
     let birth = birth(&bench.forks(1, ProcId(2), CHILD));

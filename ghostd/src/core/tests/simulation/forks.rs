@@ -103,7 +103,7 @@ impl World {
         let all = all.map(|(&pid, process)| machine.listed(pid, process, 0)).collect();
         // What was told before comes first.
         self.follow_tree(number);
-        self.holder_event(number, Event::Tree(TreeEvent::Compared(all)));
+        self.holder_event(number, Event::Tree(TreeEvent::Compared { all, seen: 0 }));
     }
 
     /// fork(2), sometimes with CLONE_PARENT.

@@ -300,7 +300,7 @@ impl World {
         }
         let targets = match order.scope {
             Scope::Group => self.nodes[number].machine.group_of(pid),
-            Scope::Process => vec![pid],
+            Scope::Process | Scope::Thread => vec![pid],
         };
         for target in targets {
             if order.signal >= 32 && self.goes_wrong(Plant::SignalLost) {
