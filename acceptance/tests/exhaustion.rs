@@ -82,7 +82,7 @@ fn ten_thousand_idle_commands_harm_nobody() {
 }
 
 #[test]
-fn ten_thousand_idle_connections_on_the_port_harm_nobody() {
+fn thousands_of_idle_connections_on_the_port_harm_nobody() {
     let cluster = Cluster::attach();
     let ghostd = cluster.master().daemon();
     let address = format!("{}:2223", cluster.master().address);
@@ -100,9 +100,10 @@ fn ten_thousand_idle_connections_on_the_port_harm_nobody() {
     memory::forget_peak(ghostd);
     let (began, before) = (Instant::now(), lines());
     // Twice: what the first has used of the heap is not new to the second.
-    for count in ["600", "10000"] {
+    // A full queue of connections makes the kernel try again after seconds: all ten thousand are for the long form.
+    for count in ["600", if acceptance::long() { "10000" } else { "2000" }] {
         let mut idle = hostile(&cluster, &["idle", count, &address]).start();
-        eventually("all have connected", LONG, || held(&idle).filter(|count| *count <= 512));
+        eventually("all have connected", 4 * LONG, || held(&idle).filter(|count| *count <= 512));
         for _ in 0..3 {
             works(&cluster);
         }

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::{PATIENCE, socket};
+use super::socket;
 
+/// For one connection: the kernel tries again when a queue is full.
+const LONG: Duration = Duration::from_secs(60);
 /// Between two counts.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -34,7 +36,7 @@ pub fn on_socket(count: u64) -> Result<()> {
 }
 
 pub fn on_port(address: SocketAddr, count: u64) -> Result<()> {
-    keep(count, || TcpStream::connect_timeout(&address, PATIENCE))
+    keep(count, || TcpStream::connect_timeout(&address, LONG))
 }
 
 /// Makes them all, then says again and again how many are left, until it is killed.
