@@ -164,6 +164,11 @@ impl Core {
         (fork.since, fork.due) = (now, now + PATIENCE);
         let Some((maker, kin, parent)) = chosen else {
             fork.making = Making::Nobody;
+            if let Some(launch) = self.processes.get(&id).map(|process| process.launch)
+                && let Some(launch) = self.launches.get_mut(&launch)
+            {
+                launch.lacks_maker = true;
+            }
             if !self.has_makers(id) {
                 // Nobody here could see or end it any more.
                 self.forward(id, Forward::kill());
@@ -216,8 +221,11 @@ impl Core {
         if let Some(maker) = near.filter(same).or_else(|| all().filter(same).find(can_make)) {
             return Some((maker, Kin::Orphan, Parent::Init));
         }
+        // One that is not born itself may wait for this one.
+        let born =
+            |id: &ProcId| self.processes.get(id).is_some_and(|other| !matches!(other.ghost, Ghost::Expected { .. }));
         if fork.failures == 0
-            && let Some(maker) = all().filter(same).find(|other| state(*other) == Maker::Able)
+            && let Some(maker) = all().filter(same).filter(born).find(|other| state(*other) == Maker::Able)
         {
             return Some((maker, Kin::Orphan, Parent::Init));
         }
@@ -226,6 +234,23 @@ impl Core {
                 Some((ancestor, Kin::Child, Parent::Ghost(ancestor)))
             }
             _ => Some((near.or_else(|| all().find(can_make))?, Kin::Orphan, Parent::Init)),
+        }
+    }
+
+    /// A ghost sleeps, or is not stopped any more: it may make those for which there was nobody.
+    pub(super) fn maker_comes(&mut self, maker: ProcId) {
+        let maker = self.processes.get(&maker).filter(|process| process.can_make());
+        let Some(id) = maker.map(|process| process.launch) else { return };
+        let Some(launch) = self.launches.get_mut(&id) else { return };
+        if !std::mem::take(&mut launch.lacks_maker) {
+            return;
+        }
+        let waits = |child: &ProcId| {
+            let child = self.processes.get(child);
+            child.is_some_and(|p| p.launch == id && p.fork.as_ref().is_some_and(|f| f.making == Making::Nobody))
+        };
+        for child in self.unborn.iter().copied().filter(waits).collect::<Vec<_>>() {
+            self.tend_birth(child);
         }
     }
 

@@ -161,6 +161,7 @@ impl Core {
             ranks: Vec::new(),
             forked: Default::default(),
             next_rank: (generation % 1024).wrapping_add(1) << 20,
+            lacks_maker: false,
             places: Default::default(),
             plans: Vec::new(),
             window: window(1),

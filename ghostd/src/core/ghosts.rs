@@ -137,6 +137,8 @@ impl Core {
                         self.restless.remove(&id);
                         if !busy && self.should_stop(id) {
                             self.answer_ghost(id, Answer::Stop(libc::SIGSTOP as u8));
+                        } else if !busy {
+                            self.maker_comes(id);
                         }
                     }
                 }

@@ -55,6 +55,7 @@ impl Core {
             ranks: vec![None; plans.len()],
             forked: Default::default(),
             next_rank: plans.len() as u32,
+            lacks_maker: false,
             places: Default::default(),
             window: window(plans.len()),
             plans,

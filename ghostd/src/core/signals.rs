@@ -171,6 +171,7 @@ impl Core {
             libc::SIGCONT => {
                 process.ghost_stopped = false;
                 self.wake_launcher_of(id);
+                self.maker_comes(id);
             }
             _ => {}
         }
@@ -404,5 +405,6 @@ impl Core {
             self.continue_ghost(id);
         }
         self.wake_launcher_of(id);
+        self.maker_comes(id);
     }
 }

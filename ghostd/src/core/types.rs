@@ -395,6 +395,8 @@ pub(super) struct Launch {
     /// What its processes have forked, by the rank that their ghosts read as: numbers above the true ranks.
     pub forked: BTreeMap<u32, ProcId>,
     pub next_rank: u32,
+    /// A ghost is to be made, and nobody could make it when last looked.
+    pub lacks_maker: bool,
     pub places: Places,
     pub plans: Vec<(NodeNumber, String)>,
     pub window: u32,

@@ -318,11 +318,8 @@ fn one_that_nobody_can_make_yet_is_asked_for_again() {
     assert_eq!(answers(&later(&mut bench, 60)), []);
     bench.node(0, 10, NodeToMaster::Stopped(node::Stopped { proc: 2, signal: 19 }));
     bench.feed(Event::PinInterrupted { unique: 2 });
-    bench.signalled(ProcId(2), libc::SIGCONT);
-    bench.node(0, 10, NodeToMaster::Continued(node::Continued { proc: 2 }));
-    bench.read(GHOST, 0);
-    let birth = birth(&later(&mut bench, 60));
-    assert_eq!(birth.kin, Kin::Child);
+    let birth = birth(&bench.signalled(ProcId(2), libc::SIGCONT));
+    assert_eq!(birth.kin, Kin::Child, "at once");
 }
 
 #[test]
@@ -493,4 +490,23 @@ fn nothing_is_left_when_all_have_gone() {
         bench.feed(Event::Tick);
     }
     assert_eq!(bench.core.filled_tables(), []);
+}
+
+/// Two unborn ghosts must not wait for one another; and who can make them does so at once.
+#[test]
+fn one_that_is_not_born_is_not_asked_to_make_another() {
+    let mut bench = Bench::running();
+    // The only ghost there is: awake, and perhaps stopped.
+    bench.signalled(ProcId(2), libc::SIGSTOP);
+    assert_eq!(answers(&bench.forks(1, ProcId(77), CHILD)), [], "an orphan that nobody can make now");
+    assert_eq!(answers(&bench.forks(2, child(1), CHILD + 1)), [], "it waits for the first");
+    for _ in 0..3 {
+        assert_eq!(answers(&later(&mut bench, 60)), []);
+    }
+    let back = bench.signalled(ProcId(2), libc::SIGCONT);
+    let first = birth(&back);
+    assert_eq!((first.pid, first.kin), (CHILD, Kin::Orphan));
+    bench.read(GHOST, 0);
+    let second = birth(&bench.born(0, first, CHILD));
+    assert_eq!((second.pid, second.kin), (CHILD + 1, Kin::Child));
 }

@@ -197,6 +197,9 @@ impl World {
         if !calm || !able || !self.nodes[node].link.is_some_and(|link| self.is_whole(link)) {
             return self.plan_ghost_check(node, pid);
         }
-        panic!("8: process {proc} of node {node} (number {pid}) has no ghost after {age:?}");
+        let all = self.master.core.processes.iter().filter(|(_, process)| process.launch.0 == launch);
+        let all: Vec<_> =
+            all.map(|(id, p)| (id, p.pid, &p.ghost, p.remote, p.sid, p.stopped, p.killed, &p.fork)).collect();
+        panic!("8: process {proc} of node {node} (number {pid}) has no ghost after {age:?}: {all:#?}");
     }
 }
