@@ -438,10 +438,11 @@ impl Core {
                     self.act(Action::Withdraw { process: id, maker: pid });
                 }
             }
-            Making::Made if stopped => {}
+            // Nothing is left that it could stand for: perhaps it is dead, and the record of that was lost.
+            Making::Made if stopped && !over => {}
             Making::Made => {
                 if waited >= COMING {
-                    tracing::warn!(process = id.0, "a ghost has not come: another one is made");
+                    tracing::warn!(process = id.0, over, "a ghost has not come");
                     if let Some(fork) = self.processes.get_mut(&id).and_then(|p| p.fork.as_mut()) {
                         fork.making = Making::Nobody;
                         fork.failures += 1;

@@ -592,6 +592,10 @@ impl Core {
             for (&member, _) in members {
                 self.heard.borne(Name::of_member(signal, member));
             }
+            if refused.is_some() {
+                // Another dead member may be named next.
+                self.heard.borne(name);
+            }
         }
         let (Some(process), Some(number), None) = (self.processes.get_mut(&proc), number, refused) else {
             let errno = refused.unwrap_or(libc::ESRCH);
