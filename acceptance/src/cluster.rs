@@ -156,6 +156,12 @@ impl Member {
         }
     }
 
+    /// The same, if it runs at this moment.
+    pub fn running_daemon(&self) -> Option<u32> {
+        let state = self.control("status");
+        Snapshot::take(&Cluster::read()).in_member(&self.name, state.pid).map(|process| process.pid)
+    }
+
     /// The end of its log.
     pub fn log_tail(&self, lines: usize) -> String {
         let bytes = std::fs::read(&self.log).unwrap_or_default();

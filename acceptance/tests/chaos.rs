@@ -253,8 +253,11 @@ impl Chaos<'_> {
                 }
                 5 => {
                     let which = if random.below(2) == 0 { master } else { self.cluster.node(node) };
-                    freeze(which.daemon(), pause);
-                    self.tally.add("daemons frozen", 1);
+                    // It may be dead still of what came before.
+                    if let Some(pid) = which.running_daemon() {
+                        freeze(pid, pause);
+                        self.tally.add("daemons frozen", 1);
+                    }
                 }
                 6 => {
                     let holder = self.holder(node);
