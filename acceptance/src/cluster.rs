@@ -149,17 +149,19 @@ impl Member {
     #[track_caller]
     pub fn daemon(&self) -> u32 {
         let state = self.control("status");
-        let all = Snapshot::take(&Cluster::read());
-        match all.in_member(&self.name, state.pid) {
-            Some(process) => process.pid,
+        match self.number_of(&state) {
+            Some(pid) => pid,
             None => panic!("{}: its daemon is {} (process {})", self.name, state.state, state.pid),
         }
     }
 
     /// The same, if it runs at this moment.
     pub fn running_daemon(&self) -> Option<u32> {
-        let state = self.control("status");
-        Snapshot::take(&Cluster::read()).in_member(&self.name, state.pid).map(|process| process.pid)
+        self.number_of(&self.control("status"))
+    }
+
+    fn number_of(&self, daemon: &DaemonState) -> Option<u32> {
+        Snapshot::take(&Cluster::read()).in_member(&self.name, daemon.pid).map(|process| process.pid)
     }
 
     /// The end of its log.

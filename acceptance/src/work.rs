@@ -14,6 +14,8 @@ use crate::{Cluster, Ended, Running, eventually, poll_until, process};
 const LONG: Duration = Duration::from_secs(60);
 /// The most that any of it may take.
 const LIMIT: Duration = Duration::from_secs(1_500);
+/// The lease of the test cluster.
+pub const LEASE: Duration = Duration::from_secs(15);
 /// Nodes that the streams go to: 0 to 3.
 pub const NODES: usize = 4;
 
@@ -211,4 +213,19 @@ pub fn is_up(cluster: &Cluster, node: u32) -> bool {
     let list = cluster.command("bpstat").arg("up").run();
     list.ended == Ended::Exited(0)
         && cluster.command("bpsh").args([&node.to_string(), "true"]).run().ended == Ended::Exited(0)
+}
+
+/// A program that sleeps on each of these nodes, and has begun to.
+pub fn sleeper(cluster: &Cluster, nodes: &[u32], limit: Duration) -> Running {
+    let list = nodes.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    let words = [&list, "sh", "-c", "echo begun; exec sleep 1000"];
+    let bpsh = cluster.command("bpsh").args(words).limit(limit).start();
+    bpsh.lines(nodes.len(), LONG);
+    bpsh
+}
+
+/// Waits until bpsh has said that this node is lost. What it has said may be read a little after its end.
+pub fn says_lost(bpsh: &Running, node: u32) {
+    let told = || String::from_utf8_lossy(&bpsh.stderr()).contains(&format!("{node}: lost"));
+    eventually("bpsh says that the node is lost", LONG, || told().then_some(()));
 }

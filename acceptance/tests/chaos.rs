@@ -13,14 +13,12 @@ use std::time::{Duration, Instant};
 
 use acceptance::leak::Census;
 use acceptance::random::{Random, seed};
-use acceptance::work::{Recorder, Streams, is_up, link, on_node};
+use acceptance::work::{LEASE, Recorder, Streams, is_up, link, on_node};
 use acceptance::{Cluster, Ended, Finished, User, eventually, process};
 
 const LONG: Duration = Duration::from_secs(120);
 /// The most that one launch may take, faults included.
 const LIMIT: Duration = Duration::from_secs(180);
-/// Of the test cluster.
-const LEASE: Duration = Duration::from_secs(15);
 /// The node whose processes may be lost; the others may not lose any.
 const DOOMED: u32 = 4;
 /// What ghostd, or a command that cannot reach it, says of what was not begun.

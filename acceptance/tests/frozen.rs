@@ -3,12 +3,10 @@
 use std::time::{Duration, Instant};
 
 use acceptance::process::is_gone;
-use acceptance::work::{NODES, Recorder, Streams, Waiter, is_up, on_node};
+use acceptance::work::{LEASE, NODES, Recorder, Streams, Waiter, is_up, on_node, says_lost, sleeper};
 use acceptance::{Cluster, Ended, Running, eventually};
 
 const LONG: Duration = Duration::from_secs(60);
-/// The lease of the test cluster.
-const LEASE: Duration = Duration::from_secs(15);
 /// How long things stand still within it.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -126,13 +124,7 @@ fn stand_still_for_a_while(cluster: &Cluster) -> bool {
 #[test]
 fn what_stands_still_beyond_the_lease_has_an_end() {
     let cluster = Cluster::attach();
-    let sleeper = |node: u32| {
-        let words = [&node.to_string(), "sh", "-c", "echo begun; exec sleep 1000"];
-        let bpsh = cluster.command("bpsh").args(words).limit(2 * LONG).start();
-        bpsh.lines(1, LONG);
-        bpsh
-    };
-    let mut sleepers: Vec<Running> = (0..5).map(sleeper).collect();
+    let mut sleepers: Vec<Running> = (0..5).map(|node| sleeper(&cluster, &[node], 2 * LONG)).collect();
     let processes: Vec<Vec<u32>> = (0..5).map(|node| on_node(&cluster, node)).collect();
     assert!(processes.iter().all(|there| !there.is_empty()));
     let faults = [
@@ -154,10 +146,8 @@ fn what_stands_still_beyond_the_lease_has_an_end() {
         });
         open.is_empty().then_some(())
     });
-    for (node, sleeper) in sleepers.iter().enumerate() {
-        // What it has said may be read a little after its end.
-        let told = || String::from_utf8_lossy(&sleeper.stderr()).contains(&format!("{node}: lost"));
-        eventually("bpsh says that the node is lost", LONG, || told().then_some(()));
+    for (node, sleeper) in (0..).zip(&sleepers) {
+        says_lost(sleeper, node);
     }
     for node in 0..5 {
         let refused = cluster.command("bpsh").args([&node.to_string(), "true"]).run();

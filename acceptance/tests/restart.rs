@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use acceptance::process::{is_gone, state_of};
-use acceptance::work::{NODES, Recorder, Streams, Waiter, agent_state, is_up, link, on_node};
+use acceptance::work::{
+    LEASE, NODES, Recorder, Streams, Waiter, agent_state, is_up, link, on_node, says_lost, sleeper,
+};
 use acceptance::{Cluster, Ended, Running, User, eventually, poll_until};
 
 const LONG: Duration = Duration::from_secs(60);
-/// The lease and the margin of the test cluster.
-const LEASE: Duration = Duration::from_secs(15);
 
 #[test]
 fn an_agent_that_is_killed_is_not_missed() {
@@ -53,10 +53,7 @@ fn what_happens_while_there_is_no_agent_is_told_by_the_next() {
 #[test]
 fn a_holder_that_is_killed_takes_its_processes_and_the_ghosts_say_so() {
     let cluster = Cluster::attach();
-    let sleeper = |node: &str| cluster.command("bpsh").args([node, "sh", "-c", "echo begun; exec sleep 1000"]).start();
-    let (doomed, other) = (sleeper("1"), sleeper("2"));
-    doomed.lines(1, LONG);
-    other.lines(1, LONG);
+    let [doomed, other] = [1, 2].map(|node| sleeper(&cluster, &[node], LONG));
     let processes = on_node(&cluster, 1);
     assert!(!processes.is_empty());
     let holder = cluster.snapshot().of("n1").find(|process| process.is_holder()).expect("the holder of node 1").pid;
@@ -108,8 +105,7 @@ fn cut_for_a_while(cluster: &Cluster) -> bool {
 #[test]
 fn a_cut_beyond_the_lease_kills_first_and_says_so_then() {
     let cluster = Cluster::attach();
-    let mut bpsh = cluster.command("bpsh").args(["3", "sh", "-c", "echo begun; exec sleep 1000"]).limit(LONG).start();
-    bpsh.lines(1, LONG);
+    let mut bpsh = sleeper(&cluster, &[3], LONG);
     let processes = on_node(&cluster, 3);
     let began = Instant::now();
     link(&cluster, 3, "down");
@@ -121,9 +117,7 @@ fn a_cut_beyond_the_lease_kills_first_and_says_so_then() {
     };
     assert!(processes.iter().all(|pid| is_gone(*pid)), "the verdict came before the processes were dead");
     assert_eq!(ended, Ended::Signaled(9));
-    // What it has said may be read a little after its end.
-    let told = || String::from_utf8_lossy(&bpsh.stderr()).contains("3: lost");
-    eventually("bpsh says that the node is lost", LONG, || told().then_some(()));
+    says_lost(&bpsh, 3);
     let refused = cluster.command("bpsh").args(["3", "true"]).run();
     assert_ne!(refused.ended, Ended::Exited(0), "nothing is started on a node that is away");
     link(&cluster, 3, "up");
@@ -273,8 +267,7 @@ fn a_handover_to_what_cannot_start_is_refused() {
 #[test]
 fn a_ghostd_that_is_stopped_ends_everything() {
     let cluster = Cluster::attach();
-    let sleeper = cluster.command("bpsh").args(["0-3", "sh", "-c", "echo begun; exec sleep 1000"]).limit(LONG).start();
-    sleeper.lines(4, LONG);
+    let sleeper = sleeper(&cluster, &[0, 1, 2, 3], LONG);
     let ghosts = acceptance::process::children_of(sleeper.pid());
     assert!(cluster.master().control("stop").ok, "the stop");
     assert!(ghosts.iter().all(|ghost| state_of(*ghost).is_none_or(|state| state == 'Z')), "a ghost is left");
@@ -293,12 +286,7 @@ fn a_ghostd_that_is_stopped_ends_everything() {
 #[test]
 fn what_happens_to_ghosts_while_there_is_no_ghostd_happens_to_their_processes() {
     let cluster = Cluster::attach();
-    let start = |node: &str| {
-        let bpsh = cluster.command("bpsh").args([node, "sh", "-c", "echo begun; exec sleep 1000"]).limit(LONG).start();
-        bpsh.lines(1, LONG);
-        bpsh
-    };
-    let (killed, stopped, mut dead, kept) = (start("0"), start("1"), start("2"), start("3"));
+    let [killed, stopped, mut dead, kept] = [0, 1, 2, 3].map(|node| sleeper(&cluster, &[node], LONG));
     let ghost_of = |bpsh: &Running| acceptance::process::children_of(bpsh.pid())[0];
     let (ghost_killed, ghost_stopped) = (ghost_of(&killed), ghost_of(&stopped));
     let (on_1, on_2) = (on_node(&cluster, 1), on_node(&cluster, 2));

@@ -34,8 +34,7 @@ pub fn main() -> ExitCode {
     match run(&flags) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, text }) => {
-            // Nobody is left to tell if this fails too.
-            let _ = writeln!(std::io::stderr(), "bpctl: {text}");
+            crate::complain(&format!("bpctl: {text}"));
             ExitCode::from(code)
         }
     }

@@ -12,7 +12,7 @@ use crate::{machine, products, results};
 /// Makes the tests take their long forms.
 pub const LONG: &str = "GHOSTPROC_LONG";
 
-const FILE: &str = "results/soak.md";
+const NAME: &str = "soak";
 const HEAD: &str = "| part | date | seconds | result |\n|---|---|---|---|\n";
 
 #[derive(Args)]
@@ -46,8 +46,7 @@ type Rows = BTreeMap<String, [String; 3]>;
 
 pub fn run(args: SoakArgs) -> Result<ExitCode> {
     machine::must_be_root("the soak")?;
-    let path = products::workspace().join(FILE);
-    let mut rows = read(&std::fs::read_to_string(&path).unwrap_or_default());
+    let mut rows = read(&results::kept(NAME));
     let mut well = true;
     for part in Part::value_variants() {
         if args.parts.is_empty() || args.parts.contains(part) {
@@ -57,7 +56,7 @@ pub fn run(args: SoakArgs) -> Result<ExitCode> {
     let body = write(&rows);
     print!("{body}");
     if !args.dry {
-        let path = results::keep("soak", "Soak", &body)?;
+        let path = results::keep(NAME, "Soak", &body)?;
         println!("\nkept in {}", path.display());
     }
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })

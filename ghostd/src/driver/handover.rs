@@ -19,11 +19,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use ghost_proto::Control;
 use ghost_sys::descriptors;
 
 use super::{Driver, Shared, store};
-use crate::core::{ClientId, Core};
+use crate::core::ClientId;
 
 /// How long the new program may take to say whether it can start.
 const CHECK: Duration = Duration::from_secs(10);
@@ -57,7 +56,7 @@ impl Passed {
 impl Driver {
     pub(super) fn ask_for_handover(&mut self, client: ClientId) {
         if self.handover.is_some() {
-            return self.answer_handover(client, Err("another handover is on its way".to_owned()));
+            return self.answer_admin(client, Err("another handover is on its way".to_owned()));
         }
         self.handover = Some(client);
         self.handover_wanted.notify_one();
@@ -72,12 +71,6 @@ impl Driver {
         }
         Ok(all)
     }
-
-    fn answer_handover(&self, client: ClientId, outcome: Result<Vec<String>, String>) {
-        if let Some(port) = self.clients.get(&client) {
-            port.outbox.control(Core::admin_reply(outcome).to_frame(), None);
-        }
-    }
 }
 
 /// Sees whether the other program can go on, and prepares for it. True: [`go`] is next.
@@ -90,7 +83,7 @@ pub(super) async fn prepare(shared: &Shared, passed: &Passed) -> bool {
         Err(why) => {
             tracing::warn!("no handover: {why:#}");
             let mut driver = shared.borrow_mut();
-            driver.answer_handover(client, Err(format!("nothing has changed: {why:#}")));
+            driver.answer_admin(client, Err(format!("nothing has changed: {why:#}")));
             driver.handover = None;
             return false;
         }
@@ -100,7 +93,7 @@ pub(super) async fn prepare(shared: &Shared, passed: &Passed) -> bool {
     tracing::info!(program = %passed.program.display(), release, "handing over");
     let outbox = {
         let driver = shared.borrow();
-        driver.answer_handover(client, Ok(vec![release]));
+        driver.answer_admin(client, Ok(vec![release]));
         driver.clients.get(&client).map(|port| port.outbox.clone())
     };
     if let Some(outbox) = outbox {

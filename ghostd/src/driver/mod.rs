@@ -249,6 +249,12 @@ impl Driver {
         }
     }
 
+    fn answer_admin(&self, client: ClientId, outcome: Result<Vec<String>, String>) {
+        if let Some(port) = self.clients.get(&client) {
+            port.outbox.control(Core::admin_reply(outcome).to_frame(), None);
+        }
+    }
+
     fn administer(&mut self, client: ClientId, admin: &Admin) {
         if let Admin::Handover(_) = admin {
             self.ask_for_handover(client);
@@ -262,9 +268,7 @@ impl Driver {
             Ok(_) => tracing::info!(request = Core::admin_name(admin), "done for root"),
             Err(error) => tracing::warn!(request = Core::admin_name(admin), "refused: {error}"),
         }
-        if let Some(port) = self.clients.get(&client) {
-            port.outbox.control(Core::admin_reply(outcome).to_frame(), None);
-        }
+        self.answer_admin(client, outcome);
         // Some may not belong to the cluster any more.
         let dismissed: Vec<(NodeNumber, String)> = self
             .nodes
