@@ -17,9 +17,9 @@ use ghost_proto::client::{
     NodesRequest, TokenRequest, ViewRequest,
 };
 use ghost_proto::instance::Instance;
-use ghost_proto::nodeset::NodeSpec;
 
 use crate::connection::{self, Connection, ConnectionError};
+use crate::node_list::NodeList;
 use flags::{Action, Flags, NodesAction, Switch};
 
 const REFUSED: u8 = 1;
@@ -57,7 +57,7 @@ impl From<ConnectionError> for Failure {
 fn run(flags: &Flags) -> Result<(), Failure> {
     let instance = connection::instance(flags.instance.as_deref())
         .map_err(|error| Failure { code: USAGE, text: error.to_string() })?;
-    let request = understand(&flags.action)?;
+    let request = understand(&flags.action, &instance)?;
     let mut connection = Connection::open(&instance, "bpctl")?;
     let lines = match connection.request(request)? {
         MasterToClient::Admin(AdminReply { .. }) if matches!(flags.action, Action::Handover) => {
@@ -96,10 +96,10 @@ fn see_the_next(instance: &Instance, mut connection: Connection) -> Result<Strin
 }
 
 /// What to ask ghostd; node lists are looked at here first, so that a mistake is shown where it is.
-fn understand(action: &Action) -> Result<ClientToMaster, Failure> {
-    let check = |list: &str| match NodeSpec::parse(list) {
-        Ok(_) => Ok(NodeRequest { nodes: list.to_owned() }),
-        Err(error) => Err(Failure { code: USAGE, text: format!("{list}: {error}") }),
+fn understand(action: &Action, instance: &Instance) -> Result<ClientToMaster, Failure> {
+    let check = |list: &str| match NodeList::read(list, instance) {
+        Ok(list) => Ok(NodeRequest { nodes: list.text().to_owned() }),
+        Err(error) => Err(Failure { code: USAGE, text: error.to_string() }),
     };
     let admin = match action {
         Action::Token(token) => {
@@ -127,7 +127,7 @@ mod tests {
 
     fn asked(arguments: &[&str]) -> Result<ClientToMaster, u8> {
         let flags = Flags::try_parse_from(arguments).map_err(|_| USAGE)?;
-        understand(&flags.action).map_err(|failure| failure.code)
+        understand(&flags.action, &Instance::default()).map_err(|failure| failure.code)
     }
 
     fn admin(admin: Admin) -> Result<ClientToMaster, u8> {
@@ -162,7 +162,7 @@ mod tests {
             &["bpctl", "view"],
             &["bpctl", "view", "maybe"],
             &["bpctl", "nodes", "add", "3-1"],
-            &["bpctl", "nodes", "revoke", "x"],
+            &["bpctl", "nodes", "revoke", "é"],
             &["bpctl", "token", "--nodes", ""],
             &["bpctl", "token", "--uses", "0"],
             &["bpctl", "token", "--uses", "-1"],

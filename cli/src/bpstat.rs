@@ -13,6 +13,7 @@ use clap::Parser;
 use ghost_proto::client::{ClientToMaster, MasterToClient, NodeInfo, NodesRequest, ProcessInfo, ProcessesRequest};
 
 use crate::connection::{Connection, ConnectionError, instance};
+use crate::node_list::NodeList;
 use accounts::Accounts;
 
 /// Show nodes of the cluster and what runs on them
@@ -92,15 +93,16 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn run(flags: &Flags) -> anyhow::Result<()> {
-    let mut connection = Connection::open(&instance(flags.instance.as_deref())?, "bpstat")?;
+    let instance = instance(flags.instance.as_deref())?;
+    let list = flags.nodes.as_deref().map(|nodes| NodeList::read(nodes, &instance)).transpose()?;
+    let mut connection = Connection::open(&instance, "bpstat")?;
     if flags.ps {
         return filter(&mut connection);
     }
     if flags.processes {
         return print(&processes_table(processes(&mut connection)?));
     }
-    let list = flags.nodes.clone().unwrap_or_default();
-    let nodes = nodes(&mut connection, &list)?;
+    let nodes = nodes(&mut connection, list.as_ref())?;
     let text = if flags.long {
         nodes::long(&nodes, &mut Accounts::default())
     } else if flags.address {
@@ -117,15 +119,13 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
     print(&text)
 }
 
-fn nodes(connection: &mut Connection, list: &str) -> anyhow::Result<Vec<NodeInfo>> {
-    match connection.request(ClientToMaster::Nodes(NodesRequest { nodes: list.to_owned() })) {
+fn nodes(connection: &mut Connection, list: Option<&NodeList>) -> anyhow::Result<Vec<NodeInfo>> {
+    let nodes = list.map_or_else(String::new, |list| list.text().to_owned());
+    match connection.request(ClientToMaster::Nodes(NodesRequest { nodes })) {
         Ok(MasterToClient::Nodes(reply)) => Ok(reply.nodes),
         Ok(_) => bail!("ghostd answered something else than was asked"),
         Err(ConnectionError::Refused(refused)) => {
-            let caret = refused
-                .position
-                .map(|at| format!("\n  {list}\n  {:>width$}", "^", width = at.min(10_000) as usize + 1));
-            bail!("{}{}", refused.text, caret.unwrap_or_default())
+            bail!(list.map_or_else(|| refused.text.clone(), |list| list.explain(&refused)))
         }
         Err(error) => Err(error.into()),
     }

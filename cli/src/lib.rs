@@ -4,6 +4,8 @@ pub mod bpctl;
 pub mod bpsh;
 pub mod bpstat;
 pub mod connection;
+mod groups;
+mod node_list;
 
 /// A line on standard error. Should that fail (a full disk), there is nobody left to tell: the command ends as it would have
 /// (`eprintln!` would abort it).

@@ -37,6 +37,7 @@ use super::received::{Meaning, meaning};
 use super::resume::Home;
 use super::stdin::{Broadcast, Read, Source};
 use crate::connection::{Connection, Incoming, instance};
+use crate::node_list::NodeList;
 
 /// Input is not read on while this much waits to be sent, in bytes.
 const BACKLOG: usize = 512 * 1024;
@@ -81,15 +82,16 @@ pub fn run(request: &Request) -> Result<Verdict, Failure> {
         return Err(Failure { text: describe(nix::libc::E2BIG) });
     }
     let instance = instance(request.instance.as_deref())?;
+    let nodes = NodeList::read(&request.nodes, &instance)?;
     let mut connection = Connection::open(&instance, "bpsh")?;
     offer_memory(&mut connection);
-    connection.queue(ClientToMaster::Launch(Launch { nodes: request.nodes.clone(), program: Some(program.clone()) }));
+    connection.queue(ClientToMaster::Launch(Launch { nodes: nodes.text().to_owned(), program: Some(program.clone()) }));
     let mut quiet = Quiet::begin()?;
     if request.style.sorted {
         ghost_sys::inherit::raise_descriptor_limit();
     }
     connection.set_nonblocking()?;
-    let (launched, resumes) = await_launch(&mut connection, &mut quiet, &request.nodes)?;
+    let (launched, resumes) = await_launch(&mut connection, &mut quiet, &nodes)?;
     let home = Home { instance, launch: launched.launch, resumes, away: None };
     let mut session = Session::new(request, program, (connection, home), quiet, &launched);
     session.clone_ghosts(&launched)?;
@@ -110,7 +112,7 @@ pub(super) fn offer_memory(connection: &mut Connection) {
 
 /// Waits for ghostd's answer; tells also whether ghostd may be started again meanwhile. Signals mean what they mean to any program:
 /// nothing has been started.
-fn await_launch(connection: &mut Connection, quiet: &mut Quiet, nodes: &str) -> Result<(Launched, bool), Failure> {
+fn await_launch(connection: &mut Connection, quiet: &mut Quiet, nodes: &NodeList) -> Result<(Launched, bool), Failure> {
     let mut resumes = false;
     // The descriptor does not tell of those that came before it was there.
     react_alone(quiet);
@@ -137,7 +139,7 @@ fn await_launch(connection: &mut Connection, quiet: &mut Quiet, nodes: &str) -> 
                     resumes = hello.features.iter().any(|feature| feature == client::RESUME);
                 }
                 Incoming::Message(MasterToClient::Refused(refused)) => {
-                    return Err(Failure { text: pointed(&refused.text, nodes, refused.position) });
+                    return Err(Failure { text: nodes.explain(&refused) });
                 }
                 Incoming::Message(_) | Incoming::Data(_) | Incoming::Placed(..) => {}
             }
@@ -153,14 +155,6 @@ fn react_alone(quiet: &mut Quiet) {
             Meaning::Stop(signal) => quiet::stop_by(signal, || true),
             Meaning::Nothing | Meaning::Child(_) | Meaning::Continued => {}
         }
-    }
-}
-
-/// A reason, and a caret below the place in the node list that it is about.
-fn pointed(text: &str, nodes: &str, position: Option<u32>) -> String {
-    match position {
-        Some(position) => format!("{text}\n  {nodes}\n  {:>width$}", "^", width = position.min(10_000) as usize + 1),
-        None => text.to_owned(),
     }
 }
 
@@ -659,16 +653,5 @@ impl Session {
     fn send_input(&mut self, offset: u64, n: usize, eof: bool) {
         let bytes = Bytes::copy_from_slice(&self.buffer[..n]);
         self.connection.queue_data(&Data { id: ALL_RANKS, offset, fd: 0, eof, bytes });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_caret_points_at_the_place() {
-        assert_eq!(pointed("no node 99", "0-3,99", Some(4)), "no node 99\n  0-3,99\n      ^");
-        assert_eq!(pointed("not yours", "0", None), "not yours");
     }
 }

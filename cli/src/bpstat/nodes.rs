@@ -1,6 +1,7 @@
 //! Tables of nodes. Pure.
 
 use ghost_proto::client::NodeInfo;
+use ghost_proto::nodeset::fold_set;
 
 /// Names of users and groups, as far as they are known.
 pub trait Names {
@@ -19,7 +20,7 @@ pub fn compact(nodes: &[NodeInfo], names: &mut impl Names) -> String {
         }
     }
     let rows = rows.into_iter().map(|(numbers, columns)| {
-        let mut row = vec![fold(&numbers)];
+        let mut row = vec![fold_set(numbers)];
         row.extend(columns);
         row
     });
@@ -65,19 +66,6 @@ pub fn mode(bits: u32) -> String {
     text
 }
 
-/// Ascending numbers as a node list: `0-4,7,9-10`.
-pub fn fold(numbers: &[i32]) -> String {
-    let mut runs: Vec<(i32, i32)> = Vec::new();
-    for number in numbers {
-        match runs.last_mut() {
-            Some((_, last)) if last.checked_add(1) == Some(*number) && *last >= 0 => *last = *number,
-            _ => runs.push((*number, *number)),
-        }
-    }
-    let text = |(first, last): &(i32, i32)| if first == last { first.to_string() } else { format!("{first}-{last}") };
-    runs.iter().map(text).collect::<Vec<_>>().join(",")
-}
-
 /// Left-aligned columns as wide as they need to be, two blanks apart, no blanks at the ends of lines.
 pub fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut lines: Vec<Vec<String>> = vec![head.iter().map(|title| (*title).to_owned()).collect()];
@@ -96,8 +84,6 @@ pub fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ghost_proto::nodeset::{NodeSpec, NodeState};
-    use proptest::prelude::*;
 
     struct Root;
 
@@ -152,16 +138,5 @@ Node  Address   Status  Mode        User  Group
     fn single_figures() {
         assert_eq!(single(&cluster(), |node| node.node.to_string()), "0\n1\n2\n3\n4\n5\n");
         assert_eq!(single(&cluster()[4..], |node| address(node).to_owned()), "10.0.0.3\n-\n");
-    }
-
-    proptest! {
-        /// A folded list means, to the reader of node lists, the numbers it was made from.
-        #[test]
-        fn folding_is_undone_by_the_node_list(numbers in prop::collection::btree_set(0i32..300, 1..60)) {
-            let numbers: Vec<i32> = numbers.into_iter().collect();
-            let existing: [NodeState; 0] = [];
-            let nodes = NodeSpec::parse(&fold(&numbers)).expect("a node list").resolve(&existing).expect("numbers");
-            prop_assert_eq!(nodes.into_iter().map(|node| node.0).collect::<Vec<_>>(), numbers);
-        }
     }
 }

@@ -16,10 +16,14 @@ fuzz_target!(|text: &str| {
             return;
         }
     };
+    assert!(spec.groups().iter().all(|group| text.chars().nth(group.position) == Some('@')));
+    const NAMES: [&str; 10] = ["n1", "n2", "", "n04.here", "io", "n6", "r1n7", "n8", "n8", "a-b"];
     let existing: Vec<NodeState> = (-1..9)
-        .map(|number| NodeState {
+        .zip(NAMES)
+        .map(|(number, name)| NodeState {
             number: NodeNumber(number),
             status: NodeStatus::ALL[number.unsigned_abs() as usize % 8],
+            name,
         })
         .collect();
     match spec.resolve(&existing) {
@@ -28,9 +32,9 @@ fuzz_target!(|text: &str| {
             let again = NodeSpec::parse(&folded).expect("a folded list").resolve(&existing).expect("numbers");
             assert_eq!(nodes, again, "{folded}");
         }
-        Err(error) => assert!(error.position() <= length, "{error:?}"),
+        Err(error) => assert!(error.position <= length, "{error:?}"),
     }
     if let Err(error) = spec.numbers() {
-        assert!(error.position() <= length, "{error:?}");
+        assert!(error.position <= length, "{error:?}");
     }
 });

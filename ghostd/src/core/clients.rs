@@ -170,14 +170,16 @@ impl Core {
     }
 
     /// A node list as numbers, or what is wrong with it and where.
-    pub(super) fn resolve(&self, list: &str, facts: &[NodeFacts]) -> Result<Vec<NodeNumber>, (String, u32)> {
+    pub(super) fn resolve<'a>(&'a self, list: &str, facts: &'a [NodeFacts]) -> Result<Vec<NodeNumber>, (String, u32)> {
         let at = |position: usize| u32::try_from(position).unwrap_or(u32::MAX);
         let spec = NodeSpec::parse(list).map_err(|e| (e.message.clone(), at(e.position)))?;
-        let existing: Vec<NodeState> = facts
-            .iter()
-            .map(|f| NodeState { number: f.number, status: status_of(self.is_connected(f.number)) })
-            .collect();
-        spec.resolve(&existing).map_err(|e| (e.to_string(), at(e.position())))
+        let state = |f: &'a NodeFacts| {
+            let node = self.nodes.get(&f.number);
+            let name = node.map_or(f.hostname.as_str(), |n| n.hostname.as_str());
+            NodeState { number: f.number, status: status_of(self.is_connected(f.number)), name }
+        };
+        let existing: Vec<NodeState<'_>> = facts.iter().map(state).collect();
+        spec.resolve(&existing).map_err(|e| (e.to_string(), at(e.position)))
     }
 
     /// The driver has done (or not done) what [`Action::Admin`] asked.
