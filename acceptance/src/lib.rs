@@ -26,6 +26,7 @@ pub mod random;
 pub mod reference;
 pub mod report;
 pub mod shell;
+pub mod shown;
 pub mod terminal;
 pub mod tree;
 pub mod until;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use acceptance::leak::Census;
 use acceptance::process::{children_of, own_number_of};
-use acceptance::{Cluster, Cmd, Ended, Process, Running, User, eventually};
-use ghost_sys::mount::mounts_of;
+use acceptance::shown::{Shown, is_shown, ps, sh, views};
+use acceptance::{Cluster, Ended, Process, User, eventually};
 use ghost_sys::pidfd::kill;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -18,72 +18,6 @@ const SHORT: Duration = Duration::from_millis(1500);
 const KILL: i32 = 9;
 const STOP: i32 = 19;
 const CONT: i32 = 18;
-
-/// A remote program with one ghost, that is shown.
-struct Shown {
-    running: Running,
-    /// The ghost's number on the master.
-    ghost: u32,
-}
-
-impl Shown {
-    fn start(cluster: &Cluster, user: User, node: u32, program: &[&str]) -> Shown {
-        let node = node.to_string();
-        let words = [node.as_str()].into_iter().chain(program.iter().copied());
-        Shown::of(cluster, cluster.command("bpsh").args(words).user(user).input_pipe().start())
-    }
-
-    fn of(cluster: &Cluster, running: Running) -> Shown {
-        let ghost = eventually("the ghost is there", LONG, || {
-            let ghosts = children_of(running.pid());
-            ghosts.first().and_then(|ghost| own_number_of(*ghost))
-        });
-        eventually("it is shown", LONG, || is_shown(cluster, ghost).then_some(()));
-        Shown { running, ghost }
-    }
-
-    fn process(&self, cluster: &Cluster) -> Process {
-        let snapshot = cluster.snapshot();
-        let found = snapshot.remote().find(|process| process.own_number() == self.ghost);
-        found.cloned().expect("the process runs under its ghost's number")
-    }
-
-    fn path(&self, file: &str) -> String {
-        format!("/proc/{}/{file}", self.ghost)
-    }
-
-    /// Words of `ps -o COLUMNS`.
-    fn ps(&self, cluster: &Cluster, columns: &str) -> Vec<String> {
-        let number = self.ghost.to_string();
-        let text = ps(cluster, &["-o", columns, "-p", &number]).success();
-        text.lines().nth(1).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
-    }
-
-    fn end(self) {
-        let Shown { running, .. } = self;
-        // Its standard input ends.
-        running.wait();
-    }
-}
-
-fn is_shown(cluster: &Cluster, ghost: u32) -> bool {
-    views(cluster).contains(&format!("/proc/{ghost}"))
-}
-
-/// Mount points of views on the master, by the kernel.
-fn views(cluster: &Cluster) -> Vec<String> {
-    let mounts = mounts_of(cluster.master().init_pid).expect("mountinfo");
-    let views = mounts.into_iter().filter(|mount| mount.source == "ghostproc-view");
-    views.map(|mount| mount.point.display().to_string()).filter(|point| point.starts_with("/proc/")).collect()
-}
-
-fn ps(cluster: &Cluster, arguments: &[&str]) -> acceptance::Finished {
-    cluster.command("ps").args(arguments.iter().copied()).limit(LONG).run()
-}
-
-fn sh(cluster: &Cluster, user: User, script: &str) -> Cmd {
-    cluster.command("sh").args(["-c", script]).user(user)
-}
 
 /// Processes of the view on the master, in the host's numbers: the guard and the server.
 fn view_processes(cluster: &Cluster) -> (u32, u32) {

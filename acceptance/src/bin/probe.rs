@@ -20,6 +20,7 @@ const USAGE: &str = "probe COMMAND…
   churn                   prints its PID, forks and allocates until it is killed
   family DEPTH            has a child, which has a child, …; all wait for standard input to end
   threads COUNT           prints its PID, has so many threads in all, waits for standard input to end
+  mappings COUNT          maps so many pages apart from one another, prints its PID, waits for standard input to end
   inherited               prints what it inherited: ids, groups, masks, limits, nice, umask, directory
   suspended               waits in D for a child, which reads standard input to its end
   unwaited                has a child that ends when standard input does, and does not wait for it
@@ -54,6 +55,11 @@ fn run(words: &[&str]) -> Result<ExitCode> {
                     }
                 })?;
             }
+            say_pid()?;
+            std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+        }
+        ["mappings", count] => {
+            let _mappings = ghost_sys::trials::many_mappings(count.parse()?)?;
             say_pid()?;
             std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
         }

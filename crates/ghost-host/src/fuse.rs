@@ -84,9 +84,23 @@ pub enum Body<'a> {
     Interrupt {
         target: u64,
     },
-    /// Needs no answer.
-    Forget,
+    /// The kernel forgets so many look-ups of `node`. Needs no answer.
+    Forget {
+        lookups: u64,
+    },
+    /// The same of several nodes. Needs no answer.
+    BatchForget(Forgotten<'a>),
     Other,
+}
+
+/// Nodes, each with a number of look-ups: `struct fuse_forget_one`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forgotten<'a>(&'a [u8]);
+
+impl Forgotten<'_> {
+    pub(crate) fn each(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.0.chunks_exact(16).filter_map(|pair| Some((u64_at(pair, 0)?, u64_at(pair, 8)?)))
+    }
 }
 
 impl Request<'_> {
@@ -104,7 +118,11 @@ impl Request<'_> {
             READDIR => Body::ReadDir { offset: u64_at(body, 8)?, size: u32_at(body, 16)? },
             RELEASE => Body::Release,
             INTERRUPT => Body::Interrupt { target: u64_at(body, 0)? },
-            FORGET | BATCH_FORGET => Body::Forget,
+            FORGET => Body::Forget { lookups: u64_at(body, 0)? },
+            BATCH_FORGET => {
+                let count = u32_at(body, 0)? as usize;
+                Body::BatchForget(Forgotten(body.get(8..count.checked_mul(16)?.checked_add(8)?)?))
+            }
             _ => Body::Other,
         };
         Some(Request {
@@ -300,6 +318,28 @@ mod tests {
         assert_eq!(directory_reply(names.into_iter(), 0, 71), whole[..32]);
         assert_eq!(directory_reply(names.into_iter(), 1, 72), whole[32..]);
         assert!(directory_reply(names.into_iter(), 3, 72).is_empty());
+    }
+
+    #[test]
+    fn what_is_forgotten_is_counted() {
+        let request = |opcode: u32, body: &[u64]| {
+            let mut bytes = vec![0; IN_HEADER];
+            bytes[4..8].copy_from_slice(&opcode.to_ne_bytes());
+            bytes[16..24].copy_from_slice(&7u64.to_ne_bytes());
+            bytes.extend(body.iter().flat_map(|word| word.to_ne_bytes()));
+            bytes
+        };
+        let one = request(FORGET, &[3]);
+        let parsed = Request::parse(&one).expect("whole");
+        assert_eq!((parsed.node, parsed.body), (7, Body::Forget { lookups: 3 }));
+        let many = request(BATCH_FORGET, &[2, 70, 1, 80, 5]);
+        match Request::parse(&many).expect("whole").body {
+            Body::BatchForget(forgotten) => assert_eq!(forgotten.each().collect::<Vec<_>>(), [(70, 1), (80, 5)]),
+            other => panic!("{other:?}"),
+        }
+        // It claims more than there is.
+        assert_eq!(Request::parse(&request(BATCH_FORGET, &[3, 70, 1, 80, 5])), None);
+        assert_eq!(Request::parse(&request(BATCH_FORGET, &[u64::MAX, 70, 1])), None);
     }
 
     #[test]

@@ -5,25 +5,34 @@
 //! ghostd                         nodeagent
 //!   Sample            ->                     somebody looks at ghosts of this node
 //!                     <-  Figures …          as many as it takes, the last one marked
+//!   ReadPart 0        ->                     somebody opens one file, which may be large
+//!                     <-  Part 0
+//!   ReadPart n        ->                     when that has come
+//!                     <-  Part n …           the last one marked
 //! ```
 //! nodeagent reads what it is asked for and nothing else; while nobody looks, nothing is sent. An answer that is lost is not
-//! missed: the next look asks again.
+//! missed: the next look asks again. Of a file that is read in parts one part is on its way at a time, and nodeagent reads on
+//! where it stopped, through the descriptor that it opened for the first.
 
 use crate::control::direction;
 
-direction!(ToAgentEnvelope, MasterToAgent, "MasterToAgent", "1", crate::frame::KIND_AGENT);
-direction!(FromAgentEnvelope, AgentToMaster, "AgentToMaster", "1", crate::frame::KIND_AGENT);
+direction!(ToAgentEnvelope, MasterToAgent, "MasterToAgent", "1, 2", crate::frame::KIND_AGENT);
+direction!(FromAgentEnvelope, AgentToMaster, "AgentToMaster", "1, 2", crate::frame::KIND_AGENT);
 
 /// Bytes of file content that one [`Figures`] carries, unless a single process has more.
 pub const FIGURES_SIZE: usize = 48 * 1024;
-/// The largest part of a file that is carried, in bytes; the rest is cut off.
+/// The most of a file that [`Figures`] carry, in bytes; the rest is cut off. Files of any size come in [`Part`]s.
 pub const LARGEST_FILE: usize = 512 * 1024;
+/// Bytes of a [`Part`].
+pub const PART_SIZE: usize = 128 * 1024;
 
 /// What ghostd may say to nodeagent.
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub enum MasterToAgent {
     #[prost(message, tag = "1")]
     Sample(Sample),
+    #[prost(message, tag = "2")]
+    ReadPart(ReadPart),
 }
 
 /// What nodeagent may say to ghostd.
@@ -31,6 +40,8 @@ pub enum MasterToAgent {
 pub enum AgentToMaster {
     #[prost(message, tag = "1")]
     Figures(Figures),
+    #[prost(message, tag = "2")]
+    Part(Part),
 }
 
 /// "Read these files of these processes."
@@ -93,6 +104,9 @@ pub struct ProcessFigures {
     pub files: Vec<FileFigures>,
     #[prost(message, repeated, tag = "4")]
     pub threads: Vec<ThreadFigures>,
+    /// More threads of this process follow in the next [`Figures`] of the same answer.
+    #[prost(bool, tag = "5")]
+    pub more: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -112,4 +126,45 @@ pub struct FileFigures {
     pub errno: u32,
     #[prost(bytes = "bytes", tag = "2")]
     pub content: bytes::Bytes,
+}
+
+/// "Read on in this file of this process."
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ReadPart {
+    /// Names this reading; another one begins anew.
+    #[prost(fixed64, tag = "1")]
+    pub reading: u64,
+    #[prost(fixed64, tag = "2")]
+    pub proc: u64,
+    /// As in [`Sampled`].
+    #[prost(uint32, tag = "3")]
+    pub pid: u32,
+    /// As in [`Sample::files`], but for links, and for files of threads.
+    #[prost(string, tag = "4")]
+    pub file: String,
+    /// Where the last part ended; 0 opens the file.
+    #[prost(uint64, tag = "5")]
+    pub offset: u64,
+}
+
+/// An answer to [`ReadPart`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Part {
+    #[prost(fixed64, tag = "1")]
+    pub reading: u64,
+    #[prost(fixed64, tag = "2")]
+    pub proc: u64,
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+    /// As in [`ProcessFigures`]; root, too, when it was not the same at all times of the reading.
+    #[prost(uint32, tag = "4")]
+    pub owner: u32,
+    /// Not 0: it could not be read, for this reason. ESTALE: the reading is not known any more.
+    #[prost(uint32, tag = "5")]
+    pub errno: u32,
+    #[prost(bytes = "bytes", tag = "6")]
+    pub content: bytes::Bytes,
+    /// The file ends with this part.
+    #[prost(bool, tag = "7")]
+    pub last: bool,
 }

@@ -7,8 +7,8 @@
 //!         ◀─────────────         ◀─────────────────────
 //!           Hidden                   Pong
 //!
-//!  ghostd ─────── Figures ──────▶ server
-//!         ◀─────── Look ─────────
+//!  ghostd ──── Figures, Part ───▶ server
+//!         ◀──── Look, Fetch ─────
 //! ```
 
 use crate::control::direction;
@@ -18,8 +18,8 @@ direction!(ToGuardEnvelope, GhostdToGuard, "GhostdToGuard", "1, 2");
 direction!(FromGuardEnvelope, GuardToGhostd, "GuardToGhostd", "1");
 direction!(ToServerEnvelope, GuardToServer, "GuardToServer", "1, 2, 3");
 direction!(FromServerEnvelope, ServerToGuard, "ServerToGuard", "1");
-direction!(FiguresEnvelope, GhostdToServer, "GhostdToServer", "1");
-direction!(LookEnvelope, ServerToGhostd, "ServerToGhostd", "1");
+direction!(FiguresEnvelope, GhostdToServer, "GhostdToServer", "1, 2");
+direction!(LookEnvelope, ServerToGhostd, "ServerToGhostd", "1, 2");
 
 /// What ghostd may say to the guard.
 #[derive(Clone, PartialEq, prost::Oneof)]
@@ -63,6 +63,8 @@ pub enum ServerToGuard {
 pub enum GhostdToServer {
     #[prost(message, tag = "1")]
     Figures(NodeFigures),
+    #[prost(message, tag = "2")]
+    Part(NodePart),
 }
 
 /// What the server may say to ghostd.
@@ -70,6 +72,8 @@ pub enum GhostdToServer {
 pub enum ServerToGhostd {
     #[prost(message, tag = "1")]
     Look(Look),
+    #[prost(message, tag = "2")]
+    Fetch(Fetch),
 }
 
 /// A ghost whose /proc directory is to show its process.
@@ -137,4 +141,27 @@ pub struct Look {
     /// Of this process alone; 0: of all that are shown there.
     #[prost(fixed64, tag = "3")]
     pub proc: u64,
+}
+
+/// Somebody opens a file: the part of it from `offset` on. As in [`view::ReadPart`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Fetch {
+    #[prost(sint32, tag = "1")]
+    pub node: i32,
+    #[prost(fixed64, tag = "2")]
+    pub proc: u64,
+    #[prost(string, tag = "3")]
+    pub file: String,
+    #[prost(fixed64, tag = "4")]
+    pub reading: u64,
+    #[prost(uint64, tag = "5")]
+    pub offset: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct NodePart {
+    #[prost(sint32, tag = "1")]
+    pub node: i32,
+    #[prost(message, optional, tag = "2")]
+    pub part: Option<view::Part>,
 }

@@ -222,7 +222,13 @@ fn master_to_agent() -> Samples<MasterToAgent> {
         processes: vec![view::Sampled { proc: 9, pid: 1234 }, view::Sampled { proc: 1 << 63 | 5, pid: 4_194_303 }],
         files: ["cmdline", "stat", "task/*/stat"].map(str::to_owned).to_vec(),
     };
-    vec![("Sample", MasterToAgent::Sample(sample)), ("Sample empty", MasterToAgent::Sample(view::Sample::default()))]
+    let part = view::ReadPart { reading: 1 << 40, proc: 9, pid: 1234, file: "maps".into(), offset: 1 << 33 };
+    vec![
+        ("Sample", MasterToAgent::Sample(sample)),
+        ("Sample empty", MasterToAgent::Sample(view::Sample::default())),
+        ("ReadPart", MasterToAgent::ReadPart(part)),
+        ("ReadPart empty", MasterToAgent::ReadPart(view::ReadPart::default())),
+    ]
 }
 
 fn agent_to_master() -> Samples<AgentToMaster> {
@@ -232,6 +238,17 @@ fn agent_to_master() -> Samples<AgentToMaster> {
         owner: 1000,
         files: vec![file(0, b"sort\0big\0"), file(13, b"")],
         threads: vec![view::ThreadFigures { tid: 0, files: vec![file(0, b"1234 (sort) S\n")] }],
+        more: false,
+    };
+    let more = view::ProcessFigures { more: true, ..process.clone() };
+    let part = view::Part {
+        reading: 1 << 40,
+        proc: 9,
+        offset: 1 << 33,
+        owner: 1000,
+        errno: 116,
+        content: Bytes::from_static(b"7f00-7f01 r--p\n"),
+        last: true,
     };
     let figures = view::Figures {
         seq: 7,
@@ -241,8 +258,13 @@ fn agent_to_master() -> Samples<AgentToMaster> {
         page_size: 4096,
     };
     vec![
-        ("Figures", AgentToMaster::Figures(figures)),
+        ("Figures", AgentToMaster::Figures(figures.clone())),
         ("Figures empty", AgentToMaster::Figures(view::Figures::default())),
+        ("Figures with more threads to come", {
+            AgentToMaster::Figures(view::Figures { last: false, processes: vec![more], ..figures })
+        }),
+        ("Part", AgentToMaster::Part(part)),
+        ("Part empty", AgentToMaster::Part(view::Part::default())),
     ]
 }
 
@@ -378,8 +400,8 @@ fn node_to_master_bytes() {
 
 #[test]
 fn bytes_between_master_and_agent() {
-    check("master_to_agent", variants!(MasterToAgent: Sample), master_to_agent());
-    check("agent_to_master", variants!(AgentToMaster: Figures), agent_to_master());
+    check("master_to_agent", variants!(MasterToAgent: Sample, ReadPart), master_to_agent());
+    check("agent_to_master", variants!(AgentToMaster: Figures, Part), agent_to_master());
 }
 
 #[test]

@@ -159,7 +159,7 @@ impl Core {
             Event::Signal(record) => self.signal_seen(record),
             Event::GhostExited { ghost, launcher, pid } => self.ghost_exited(ghost, launcher, pid),
             Event::GhostState { process, signals, exited } => self.ghost_state(process, signals, exited),
-            Event::Looked(look) => self.looked(look),
+            Event::Looked(what) => self.looked(what),
             Event::AgentSaid { node, link, message } => self.agent_said(node, link, message),
             Event::ViewUp => self.view_up(),
             Event::ViewDown => self.view_down(),

@@ -15,8 +15,8 @@ use ghost_proto::node::{MasterToNode, NodeHello, NodeToMaster};
 use ghost_proto::node_state::NodeStatus;
 use ghost_proto::status::WaitStatus;
 use ghost_proto::stream::{BadData, Receiver};
-use ghost_proto::view::{AgentToMaster, Figures, MasterToAgent};
-use ghost_proto::view_port::Look;
+use ghost_proto::view::{AgentToMaster, MasterToAgent};
+use ghost_proto::view_port::{GhostdToServer, ServerToGhostd};
 use ghost_sys::ghost::{Answer, Birth, Kin};
 
 use super::found::Found;
@@ -175,7 +175,7 @@ pub enum Event {
         exited: bool,
     },
     /// Somebody looks at ghosts' views, and what is known is too old.
-    Looked(Look),
+    Looked(ServerToGhostd),
     /// A node's agent has read what it was asked for.
     AgentSaid {
         node: NodeNumber,
@@ -314,10 +314,7 @@ pub enum Action {
         message: MasterToAgent,
     },
     /// For the view's server.
-    Figures {
-        node: NodeNumber,
-        figures: Figures,
-    },
+    TellView(GhostdToServer),
     /// SIGCONT, if that number is still this ghost.
     ContinueGhost {
         process: ProcId,

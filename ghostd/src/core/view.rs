@@ -17,8 +17,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use ghost_proto::ids::{NodeNumber, ProcId};
-use ghost_proto::view::{AgentToMaster, Figures, MasterToAgent, Sample, Sampled};
-use ghost_proto::view_port::Look;
+use ghost_proto::view::{AgentToMaster, MasterToAgent, ReadPart, Sample, Sampled};
+use ghost_proto::view_port::{Fetch, GhostdToServer, Look, NodeFigures, NodePart, ServerToGhostd};
 use ghost_sys::ghost::Answer;
 
 use super::types::Remote;
@@ -199,43 +199,59 @@ impl Core {
         }
     }
 
-    /// Somebody looks at ghosts of a node, and what is known of them is too old.
-    pub(super) fn looked(&mut self, look: Look) {
-        let number = NodeNumber(look.node);
-        let Some(link) = self.nodes.get(&number).and_then(|node| node.link) else { return };
-        let of = |id: ProcId| {
-            let process = self.processes.get(&id).filter(|process| process.node == number)?;
-            match process.remote {
-                Remote::Running { pid } => Some(Sampled { proc: id.0, pid }),
-                _ => None,
+    /// Somebody looks at ghosts, and what is known of them is too old.
+    pub(super) fn looked(&mut self, what: ServerToGhostd) {
+        let (node, message) = match what {
+            ServerToGhostd::Look(Look { node, files, proc }) => {
+                let node = NodeNumber(node);
+                let processes: Vec<Sampled> = if proc == 0 {
+                    self.view.shown.keys().filter_map(|&id| self.shown_on(node, id)).collect()
+                } else {
+                    self.shown_on(node, ProcId(proc)).into_iter().collect()
+                };
+                if processes.is_empty() {
+                    return;
+                }
+                self.view.last_seq += 1;
+                (node, MasterToAgent::Sample(Sample { seq: self.view.last_seq, processes, files }))
+            }
+            ServerToGhostd::Fetch(Fetch { node, proc, file, reading, offset }) => {
+                let node = NodeNumber(node);
+                let Some(Sampled { proc, pid }) = self.shown_on(node, ProcId(proc)) else { return };
+                (node, MasterToAgent::ReadPart(ReadPart { reading, proc, pid, file, offset }))
             }
         };
-        let processes: Vec<Sampled> = if look.proc == 0 {
-            self.view.shown.keys().copied().filter_map(of).collect()
-        } else {
-            let id = ProcId(look.proc);
-            Some(id).filter(|id| self.view.shown.contains_key(id)).and_then(of).into_iter().collect()
-        };
-        if processes.is_empty() {
-            return;
+        if let Some(link) = self.nodes.get(&node).and_then(|node| node.link) {
+            self.act(Action::TellAgent { node, link, message });
         }
-        self.view.last_seq += 1;
-        let sample = Sample { seq: self.view.last_seq, processes, files: look.files };
-        self.act(Action::TellAgent { node: number, link, message: MasterToAgent::Sample(sample) });
+    }
+
+    /// A process on that node whose ghost is shown, as the node knows it.
+    fn shown_on(&self, node: NodeNumber, id: ProcId) -> Option<Sampled> {
+        let process = self.processes.get(&id).filter(|process| process.node == node)?;
+        match process.remote {
+            Remote::Running { pid } if self.view.shown.contains_key(&id) => Some(Sampled { proc: id.0, pid }),
+            _ => None,
+        }
     }
 
     pub(super) fn agent_said(&mut self, number: NodeNumber, link: LinkId, message: AgentToMaster) {
         if !self.is_current(number, link) {
             return;
         }
-        let AgentToMaster::Figures(Figures { processes, seq, last, files, page_size }) = message;
-        let processes = processes
-            .into_iter()
-            .filter(|figures| {
-                let id = ProcId(figures.proc);
-                self.view.shown.contains_key(&id) && self.processes.get(&id).is_some_and(|p| p.node == number)
-            })
-            .collect();
-        self.act(Action::Figures { node: number, figures: Figures { processes, seq, last, files, page_size } });
+        let known = |proc: u64| {
+            let id = ProcId(proc);
+            self.view.shown.contains_key(&id) && self.processes.get(&id).is_some_and(|p| p.node == number)
+        };
+        let node = number.0;
+        let message = match message {
+            AgentToMaster::Figures(mut figures) => {
+                figures.processes.retain(|process| known(process.proc));
+                GhostdToServer::Figures(NodeFigures { node, figures: Some(figures) })
+            }
+            AgentToMaster::Part(part) if known(part.proc) => GhostdToServer::Part(NodePart { node, part: Some(part) }),
+            AgentToMaster::Part(_) => return,
+        };
+        self.act(Action::TellView(message));
     }
 }

@@ -244,7 +244,7 @@ impl Driver {
                     port.outbox.control(message.to_frame(), None);
                 }
             }
-            Action::Figures { node, figures } => self.give_figures(node, figures),
+            Action::TellView(message) => self.tell_view(message),
             Action::Admin { client, admin } => self.administer(client, &admin),
         }
     }

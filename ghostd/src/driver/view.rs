@@ -10,8 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use ghost_host::view::{Paths, Port, start_in_stat};
 use ghost_proto::ids::{NodeNumber, ProcId};
-use ghost_proto::view::Figures;
-use ghost_proto::view_port::{GhostdToGuard, GhostdToServer, GuardToGhostd, Hide, NodeFigures, ServerToGhostd, Show};
+use ghost_proto::view_port::{GhostdToGuard, GhostdToServer, GuardToGhostd, Hide, Show};
 use ghost_sys::namespace::keep_over_exec;
 use ghost_sys::pidfd;
 use tokio::io::unix::AsyncFd;
@@ -143,8 +142,8 @@ impl Driver {
     fn server_said(&mut self) -> std::io::Result<bool> {
         let Some(guard) = &mut self.view else { return Ok(false) };
         match guard.figures.receive()? {
-            Some(ServerToGhostd::Look(look)) => {
-                self.turn(Event::Looked(look));
+            Some(what) => {
+                self.turn(Event::Looked(what));
                 Ok(true)
             }
             None => Ok(false),
@@ -175,12 +174,11 @@ impl Driver {
         }
     }
 
-    pub(super) fn give_figures(&self, node: NodeNumber, figures: Figures) {
+    pub(super) fn tell_view(&self, message: GhostdToServer) {
         let Some(guard) = &self.view else { return };
-        let figures = NodeFigures { node: node.0, figures: Some(figures) };
-        if let Err(why) = guard.figures.send(GhostdToServer::Figures(figures)) {
+        if let Err(why) = guard.figures.send(message) {
             // Whoever looks next asks again.
-            tracing::debug!(node = node.0, "figures are dropped: {why}");
+            tracing::debug!("what a node said is dropped: {why}");
         }
     }
 }

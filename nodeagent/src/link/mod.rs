@@ -4,7 +4,7 @@
 //! ghostd ── TLS 1.3 ── [session] ── Unix socket ── holder
 //!                       up:   frames, control before bulk
 //!                       down: bytes as they come
-//!                       and between the two, [sampler]: what the view asks for
+//!                       and between the two, [sampler] and [readings]: what the view asks for
 //! ```
 //! Invariants:
 //! - Each session with the master has a connection of its own to the holder, so that the holder's hello is the first frame
@@ -13,6 +13,7 @@
 
 pub mod holder_process;
 pub mod own_frames;
+mod readings;
 mod sampler;
 pub mod service;
 pub mod session;

@@ -13,13 +13,15 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use ghost_proto::Control;
 use ghost_proto::view::{
-    AgentToMaster, FIGURES_SIZE, Figures, FileFigures, LARGEST_FILE, ProcessFigures, Sample, Sampled, ThreadFigures,
+    AgentToMaster, FIGURES_SIZE, Figures, FileFigures, LARGEST_FILE, MasterToAgent, ProcessFigures, Sample, Sampled,
+    ThreadFigures,
 };
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
@@ -27,6 +29,8 @@ use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::read;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
+
+use super::readings::Readings;
 
 /// Requests that may wait; the master asks again for those beyond.
 const WAITING: usize = 16;
@@ -80,7 +84,7 @@ const LINKS: [&str; 3] = ["cwd", "exe", "root"];
 pub struct Sampler {
     proc: Arc<File>,
     frames: mpsc::Sender<Bytes>,
-    requests: Option<SyncSender<Sample>>,
+    requests: Option<SyncSender<MasterToAgent>>,
 }
 
 impl Sampler {
@@ -95,7 +99,7 @@ impl Sampler {
         Ok((Sampler { proc: Arc::new(proc), frames, requests: None }, out))
     }
 
-    fn thread(&mut self) -> io::Result<&SyncSender<Sample>> {
+    fn thread(&mut self) -> io::Result<&SyncSender<MasterToAgent>> {
         let requests = match self.requests.take() {
             Some(requests) => requests,
             None => {
@@ -110,9 +114,9 @@ impl Sampler {
     }
 
     /// Takes a request. Never waits: one that cannot be taken is not answered, and the master asks again.
-    pub fn request(&mut self, sample: Sample) {
+    pub fn request(&mut self, request: MasterToAgent) {
         let taken = match self.thread() {
-            Ok(requests) => requests.try_send(sample),
+            Ok(requests) => requests.try_send(request),
             Err(why) => return debug!("no thread for the view: {why}"),
         };
         match taken {
@@ -123,11 +127,24 @@ impl Sampler {
     }
 }
 
-fn work(proc: &File, requests: &Receiver<Sample>, frames: &mpsc::Sender<Bytes>) {
-    while let Ok(request) = requests.recv() {
-        let whole =
-            answer(proc, &request, |figures| frames.blocking_send(AgentToMaster::Figures(figures).to_frame()).is_ok());
-        if !whole {
+fn work(proc: &File, requests: &Receiver<MasterToAgent>, frames: &mpsc::Sender<Bytes>) {
+    let give = |message: AgentToMaster| frames.blocking_send(message.to_frame()).is_ok();
+    let mut readings = Readings::default();
+    loop {
+        let request = match readings.pause(Instant::now()) {
+            Some(pause) => requests.recv_timeout(pause),
+            None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        readings.forget_old(Instant::now());
+        let taken = match request {
+            Ok(MasterToAgent::Sample(sample)) => answer(proc, &sample, |figures| give(AgentToMaster::Figures(figures))),
+            Ok(MasterToAgent::ReadPart(part)) => {
+                give(AgentToMaster::Part(readings.answer(proc, &part, Instant::now())))
+            }
+            Err(RecvTimeoutError::Timeout) => true,
+            Err(RecvTimeoutError::Disconnected) => false,
+        };
+        if !taken {
             return;
         }
     }
@@ -146,22 +163,55 @@ fn answer(proc: &impl AsFd, request: &Sample, mut give: impl FnMut(Figures) -> b
     let (mut gathered, mut size) = (Vec::new(), 0);
     for process in &request.processes {
         let Some(figures) = read_process(proc, process, &request.files) else { continue };
-        let more = size_of_figures(&figures);
-        if size > 0 && size + more > FIGURES_SIZE {
-            if !give(part(false, std::mem::take(&mut gathered))) {
-                return false;
+        for figures in pieces(figures) {
+            let more = size_of_figures(&figures);
+            if size > 0 && size + more > FIGURES_SIZE {
+                if !give(part(false, std::mem::take(&mut gathered))) {
+                    return false;
+                }
+                size = 0;
             }
-            size = 0;
+            size += more;
+            gathered.push(figures);
         }
-        size += more;
-        gathered.push(figures);
     }
     give(part(true, gathered))
 }
 
+fn size_of_files(files: &[FileFigures]) -> usize {
+    files.iter().map(|file| file.content.len() + 8).sum()
+}
+
 fn size_of_figures(figures: &ProcessFigures) -> usize {
-    let of = |files: &[FileFigures]| files.iter().map(|file| file.content.len() + 8).sum::<usize>();
-    16 + of(&figures.files) + figures.threads.iter().map(|thread| 8 + of(&thread.files)).sum::<usize>()
+    16 + size_of_files(&figures.files)
+        + figures.threads.iter().map(|thread| 8 + size_of_files(&thread.files)).sum::<usize>()
+}
+
+/// A process with many threads, in pieces that fit.
+fn pieces(mut figures: ProcessFigures) -> Vec<ProcessFigures> {
+    if size_of_figures(&figures) <= FIGURES_SIZE {
+        return vec![figures];
+    }
+    let (proc, owner) = (figures.proc, figures.owner);
+    let threads = std::mem::take(&mut figures.threads);
+    let mut size = size_of_figures(&figures);
+    let mut pieces = vec![figures];
+    for thread in threads {
+        let more = 8 + size_of_files(&thread.files);
+        if size + more > FIGURES_SIZE {
+            if let Some(last) = pieces.last_mut() {
+                last.more = true;
+            }
+            // The process's own files are in the first piece.
+            pieces.push(ProcessFigures { proc, owner, ..ProcessFigures::default() });
+            size = 16;
+        }
+        size += more;
+        if let Some(last) = pieces.last_mut() {
+            last.threads.push(thread);
+        }
+    }
+    pieces
 }
 
 /// `None`: it does not exist any more.
@@ -177,7 +227,8 @@ fn read_process(proc: &impl AsFd, process: &Sampled, names: &[String]) -> Option
     let threads = if of_threads.is_empty() { Vec::new() } else { read_threads(&directory, process.pid, &of_threads) };
     // Executing a set-user-ID program in between makes another's of what was read before or after.
     let after = owner(&directory)?;
-    Some(ProcessFigures { proc: process.proc, owner: if before == after { before } else { 0 }, files, threads })
+    let owner = if before == after { before } else { 0 };
+    Some(ProcessFigures { proc: process.proc, owner, files, threads, more: false })
 }
 
 fn read_threads(process: &OwnedFd, pid: u32, names: &[&str]) -> Vec<ThreadFigures> {
@@ -195,7 +246,7 @@ fn read_threads(process: &OwnedFd, pid: u32, names: &[&str]) -> Vec<ThreadFigure
 
 /// The user whom the kernel lets read what is private to the process: /proc/PID itself always belongs to the effective
 /// user, the files in it to root where dumps are forbidden (fs/proc/base.c `task_dump_owner`).
-fn owner(process: &OwnedFd) -> Option<u32> {
+pub(super) fn owner(process: &OwnedFd) -> Option<u32> {
     fstatat(process, "environ", AtFlags::AT_SYMLINK_NOFOLLOW).ok().map(|stat| stat.st_uid)
 }
 
@@ -208,12 +259,17 @@ fn figures_of(read: io::Result<Vec<u8>>) -> FileFigures {
     }
 }
 
+/// Whether this names a file whose content may be given out.
+pub(super) fn is_content(name: &str) -> bool {
+    FILES.contains(&name) || is_below(name)
+}
+
 fn read_named(directory: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
     if LINKS.contains(&name) {
         Ok(readlinkat(directory, name)?.into_encoded_bytes())
     } else if name == "fd" {
         descriptors(directory)
-    } else if FILES.contains(&name) || is_below(name) {
+    } else if is_content(name) {
         content(directory, name)
     } else {
         Err(Errno::EACCES.into())
@@ -270,7 +326,7 @@ fn numbers_in(at: &OwnedFd, name: &str) -> io::Result<Vec<u32>> {
     Ok(numbers)
 }
 
-fn open(at: &impl AsFd, name: &str, flags: OFlag) -> nix::Result<OwnedFd> {
+pub(super) fn open(at: &impl AsFd, name: &str, flags: OFlag) -> nix::Result<OwnedFd> {
     openat(at, name, flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())
 }
 
@@ -333,5 +389,24 @@ mod tests {
         assert!(parts.len() > 2, "{parts:?}");
         assert_eq!(parts.iter().map(|part| part.1).sum::<usize>(), 200);
         assert!(parts.iter().rev().skip(1).all(|part| !part.0) && parts.last().is_some_and(|part| part.0));
+    }
+
+    #[test]
+    fn a_process_of_many_threads_comes_in_pieces() {
+        let file = |size| FileFigures { errno: 0, content: vec![b'x'; size].into() };
+        let thread = |tid| ThreadFigures { tid, files: vec![file(300), file(1500)] };
+        let whole = ProcessFigures {
+            proc: 7,
+            owner: 1000,
+            files: vec![file(100)],
+            threads: (0..1000).map(thread).collect(),
+            more: false,
+        };
+        let pieces = pieces(whole.clone());
+        assert!(pieces.len() > 30 && pieces.iter().all(|piece| size_of_figures(piece) <= FIGURES_SIZE));
+        assert!(pieces.iter().rev().skip(1).all(|piece| piece.more) && !pieces[pieces.len() - 1].more);
+        assert!(pieces.iter().skip(1).all(|piece| (piece.proc, piece.owner, piece.files.len()) == (7, 1000, 0)));
+        let threads: Vec<ThreadFigures> = pieces.into_iter().flat_map(|piece| piece.threads).collect();
+        assert_eq!(threads, whole.threads);
     }
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context, Error, Result, anyhow, bail};
 use bytes::{Bytes, BytesMut};
 use ghost_proto::frame::Offer;
-use ghost_proto::view::MasterToAgent;
 use ghost_sys::fdpass;
 use ghost_trust::Distrust;
 use ghost_trust::tls::{node_client_config, server_name};
@@ -179,7 +178,7 @@ async fn down(
         while let Some(piece) = own.next(&mut buffer)? {
             match piece {
                 Piece::Holder(bytes) => holder.write_all(&bytes).await.context("writing to the holder")?,
-                Piece::Own(MasterToAgent::Sample(sample)) => sampler.request(sample),
+                Piece::Own(message) => sampler.request(message),
             }
         }
     }

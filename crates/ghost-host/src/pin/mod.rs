@@ -160,7 +160,7 @@ impl Pin {
             Body::GetAttr => self.reply(unique, &wire::attributes(request.node))?,
             Body::Open => self.reply(unique, &wire::opened())?,
             Body::Release => self.reply(unique, &[])?,
-            Body::Forget => {}
+            Body::Forget { .. } | Body::BatchForget(_) => {}
             Body::ReadLink | Body::ReadDir { .. } | Body::Other => self.fail(unique, libc::ENOSYS)?,
         }
         Ok(None)

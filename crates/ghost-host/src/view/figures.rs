@@ -30,6 +30,9 @@ pub(super) struct Own {
     pub status: Option<(Vec<u8>, Bytes)>,
 }
 
+/// Content by name.
+type Files = HashMap<String, Bytes>;
+
 /// A ghost that is shown.
 #[derive(Debug)]
 pub(super) struct Ghost {
@@ -39,7 +42,9 @@ pub(super) struct Ghost {
     pub pages: PageRatio,
     files: HashMap<String, Figure>,
     /// By the number under which they are shown, the first thread under the ghost's.
-    threads: BTreeMap<u32, HashMap<String, Bytes>>,
+    threads: BTreeMap<u32, Files>,
+    /// Those of an answer that has not come whole, with its number.
+    gathered: (u64, BTreeMap<u32, Files>),
     /// When the threads' files were read.
     threads_at: HashMap<String, Instant>,
     /// The ghost's own files, as long as they are good.
@@ -60,6 +65,7 @@ impl Ghost {
             pages: PageRatio { there: page_size, here: page_size },
             files: HashMap::new(),
             threads: BTreeMap::new(),
+            gathered: Default::default(),
             threads_at: HashMap::new(),
             own: RefCell::default(),
             rendered: HashMap::new(),
@@ -68,8 +74,8 @@ impl Ghost {
         }
     }
 
-    /// Takes what the node said; `files` are the names as they were asked for.
-    pub(super) fn take(&mut self, process: ProcessFigures, files: &[String], page_size: u32, now: Instant) {
+    /// Takes what the node said in answer `seq`; `files` are the names as they were asked for.
+    pub(super) fn take(&mut self, process: ProcessFigures, seq: u64, files: &[String], page_size: u32, now: Instant) {
         self.owner = Some(process.owner);
         self.pages.there = u64::from(page_size);
         let (of_threads, own): (Vec<&String>, Vec<&String>) =
@@ -81,18 +87,23 @@ impl Ghost {
             return;
         }
         let names: Vec<&str> = of_threads.iter().filter_map(|name| name.strip_prefix(OF_THREADS)).collect();
-        for name in of_threads {
-            self.threads_at.insert(name.clone(), now);
+        if self.gathered.0 != seq {
+            self.gathered = (seq, BTreeMap::new());
         }
-        let mut before = std::mem::take(&mut self.threads);
         for thread in process.threads {
             let tid = if thread.tid == 0 { self.show.pid } else { thread.tid };
-            let known = before.remove(&tid).unwrap_or_default();
-            let known = self.threads.entry(tid).or_insert(known);
+            let known = || self.threads.get(&tid).cloned().unwrap_or_default();
+            let known = self.gathered.1.entry(tid).or_insert_with(known);
             for (name, file) in names.iter().zip(thread.files) {
                 if let Ok(content) = content_of(file) {
                     known.insert((*name).to_owned(), content);
                 }
+            }
+        }
+        if !process.more {
+            self.threads = std::mem::take(&mut self.gathered.1);
+            for name in of_threads {
+                self.threads_at.insert(name.clone(), now);
             }
         }
     }
@@ -194,8 +205,9 @@ mod tests {
             owner: 1000,
             files: vec![file("line"), file("0\0/dev/null\x007\0pipe:[4]\0")],
             threads: vec![thread(0, "first"), thread(77, "second")],
+            more: false,
         };
-        ghost.take(process, &names, 4096, now);
+        ghost.take(process, 1, &names, 4096, now);
         assert_eq!(ghost.file("stat"), Some(&Ok(Bytes::from_static(b"line"))));
         assert_eq!(
             (ghost.heard("stat"), ghost.heard("task/*/stat"), ghost.heard("maps")),
@@ -208,13 +220,31 @@ mod tests {
     }
 
     #[test]
+    fn threads_in_pieces_are_shown_when_all_are_there() {
+        let (mut ghost, now) = (ghost(), Instant::now());
+        let names = ["stat", "task/*/stat"].map(str::to_owned);
+        let mut piece = |seq, files: Vec<FileFigures>, threads: &[u32], more| {
+            let thread = |&tid: &u32| ThreadFigures { tid, files: vec![file("line")] };
+            let threads = threads.iter().map(thread).collect();
+            ghost.take(ProcessFigures { proc: 1, owner: 1000, files, threads, more }, seq, &names, 4096, now);
+            assert_eq!(ghost.file("stat"), Some(&Ok(Bytes::from_static(b"line"))));
+            (ghost.threads(), ghost.heard("task/*/stat").is_some())
+        };
+        assert_eq!(piece(1, vec![file("line")], &[0, 77], true), (vec![500], false));
+        assert_eq!(piece(1, Vec::new(), &[78], false), (vec![500, 77, 78], true));
+        // The end of this answer is lost.
+        assert_eq!(piece(2, vec![file("line")], &[0, 79], true), (vec![500, 77, 78], true));
+        assert_eq!(piece(3, vec![file("line")], &[0, 80], false), (vec![500, 80], true));
+    }
+
+    #[test]
     fn what_is_private_is_roots_until_the_node_has_said_whose_it_is() {
         let mut ghost = ghost();
         assert_eq!(ghost.private_owner(), (0, 0));
-        let of = |owner| ProcessFigures { proc: 1, owner, files: Vec::new(), threads: Vec::new() };
-        ghost.take(of(1000), &[], 4096, Instant::now());
+        let of = |owner| ProcessFigures { proc: 1, owner, ..ProcessFigures::default() };
+        ghost.take(of(1000), 1, &[], 4096, Instant::now());
         assert_eq!(ghost.private_owner(), (1000, 100));
-        ghost.take(of(0), &[], 4096, Instant::now());
+        ghost.take(of(0), 2, &[], 4096, Instant::now());
         assert_eq!(ghost.private_owner(), (0, 0));
     }
 }

@@ -28,7 +28,7 @@ pub(super) enum Asked {
     Always,
     /// For all ghosts of the node, as long as somebody has been looking at such files.
     Together,
-    /// For the one that is looked at: large, or rarely of interest.
+    /// Of the one that is opened: large, or rarely of interest. See `snapshots`.
     Alone,
 }
 
@@ -67,7 +67,7 @@ pub(super) static FILES: [File; 39] = [
     file("oom_score", 0o444, Source::Node, Together),
     file("oom_score_adj", 0o444, Source::Node, Together),
     file("oom_adj", 0o444, Source::Node, Together),
-    file("environ", 0o400, Source::Node, Together),
+    file("environ", 0o400, Source::Node, Alone),
     file("limits", 0o444, Source::Node, Together),
     file("exe", 0o777, Source::NodeLink, Together),
     file("cwd", 0o777, Source::NodeLink, Together),
@@ -154,6 +154,8 @@ pub(super) enum Place {
     Net,
     /// An index into [`NET`].
     NetFile(u8),
+    /// One opening of a file that is asked for alone, by its number, which is not 0.
+    Snapshot(u32),
 }
 
 /// Bits of a node id, from above: ghost, what kind of place, a number (a thread's, a descriptor's), an index.
@@ -185,6 +187,7 @@ impl Place {
             Place::DescriptorInfo(fd) => (13, fd, 0),
             Place::Net => (14, 0, 0),
             Place::NetFile(index) => (15, 0, index),
+            Place::Snapshot(number) => (0, number, 0),
         };
         (number <= MOST && ghost <= LAST_GHOST).then(|| {
             u64::from(ghost) << GHOST_SHIFT | kind << KIND_SHIFT | u64::from(number) << NUMBER_SHIFT | u64::from(index)
@@ -216,6 +219,7 @@ impl Place {
             13 => Place::DescriptorInfo(number),
             14 => Place::Net,
             15 => Place::NetFile(index),
+            0 if number != 0 => Place::Snapshot(number),
             _ => return None,
         };
         Some((ghost, place))
@@ -226,6 +230,20 @@ impl Place {
         let Place::File(index) = self else { return None };
         let file = FILES.get(usize::from(index))?;
         (!matches!(file.source, Source::Own | Source::NodeLink)).then_some(file.asked)
+    }
+
+    /// If each opening of this is a snapshot of its own: the place that it is one of, the same for all threads, and what that
+    /// is called in a [`ghost_proto::view::ReadPart`].
+    pub(super) fn of_snapshot(self) -> Option<(Place, String)> {
+        match self {
+            Place::File(index) | Place::TaskFile(_, index) => {
+                let file = FILES.get(usize::from(index)).filter(|file| file.asked == Asked::Alone)?;
+                Some((Place::File(index), file.name.to_owned()))
+            }
+            Place::DescriptorInfo(fd) => Some((self, format!("fdinfo/{fd}"))),
+            Place::NetFile(index) => Some((self, format!("net/{}", NET.get(usize::from(index))?))),
+            _ => None,
+        }
     }
 
     /// Kind and permission bits.
@@ -243,6 +261,8 @@ impl Place {
             Place::Descriptor(_) => S_IFLNK | 0o500,
             Place::Namespace(_) => S_IFLNK | 0o777,
             Place::Attribute(_) | Place::NetFile(_) => S_IFREG | 0o444,
+            // That of what it is a snapshot of; see `snapshots`.
+            Place::Snapshot(_) => S_IFREG,
         }
     }
 
@@ -333,6 +353,8 @@ mod tests {
             Place::DescriptorInfo(1_048_575),
             Place::Net,
             Place::NetFile(NET.len() as u8 - 1),
+            Place::Snapshot(1),
+            Place::Snapshot(MOST),
         ];
         let mut seen = std::collections::HashSet::new();
         for ghost in [1, LAST_GHOST] {
@@ -360,6 +382,20 @@ mod tests {
         for name in ["mem", "pagemap", "..", "map_files", "children"] {
             assert_eq!(Place::Ghost.child(name), None, "{name}");
         }
+    }
+
+    /// Their content comes as it is, whatever thread they are looked at by.
+    #[test]
+    fn what_is_asked_for_alone_is_the_nodes_own_text() {
+        for (file, index) in FILES.iter().zip(0u8..).filter(|(file, _)| file.asked == Asked::Alone) {
+            assert_eq!((file.source, file.of_thread), (Source::Node, false), "{}", file.name);
+            let of_snapshot = Some((Place::File(index), file.name.to_owned()));
+            assert_eq!(Place::TaskFile(7, index).of_snapshot(), of_snapshot);
+        }
+        let name = |place: Place| place.of_snapshot().map(|(_, name)| name);
+        assert_eq!(name(Place::DescriptorInfo(7)).as_deref(), Some("fdinfo/7"));
+        assert_eq!(name(Place::NetFile(0)).as_deref(), Some("net/arp"));
+        assert_eq!(name(Place::File(0)), None);
     }
 
     /// The nodes' own figures must not be taken for this host's identity.

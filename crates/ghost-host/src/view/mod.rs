@@ -33,6 +33,8 @@ mod paths;
 mod port;
 mod rendering;
 pub mod server;
+mod serving;
+mod snapshots;
 mod stat;
 mod status;
 mod watch;

@@ -107,7 +107,7 @@ mod tests {
         let mut other = Port::of(other);
         assert!(other.receive::<GhostdToServer>().expect("nothing yet").is_none());
         let file = FileFigures { errno: 0, content: vec![7; LARGEST_FILE].into() };
-        let process = ProcessFigures { proc: 1, owner: 0, files: vec![file], threads: Vec::new() };
+        let process = ProcessFigures { proc: 1, files: vec![file], ..ProcessFigures::default() };
         let figures = Figures { processes: vec![process], ..Figures::default() };
         let message = GhostdToServer::Figures(NodeFigures { node: 3, figures: Some(figures) });
         one.send(message.clone()).expect("sent");

@@ -15,7 +15,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::asking::DESCRIPTORS;
 use super::figures::Ghost;
-use super::files::{ATTRIBUTES, CHILDREN, FILES, File, NAMESPACES, NET, Place, Source};
+use super::files::{ATTRIBUTES, CHILDREN, FILES, File, NAMESPACES, Place, Source};
 use super::paths::Paths;
 use super::stat::{Thread, family, name, of_ghost, statm};
 use super::status;
@@ -50,7 +50,7 @@ impl Rendered {
     }
 }
 
-fn now_ns() -> u64 {
+pub(super) fn now_ns() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(1, |time| time.as_nanos() as u64)
 }
 
@@ -70,16 +70,6 @@ pub(super) fn needed(place: Place) -> Option<String> {
         Place::Ghost => Some("stat".to_owned()),
         Place::Tasks => Some("task/*/stat".to_owned()),
         Place::Descriptors | Place::Descriptor(_) | Place::DescriptorInfos => Some(DESCRIPTORS.to_owned()),
-        Place::DescriptorInfo(_) | Place::NetFile(_) => below(place),
-        _ => None,
-    }
-}
-
-/// What a file in `fdinfo` or `net` is called in a sample.
-fn below(place: Place) -> Option<String> {
-    match place {
-        Place::DescriptorInfo(fd) => Some(format!("fdinfo/{fd}")),
-        Place::NetFile(index) => NET.get(usize::from(index)).map(|name| format!("net/{name}")),
         _ => None,
     }
 }
@@ -93,10 +83,6 @@ pub(super) fn content(ghost: &Ghost, place: Place, paths: &Paths) -> Result<Byte
         Place::Attribute(index) => {
             let name = ATTRIBUTES.get(usize::from(index)).ok_or(libc::ENOENT)?;
             own(ghost, &format!("attr/{name}"), paths)
-        }
-        Place::DescriptorInfo(_) | Place::NetFile(_) => {
-            let name = below(place).ok_or(libc::ENOENT)?;
-            ghost.file(&name).cloned().unwrap_or(Err(libc::ESRCH))
         }
         _ => Err(libc::EINVAL),
     }
@@ -276,8 +262,8 @@ mod tests {
 
         let file = |errno, text: &'static str| FileFigures { errno, content: Bytes::from_static(text.as_bytes()) };
         let files = vec![file(0, "a\0b\0"), file(0, "/bin/x"), file(libc::EACCES as u32, "")];
-        let process = ProcessFigures { proc: 1, owner: 0, files, threads: Vec::new() };
-        ghost.take(process, &["cmdline", "exe", "cwd"].map(str::to_owned), 4096, Instant::now());
+        let process = ProcessFigures { proc: 1, files, ..ProcessFigures::default() };
+        ghost.take(process, 1, &["cmdline", "exe", "cwd"].map(str::to_owned), 4096, Instant::now());
         assert_eq!(content(&ghost, place("cmdline"), &paths), Ok(Bytes::from_static(b"a\0b\0")));
         assert_eq!(target(&ghost, place("exe"), &paths), Ok(b"node3:/bin/x".to_vec()));
         assert_eq!(target(&ghost, place("cwd"), &paths), Err(libc::EACCES));

@@ -20,13 +20,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ghost_proto::view_port::{GhostdToServer, GuardToServer, Look, NodeFigures, ServerToGhostd, ServerToGuard};
+use ghost_proto::view_port::{
+    GhostdToServer, GuardToServer, Look, NodeFigures, NodePart, ServerToGhostd, ServerToGuard,
+};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::asking::{Asking, REMEMBERED};
 use super::figures::Ghost;
 use super::files::{Asked, Place};
-use super::rendering::{Rendered, content, is_private_link, needed, own_family, target};
+use super::rendering::{Rendered, content, is_private_link, needed, now_ns, own_family, target};
+use super::serving::Opening;
+use super::snapshots::Snapshots;
 use super::{FRESH, Paths, Port};
 use crate::fuse::{self, Attr, Body, Request, Validity};
 
@@ -43,6 +47,9 @@ const NAME_VALID: Duration = Duration::from_millis(1000);
 #[derive(Debug)]
 struct Waiting {
     unique: u64,
+    /// The reader, or one of its threads.
+    pid: u32,
+    interrupted: bool,
     ghost: u32,
     place: Place,
     needed: String,
@@ -59,16 +66,18 @@ enum Wanted {
 /// The running server.
 #[derive(Debug)]
 pub struct Server {
-    device: std::fs::File,
-    ghostd: Port,
+    pub(super) device: std::fs::File,
+    pub(super) ghostd: Port,
     guard: Port,
-    paths: Paths,
+    pub(super) paths: Paths,
     page_size: u64,
-    ghosts: HashMap<u32, Ghost>,
+    pub(super) ghosts: HashMap<u32, Ghost>,
     /// Directories by process.
     numbers: HashMap<u64, u32>,
     asking: Asking,
     waiting: Vec<Waiting>,
+    pub(super) snapshots: Snapshots,
+    pub(super) openings: Vec<Opening>,
 }
 
 /// Serves until the guard is gone or the file system is unmounted.
@@ -87,6 +96,8 @@ pub fn run(device: OwnedFd, ghostd: Port, guard: Port, paths: Paths) -> io::Resu
         numbers: HashMap::new(),
         asking: Asking::default(),
         waiting: Vec::new(),
+        snapshots: Snapshots::new(now_ns(), Instant::now()),
+        openings: Vec::new(),
     };
     let mut buffer = vec![0; fuse::READ_BUFFER];
     let mut ghostd_there = true;
@@ -115,6 +126,7 @@ pub fn run(device: OwnedFd, ghostd: Port, guard: Port, paths: Paths) -> io::Resu
         if !server.waiting.is_empty() {
             server.end_waiting(|waiting, now| waiting.until <= now);
         }
+        server.look_after_snapshots();
     }
 }
 
@@ -131,6 +143,7 @@ impl Server {
             [self.device.as_fd(), self.guard.as_fd(), self.ghostd.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         let fds = fds.get_mut(..if ghostd_there { 3 } else { 2 }).unwrap_or_default();
         let next = self.waiting.iter().map(|waiting| waiting.until).min();
+        let next = next.into_iter().chain(self.next_of_snapshots()).min();
         let timeout = next.map_or(PollTimeout::NONE, |until| {
             // Rounded up, or the last fraction of a millisecond would be spent spinning.
             let left = until.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
@@ -158,6 +171,7 @@ impl Server {
                 }
                 GuardToServer::Drop(drop) => {
                     self.end_waiting(|waiting, _| waiting.ghost == drop.number);
+                    self.snapshots.forget_ghost(drop.number);
                     if let Some(ghost) = self.ghosts.remove(&drop.number) {
                         self.asking.ghost_goes(ghost.show.node);
                         if self.numbers.get(&ghost.show.proc) == Some(&drop.number) {
@@ -173,15 +187,22 @@ impl Server {
     }
 
     fn take_figures(&mut self) -> io::Result<()> {
-        while let Some(GhostdToServer::Figures(NodeFigures { node, figures })) = self.ghostd.receive()? {
-            let Some(figures) = figures else { continue };
+        while let Some(message) = self.ghostd.receive()? {
+            let (node, figures) = match message {
+                GhostdToServer::Figures(NodeFigures { node, figures: Some(figures) }) => (node, figures),
+                GhostdToServer::Part(NodePart { node, part: Some(part) }) => {
+                    self.take_part(node, part);
+                    continue;
+                }
+                GhostdToServer::Figures(_) | GhostdToServer::Part(_) => continue,
+            };
             let now = Instant::now();
             let procs: Vec<u64> = figures.processes.iter().map(|process| process.proc).collect();
             self.asking.answered(node, &figures.files, procs.into_iter(), figures.last);
             for process in figures.processes {
                 let ghost = self.numbers.get(&process.proc).and_then(|number| self.ghosts.get_mut(number));
                 if let Some(ghost) = ghost.filter(|ghost| ghost.show.node == node) {
-                    ghost.take(process, &figures.files, figures.page_size, now);
+                    ghost.take(process, figures.seq, &figures.files, figures.page_size, now);
                 }
             }
             let ghosts = &self.ghosts;
@@ -227,7 +248,7 @@ impl Server {
         let (over, left): (Vec<Waiting>, Vec<Waiting>) =
             std::mem::take(&mut self.waiting).into_iter().partition(|waiting| is_over(waiting, now));
         self.waiting = left;
-        for Waiting { unique, ghost, place, needed, until, what } in over {
+        for Waiting { unique, ghost, place, needed, until, what, .. } in over {
             if until <= now
                 && let Some(ghost) = self.ghosts.get(&ghost)
             {
@@ -239,6 +260,30 @@ impl Server {
             };
             // ENOENT: the reader was killed meanwhile.
             drop(answered);
+        }
+    }
+
+    pub(super) fn mark_interrupted(&mut self, target: u64) {
+        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.unique == target) {
+            waiting.interrupted = true;
+        }
+    }
+
+    pub(super) fn no_one_interrupted(&self) -> bool {
+        !self.waiting.iter().any(|waiting| waiting.interrupted)
+    }
+
+    /// Answers those that are being killed while they wait.
+    pub(super) fn end_killed(&mut self) {
+        let killed = |waiting: &Waiting| waiting.interrupted && self.is_killed(waiting.pid);
+        let killed: Vec<u64> = self.waiting.iter().filter(|waiting| killed(waiting)).map(|it| it.unique).collect();
+        if killed.is_empty() {
+            return;
+        }
+        self.waiting.retain(|waiting| !killed.contains(&waiting.unique));
+        for unique in killed {
+            // ENOENT: the reader is gone.
+            let _ = self.fail(unique, libc::EINTR);
         }
     }
 
@@ -263,17 +308,34 @@ impl Server {
                     | fuse::PARALLEL_DIROPS;
                 return self.reply(unique, &fuse::init_reply(minor, max_readahead, flags));
             }
-            Body::Forget | Body::Interrupt { .. } => return Ok(()),
+            Body::Forget { lookups } => {
+                self.forget(request.node, lookups);
+                return Ok(());
+            }
+            Body::BatchForget(nodes) => {
+                nodes.each().for_each(|(node, lookups)| self.forget(node, lookups));
+                return Ok(());
+            }
+            Body::Interrupt { target } => return self.interrupted(target),
             Body::Open | Body::Release | Body::Other => return self.fail(unique, libc::ENOSYS),
             _ => {}
         }
         let Some((number, place)) = Place::of_node(request.node) else { return self.fail(unique, libc::ENOENT) };
+        if let Place::Snapshot(snapshot) = place {
+            return match request.body {
+                Body::GetAttr => self.open_snapshot(request, number, snapshot),
+                Body::Read { offset, size } => self.read_snapshot(unique, snapshot, offset, size),
+                _ => self.fail(unique, libc::ENOSYS),
+            };
+        }
         match request.body {
             Body::Lookup { name } => self.look_up(unique, number, place, name),
             Body::GetAttr => match self.must_wait(request, number, place) {
                 Some((until, needed)) => {
                     self.waiting.push(Waiting {
                         unique,
+                        pid: request.pid,
+                        interrupted: false,
                         ghost: number,
                         place,
                         needed,
@@ -287,7 +349,8 @@ impl Server {
             Body::ReadLink => match self.must_wait(request, number, place) {
                 Some((until, needed)) => {
                     let what = Wanted::Target { uid: request.uid };
-                    self.waiting.push(Waiting { unique, ghost: number, place, needed, until, what });
+                    let (pid, interrupted) = (request.pid, false);
+                    self.waiting.push(Waiting { unique, pid, interrupted, ghost: number, place, needed, until, what });
                     Ok(())
                 }
                 None => self.tell_target(unique, number, place, request.uid),
@@ -342,6 +405,9 @@ impl Server {
             }
             _ => (true, Validity::FOR_EVER),
         };
+        if let Some((of, file)) = place.of_snapshot().filter(|_| exists) {
+            return self.name_snapshot(unique, number, of, &file);
+        }
         match self.attributes(number, place) {
             // Its attributes are asked for when it is used: only then somebody looks.
             Some(attr) if exists => self.reply(unique, &fuse::entry_reply(&attr, validity, Validity::NONE)),
@@ -371,11 +437,9 @@ impl Server {
         let (Some(node), Some(ghost)) = (place.node(number), self.ghosts.get_mut(&number)) else { return };
         let fresh = match place {
             Place::File(_) | Place::TaskFile(..) if fuse::S_IFLNK & place.mode() == fuse::S_IFLNK => return,
-            Place::File(_)
-            | Place::TaskFile(..)
-            | Place::Attribute(_)
-            | Place::DescriptorInfo(_)
-            | Place::NetFile(_) => content(ghost, place, &self.paths).unwrap_or_default(),
+            Place::File(_) | Place::TaskFile(..) | Place::Attribute(_) => {
+                content(ghost, place, &self.paths).unwrap_or_default()
+            }
             // Other names give the directory another time, so that its listing is asked for again.
             Place::Tasks => ghost.threads().iter().flat_map(|tid| tid.to_ne_bytes()).collect(),
             Place::Descriptors | Place::DescriptorInfos => {
@@ -468,12 +532,12 @@ impl Server {
         self.reply(unique, &reply)
     }
 
-    fn reply(&self, unique: u64, body: &[u8]) -> io::Result<()> {
+    pub(super) fn reply(&self, unique: u64, body: &[u8]) -> io::Result<()> {
         let header = fuse::out_header(unique, 0, body.len());
         (&self.device).write_vectored(&[IoSlice::new(&header), IoSlice::new(body)]).map(drop)
     }
 
-    fn fail(&self, unique: u64, errno: i32) -> io::Result<()> {
+    pub(super) fn fail(&self, unique: u64, errno: i32) -> io::Result<()> {
         (&self.device).write(&fuse::out_header(unique, -errno, 0)).map(drop)
     }
 }

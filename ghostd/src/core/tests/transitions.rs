@@ -622,7 +622,8 @@ fn a_ghosts_last_answer_waits_for_its_view_to_be_off_but_not_for_long() {
 
 #[test]
 fn figures_of_other_nodes_processes_are_not_believed() {
-    use ghost_proto::view::{AgentToMaster, Figures, ProcessFigures};
+    use ghost_proto::view::{AgentToMaster, Figures, Part, ProcessFigures};
+    use ghost_proto::view_port::{GhostdToServer, NodeFigures};
     let (mut bench, _) = shown();
     let said = |node, link| {
         let process = ProcessFigures { proc: 2, ..ProcessFigures::default() };
@@ -630,11 +631,41 @@ fn figures_of_other_nodes_processes_are_not_believed() {
         Event::AgentSaid { node: NodeNumber(node), link: LinkId(link), message: AgentToMaster::Figures(figures) }
     };
     let believed = |actions: Vec<Action>| match actions.as_slice() {
-        [Action::Figures { figures, .. }] => figures.processes.len(),
+        [Action::TellView(GhostdToServer::Figures(NodeFigures { figures: Some(figures), .. }))] => {
+            figures.processes.len()
+        }
+        [Action::TellView(GhostdToServer::Part(_))] => 1,
+        [] => 0,
         other => panic!("{other:?}"),
     };
     assert_eq!(believed(bench.feed(said(0, 10))), 1);
     assert_eq!(believed(bench.feed(said(1, 11))), 0);
+    let part = |node, link| {
+        let part = Part { proc: 2, ..Part::default() };
+        Event::AgentSaid { node: NodeNumber(node), link: LinkId(link), message: AgentToMaster::Part(part) }
+    };
+    assert_eq!(believed(bench.feed(part(0, 10))), 1);
+    assert_eq!(believed(bench.feed(part(1, 11))), 0);
+}
+
+/// Only of a process that is shown on that node, under the number that it has there.
+#[test]
+fn a_part_of_a_file_is_asked_of_the_processs_own_node() {
+    use ghost_proto::view::{MasterToAgent, ReadPart};
+    use ghost_proto::view_port::{Fetch, ServerToGhostd};
+    let (mut bench, _) = shown();
+    let fetch = |node, proc| {
+        let fetch = Fetch { node, proc, file: "maps".into(), reading: 7, offset: 5 };
+        Event::Looked(ServerToGhostd::Fetch(fetch))
+    };
+    let actions = bench.feed(fetch(0, 2));
+    let wanted = |message: &MasterToAgent| matches!(message, MasterToAgent::ReadPart(ReadPart { reading: 7, proc: 2, offset: 5, file, .. }) if file == "maps");
+    assert!(
+        matches!(&actions[..], [Action::TellAgent { node: NodeNumber(0), message, .. }] if wanted(message)),
+        "{actions:?}"
+    );
+    assert!(bench.feed(fetch(1, 2)).is_empty());
+    assert!(bench.feed(fetch(0, 3)).is_empty());
 }
 
 /// Three times Ctrl-Z, the first and the last handled by one CPU: the kernel program gives both the same number.

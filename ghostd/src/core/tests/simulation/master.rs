@@ -155,7 +155,7 @@ impl World {
                 self.kept.nodes.insert(node, (epoch, holder));
             }
             // Nobody looks.
-            Action::TellAgent { .. } | Action::Figures { .. } => {}
+            Action::TellAgent { .. } | Action::TellView(_) => {}
             // bpsh is never stopped here.
             Action::ContinueLauncher { .. } | Action::ContinueAbsent { .. } | Action::Admin { .. } => {}
         }

@@ -170,6 +170,7 @@ impl World {
                         relay.answered += 1;
                         assert_eq!(sample.seq, relay.answered, "what is for nodeagent itself comes once and in order");
                     }
+                    Piece::Own(other) => panic!("nobody has sent {other:?}"),
                 }
             }
             for frame in frames {
