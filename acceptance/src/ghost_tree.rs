@@ -61,7 +61,7 @@ pub type Side = BTreeMap<u32, Entry>;
 /// and name).
 pub fn on_node(snapshot: &Snapshot, member: &str, local: &BTreeSet<(u32, String)>) -> Side {
     const CLUSTER: usize = 2;
-    let all = snapshot.of(member).filter(|process| process.is_remote() && !process.is_holder());
+    let all = snapshot.of(member).filter(|process| process.is_remote() && !process.is_holder() && !process.stands_in);
     let real = all.filter(|process| !local.contains(&(process.own_number(), process.name.clone())));
     let entries = real.filter_map(|process| {
         let parent = snapshot.get(process.parent).filter(|parent| parent.is_remote()).map_or(0, Process::own_number);

@@ -41,6 +41,8 @@ pub struct Process {
     pub rss_kib: u64,
     /// Clock ticks after boot: with the number it names the process for ever.
     pub started: u64,
+    /// It runs in a holder's memory, and is none: a stand-in of a process of the master.
+    pub stands_in: bool,
 }
 
 impl Process {
@@ -105,6 +107,7 @@ impl Process {
             // Zombies have none.
             rss_kib: list("VmRSS").first().copied().map_or(0, u64::from),
             started: number(19)?,
+            stands_in: false,
         })
     }
 }
@@ -127,6 +130,13 @@ impl Snapshot {
             processes.extend(Process::complete(pid, member.to_owned(), rest.to_owned()));
         }
         processes.sort_by_key(|process| (process.started, process.pid));
+        // What is launched is in a cgroup of its launch from its birth on, and the holder in its own.
+        let holders: Vec<(String, String)> =
+            processes.iter().filter(|it| it.is_holder()).map(|it| (it.member.clone(), it.cgroup.clone())).collect();
+        for process in processes.iter_mut().filter(|it| it.is_remote() && !it.is_holder()) {
+            let its = holders.iter().any(|(member, cgroup)| *member == process.member && *cgroup == process.cgroup);
+            process.stands_in = its;
+        }
         Self { processes }
     }
 
@@ -144,9 +154,14 @@ impl Snapshot {
         self.processes.iter().filter(move |process| process.member == member)
     }
 
-    /// The cluster's processes on the nodes, without the holders.
+    /// The cluster's processes on the nodes, without the holders and what stands there for processes of the master.
     pub fn remote(&self) -> impl Iterator<Item = &Process> {
-        self.processes.iter().filter(|process| process.is_remote() && !process.is_holder())
+        self.processes.iter().filter(|process| process.is_remote() && !process.is_holder() && !process.stands_in)
+    }
+
+    /// What stands on the nodes for processes of the master.
+    pub fn stand_ins(&self) -> impl Iterator<Item = &Process> {
+        self.processes.iter().filter(|process| process.stands_in)
     }
 
     pub fn children(&self, pid: u32) -> impl Iterator<Item = &Process> {

@@ -206,7 +206,10 @@ pub fn link(cluster: &Cluster, node: u32, state: &str) {
 pub fn on_node(cluster: &Cluster, node: u32) -> Vec<u32> {
     let name = format!("n{node}");
     let all = cluster.snapshot().processes;
-    all.into_iter().filter(|p| p.member == name && p.is_remote() && !p.is_holder()).map(|p| p.pid).collect()
+    all.into_iter()
+        .filter(|p| p.member == name && p.is_remote() && !p.is_holder() && !p.stands_in)
+        .map(|p| p.pid)
+        .collect()
 }
 
 pub fn is_up(cluster: &Cluster, node: u32) -> bool {

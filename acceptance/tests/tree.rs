@@ -113,8 +113,9 @@ fn planted_a_process_less_is_found() {
     let before = forest.real(&forest.cluster.snapshot());
     assert_eq!(differences(&before["n1"], &before, &Numbers::new()), [""; 0], "equal to itself");
     let snapshot = forest.cluster.snapshot();
-    let victim =
-        snapshot.of("n1").find(|process| process.is_remote() && process.name != "tree_soak" && !process.is_holder());
+    let victim = snapshot.of("n1").find(|process| {
+        process.is_remote() && process.name != "tree_soak" && !process.is_holder() && !process.stands_in
+    });
     let victim = victim.expect("an actor that has executed a program");
     ghost_sys::pidfd::kill(victim.pid.cast_signed(), 9).expect("kill");
     let number = victim.own_number().to_string();

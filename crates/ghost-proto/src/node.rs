@@ -15,17 +15,19 @@
 //!                     <-  Forked, Execed   what the started processes make of themselves (see [`crate::tree`])
 //!                     <-  Ended            as soon as it is dead; repeated after a reconnect until Forget
 //!                     <-  Reaped           its parent there has waited for it
+//!                     <-  Sent             a signal for somebody of the master (see [`crate::standin`]); repeated after a reconnect until SentDone
 //!                                          output follows until each stream's end of file
 //!   Forget            ->
 //! ```
 
 use crate::control::direction;
 use crate::launch::{Credentials, ProgramSpec};
+use crate::standin::{Beside, Origin, Sent, SentDone};
 use crate::status::Usage;
 use crate::tree::{Execed, Forked, Reaped};
 
-direction!(ToNodeEnvelope, MasterToNode, "MasterToNode", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10");
-direction!(FromNodeEnvelope, NodeToMaster, "NodeToMaster", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13");
+direction!(ToNodeEnvelope, MasterToNode, "MasterToNode", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12");
+direction!(FromNodeEnvelope, NodeToMaster, "NodeToMaster", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14");
 
 /// What ghostd may say to a node.
 #[derive(Clone, PartialEq, prost::Oneof)]
@@ -56,6 +58,11 @@ pub enum MasterToNode {
     /// The ghost has another nice value: so is its process to have. What the master's kernel allowed is allowed.
     #[prost(message, tag = "10")]
     Renice(Renice),
+    #[prost(message, tag = "11")]
+    SentDone(SentDone),
+    /// Ranks of a launch that run on other nodes.
+    #[prost(message, tag = "12")]
+    Beside(Beside),
 }
 
 /// What a node may say to ghostd.
@@ -89,6 +96,9 @@ pub enum NodeToMaster {
     Execed(Execed),
     #[prost(message, tag = "13")]
     Reaped(Reaped),
+    /// A process there has sent a signal to who is of the master.
+    #[prost(message, tag = "14")]
+    Sent(Sent),
 }
 
 /// First message of a node on each connection.
@@ -185,6 +195,9 @@ pub struct Spawn {
     /// Largest number of bytes of each stream beyond its acknowledged offset.
     #[prost(uint32, tag = "8")]
     pub window: u32,
+    /// Whom its ghost has above it; none: it is the holder's child, and leads a group of its own.
+    #[prost(message, optional, boxed, tag = "9")]
+    pub origin: Option<Box<Origin>>,
 }
 
 /// A signal that was sent to a ghost.
@@ -302,6 +315,12 @@ pub struct Started {
     /// Not 0: errno of the chdir that failed; it runs in `/`.
     #[prost(uint32, tag = "3")]
     pub cwd_errno: u32,
+    /// Its process group there; 0: its own.
+    #[prost(uint32, tag = "4")]
+    pub pgid: u32,
+    /// Its session there; 0: the holder's.
+    #[prost(uint32, tag = "5")]
+    pub sid: u32,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

@@ -14,6 +14,7 @@ use ghost_proto::ids::NodeNumber;
 use ghost_proto::join::{self, JoinToMaster, JoinToNode};
 use ghost_proto::launch::{Credentials, Limit, ProgramSpec, Stdio};
 use ghost_proto::node::{self, MasterToNode, NodeToMaster, Scope};
+use ghost_proto::standin;
 use ghost_proto::status::Usage;
 use ghost_proto::tree;
 use ghost_proto::view::{self, AgentToMaster, MasterToAgent};
@@ -131,6 +132,10 @@ fn master_to_client() -> Samples<MasterToClient> {
     ]
 }
 
+fn original(pid: u32, comm: &'static str) -> standin::Original {
+    standin::Original { pid, uid: 1000, comm: comm.into() }
+}
+
 fn master_to_node() -> Samples<MasterToNode> {
     let spawn = node::Spawn {
         proc: 9,
@@ -141,7 +146,13 @@ fn master_to_node() -> Samples<MasterToNode> {
         credentials: Some(Credentials { uid: 1000, gid: 1000, groups: vec![1000, 27, 65_534] }),
         program: Some(program()),
         window: 16_384,
+        origin: Some(Box::new(standin::Origin {
+            parent: original(1200, "bpsh"),
+            group: original(1199, "sort"),
+            session: original(800, "bash"),
+        })),
     };
+    let others = vec![standin::Other { pid: 1235, rank: 0 }, standin::Other { pid: 1236, rank: 2 }];
     let signal = node::Signal {
         proc: 9,
         seq: 12,
@@ -171,6 +182,8 @@ fn master_to_node() -> Samples<MasterToNode> {
         ("Forget", MasterToNode::Forget(node::Forget { proc: 9 })),
         ("EndAll", MasterToNode::EndAll(node::EndAll {})),
         ("Renice", MasterToNode::Renice(node::Renice { proc: 9, nice: -5 })),
+        ("SentDone", MasterToNode::SentDone(standin::SentDone { seq: 300 })),
+        ("Beside", MasterToNode::Beside(standin::Beside { launch: 7, others })),
     ]
 }
 
@@ -192,7 +205,7 @@ fn node_to_master() -> Samples<NodeToMaster> {
     vec![
         ("Hello", NodeToMaster::Hello(hello)),
         ("LeaseAck", NodeToMaster::LeaseAck(lease)),
-        ("Started", NodeToMaster::Started(node::Started { proc: 9, pid: 1234, cwd_errno: 13 })),
+        ("Started", NodeToMaster::Started(node::Started { proc: 9, pid: 1234, cwd_errno: 13, pgid: 1199, sid: 1190 })),
         ("StartFailed", NodeToMaster::StartFailed(failed)),
         ("Stopped", NodeToMaster::Stopped(node::Stopped { proc: 9, signal: 20 })),
         ("Continued", NodeToMaster::Continued(node::Continued { proc: 9 })),
@@ -213,6 +226,19 @@ fn node_to_master() -> Samples<NodeToMaster> {
         ),
         ("Execed", NodeToMaster::Execed(tree::Execed { proc: 9, standing: Some(standing()) })),
         ("Reaped", NodeToMaster::Reaped(tree::Reaped { proc: 9 })),
+        (
+            "Sent",
+            NodeToMaster::Sent(standin::Sent {
+                proc: 9,
+                target: 1200,
+                group: true,
+                signal: 34,
+                code: -1,
+                value: u64::MAX - 1,
+                seq: 300,
+                settled: 299,
+            }),
+        ),
     ]
 }
 
@@ -386,15 +412,14 @@ fn master_to_client_bytes() {
 
 #[test]
 fn master_to_node_bytes() {
-    let variants =
-        variants!(MasterToNode: Welcome, Lease, Spawn, Signal, Ack, CloseStream, EndLaunch, Forget, EndAll, Renice);
+    let variants = variants!(MasterToNode: Welcome, Lease, Spawn, Signal, Ack, CloseStream, EndLaunch, Forget, EndAll, Renice, SentDone, Beside);
     check("master_to_node", variants, master_to_node());
 }
 
 #[test]
 fn node_to_master_bytes() {
     let variants = variants!(NodeToMaster: Hello, LeaseAck, Started, StartFailed, Stopped, Continued, Ended, Ack, StdinGone,
-        SignalDone, Forked, Execed, Reaped);
+        SignalDone, Forked, Execed, Reaped, Sent);
     check("node_to_master", variants, node_to_master());
 }
 

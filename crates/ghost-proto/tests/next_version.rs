@@ -130,6 +130,10 @@ mod next {
         pub pid: u32,
         #[prost(uint32, tag = "3")]
         pub cwd_errno: u32,
+        #[prost(uint32, tag = "4")]
+        pub pgid: u32,
+        #[prost(uint32, tag = "5")]
+        pub sid: u32,
         #[prost(string, tag = "100")]
         pub cgroup: String,
     }
@@ -334,12 +338,12 @@ fn master_and_node_of_two_versions() {
     let read: next::renice_to_node::Envelope = as_next(MasterToNode::Renice(node::Renice { proc: 9, nice: 19 }));
     assert_eq!(read, next::renice_to_node::known(next::Renice { proc: 9, nice: 19, tid: 0 }));
 
-    let started = next::Started { proc: 9, pid: 8, cwd_errno: 0, cgroup: "/launch-1".into() };
+    let started = next::Started { proc: 9, pid: 8, cwd_errno: 0, pgid: 7, sid: 0, cgroup: "/launch-1".into() };
     let frames = [frame(&next::from_node::known(started)), frame(&next::from_node::new_message())];
-    let expected = node::Started { proc: 9, pid: 8, cwd_errno: 0 };
+    let expected = node::Started { proc: 9, pid: 8, cwd_errno: 0, pgid: 7, sid: 0 };
     assert_eq!(heard::<NodeToMaster>(&frames, 3).0, [NodeToMaster::Started(expected.clone())]);
     let read: next::from_node::Envelope = as_next(NodeToMaster::Started(expected));
-    let expected = next::Started { proc: 9, pid: 8, cwd_errno: 0, cgroup: String::new() };
+    let expected = next::Started { proc: 9, pid: 8, cwd_errno: 0, pgid: 7, sid: 0, cgroup: String::new() };
     assert_eq!(read, next::from_node::known(expected));
 }
 

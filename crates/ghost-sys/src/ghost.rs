@@ -61,6 +61,29 @@ pub struct Birth {
     pub comm: [u8; 15],
 }
 
+/// A signal that a ghost is to send, with its own rights.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Kill {
+    /// A process; negative: a process group, as kill(2) has it.
+    pub target: i32,
+    /// 1 to 64.
+    pub signal: u8,
+    pub kind: KillKind,
+    /// `si_value`, for [`KillKind::Queue`].
+    pub value: u64,
+}
+
+/// The system call by which it is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KillKind {
+    /// kill(2)
+    Kill,
+    /// rt_sigqueueinfo(2), with SI_QUEUE
+    Queue,
+    /// tgkill(2) at the main thread
+    Thread,
+}
+
 /// What a ghost's read of the pin gives. The bytes: little-endian 32-bit words, operation and argument, then up to three words
 /// and a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,6 +110,8 @@ pub enum Answer {
     Session,
     /// Go into a new process group that nobody leads, and read again. It has this number, if that is free; another one else.
     Found(u32),
+    /// Send a signal, and read again.
+    Kill(Kill),
 }
 
 impl Answer {
@@ -112,6 +137,15 @@ impl Answer {
             Answer::Group(pgid) => (words[0], words[1]) = (9, pgid),
             Answer::Session => words[0] = 10,
             Answer::Found(pgid) => (words[0], words[1]) = (11, pgid),
+            Answer::Kill(kill) => {
+                let kind = match kill.kind {
+                    KillKind::Kill => 0,
+                    KillKind::Queue => 1 << 8,
+                    KillKind::Thread => 2 << 8,
+                };
+                let (low, high) = (kill.value as u32, (kill.value >> 32) as u32);
+                words = [12, kill.signal as u32 | kind, kill.target as u32, low, high];
+            }
         }
         let mut bytes = [0; ANSWER_SIZE];
         let mut at = 0;
@@ -162,6 +196,21 @@ impl Answer {
             9 if argument > 0 && argument <= i32::MAX as u32 => Some(Answer::Group(argument)),
             10 => Some(Answer::Session),
             11 if argument <= i32::MAX as u32 => Some(Answer::Found(argument)),
+            12 => {
+                let kind = match argument >> 8 {
+                    0 => KillKind::Kill,
+                    1 => KillKind::Queue,
+                    2 => KillKind::Thread,
+                    _ => return None,
+                };
+                let signal = argument as u8;
+                // Nobody, and everybody, is no target.
+                if signal < 1 || signal > 64 || rank == 0 || rank == u32::MAX {
+                    return None;
+                }
+                let value = pid as u64 | (place as u64) << 32;
+                Some(Answer::Kill(Kill { target: rank as i32, signal, kind, value }))
+            }
             _ => None,
         }
     }

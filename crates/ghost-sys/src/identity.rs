@@ -68,6 +68,30 @@ pub fn group(pid: u32) -> io::Result<u32> {
     u32::try_from(group).map_err(|_| io::Error::last_os_error())
 }
 
+/// The session of a process.
+///
+/// # Errors
+/// ESRCH: there is no such process.
+pub fn session(pid: u32) -> io::Result<u32> {
+    let pid = libc::pid_t::try_from(pid).map_err(|_| io::Error::from_raw_os_error(libc::ESRCH))?;
+    // SAFETY: no memory is passed.
+    let session = unsafe { libc::getsid(pid) };
+    u32::try_from(session).map_err(|_| io::Error::last_os_error())
+}
+
+/// What a process is called (at most 15 bytes), and its real user.
+///
+/// # Errors
+/// Those of reading its files in `/proc`.
+pub fn name_and_user(pid: u32) -> io::Result<(Vec<u8>, u32)> {
+    let mut name = std::fs::read(format!("/proc/{pid}/comm"))?;
+    if name.last() == Some(&b'\n') {
+        name.pop();
+    }
+    let pidfd = crate::pidfd::open(pid)?;
+    Ok((name, of(&pidfd, pid)?.uid))
+}
+
 fn from_proc(pid: u32) -> io::Result<Identity> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let field = |name: &str| {
@@ -94,5 +118,7 @@ mod tests {
             Identity { pid, ppid: std::os::unix::process::parent_id(), uid: nix::unistd::getuid().as_raw() }
         );
         assert_eq!(from_proc(pid).unwrap(), identity);
+        assert_eq!(name_and_user(pid).unwrap().1, identity.uid);
+        assert_eq!(session(pid).unwrap(), nix::unistd::getsid(None).unwrap().as_raw().unsigned_abs());
     }
 }

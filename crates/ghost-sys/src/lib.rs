@@ -26,6 +26,7 @@ pub mod ring;
 pub mod signal;
 pub mod signal_wait;
 pub mod spawn;
+pub mod standin;
 pub mod tcp;
 #[cfg(feature = "trials")]
 pub mod trials;

@@ -70,6 +70,17 @@ pub fn next() -> io::Result<Wait> {
     }))
 }
 
+/// Takes the end of one child, if it has ended. Does not wait.
+pub fn end_of(pid: u32) -> Option<Change> {
+    let mut status = 0;
+    // SAFETY: a struct of integers, for which zero is a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes an int and a struct rusage.
+    let taken =
+        unsafe { libc::wait4(pid.cast_signed(), &raw mut status, libc::WNOHANG | libc::__WALL, &raw mut usage) };
+    (pid > 0 && taken == pid.cast_signed()).then(|| Change::Ended { pid, status, usage: Usage::from(usage) })
+}
+
 /// Whether the caller has no children at all, zombies included. Takes nothing from [`next`].
 pub fn childless() -> bool {
     // SAFETY: a struct of integers and pointers that are not looked at; zero is a value for each.

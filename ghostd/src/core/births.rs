@@ -192,8 +192,7 @@ impl Core {
         let state = |id: ProcId| self.processes.get(&id).map_or(Maker::Lost, Process::as_maker);
         // Who did not do it in all that time is taken for stopped.
         let able = |id: ProcId| state(id) == Maker::Able && fork.failures == 0;
-        // 0 is the session in which launched processes begin, which the holder leads: number 1 there.
-        let session = |p: &Process| p.sid.max(1);
+        let session = |p: &Process| self.session_there(p);
         let same = |id: &ProcId| self.processes.get(id).is_some_and(|p| session(p) == session(process));
         if let Some(creator) = fork.creator
             && able(creator)
@@ -234,6 +233,14 @@ impl Core {
                 Some((ancestor, Kin::Child, Parent::Ghost(ancestor)))
             }
             _ => Some((near.or_else(|| all().find(can_make))?, Kin::Orphan, Parent::Init)),
+        }
+    }
+
+    /// The session of a process on its node; of one that has not begun, the one in which it will: the launcher's, or the holder's.
+    fn session_there(&self, process: &Process) -> u32 {
+        match process.sid {
+            0 => self.origin_there(process).map_or(1, |origin| origin.session.pid),
+            sid => sid,
         }
     }
 

@@ -23,6 +23,7 @@ use ghost_proto::frame::Data;
 use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
 use ghost_proto::launch::{ProgramSpec, Stdio};
 use ghost_proto::node::{self, HeldProcess, MasterToNode};
+use ghost_proto::standin::Origin;
 use ghost_proto::status::WaitStatus;
 use ghost_proto::tree::is_forked;
 use ghost_sys::ghost::Answer;
@@ -64,7 +65,7 @@ pub struct FoundGhost {
 }
 
 /// A task that launched ghosts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundLauncher {
     pub launch: LaunchId,
     pub pid: u32,
@@ -72,6 +73,8 @@ pub struct FoundLauncher {
     pub gid: u32,
     /// It is dead, and nobody has waited for it yet.
     pub exited: bool,
+    /// It, and who is above it.
+    pub origin: Option<Origin>,
 }
 
 /// What a ghost's task remembers besides its process: the node, and where its stack lies.
@@ -97,7 +100,7 @@ impl Core {
         for launcher in found.launchers.iter().filter(|launcher| !launcher.exited) {
             launch_of.insert(launcher.pid, launcher.launch);
             let user = User { pid: launcher.pid, uid: launcher.uid, gid: launcher.gid, groups: Vec::new() };
-            let launch = self.absent_launch(user);
+            let launch = Launch { origin: launcher.origin.clone(), ..self.absent_launch(user) };
             self.launches.insert(launcher.launch, launch);
         }
         let parents: HashMap<u32, u32> = found.ghosts.iter().map(|ghost| (ghost.pid, ghost.ppid)).collect();
@@ -154,6 +157,7 @@ impl Core {
         // Ghosts of earlier times read as numbers below these.
         let generation = u32::try_from(self.settings.first_id >> 40).unwrap_or(0);
         Launch {
+            origin: None,
             client: NOBODY,
             user,
             program: ProgramSpec::default(),

@@ -205,6 +205,8 @@ impl Core {
             }
             // It may have been killed before it came.
             process.pid = process.pid.max(pid);
+            // What it has sent was seen before its end.
+            self.acting.remove(&process.pid);
         }
         self.ghost_lost(id);
     }

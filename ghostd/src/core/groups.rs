@@ -4,7 +4,8 @@
 //!
 //! | the group there | its ghosts' here |
 //! |---|---|
-//! | that of a process which was launched | the launcher's |
+//! | that in which processes were launched | the launcher's |
+//! | another one that a stand-in leads | the one with that number, which the stand-in's original leads |
 //! | one with a ghost that is placed | that one's |
 //! | another one | that of its leader's ghost; a new one that nobody leads, if the leader is gone or cannot come |
 //!
@@ -20,7 +21,7 @@
 //! - A group with the number of a ghost stands for that of the ghost's own process: nobody is in the way of who is to lead one.
 //! - A stopped ghost cannot move: a stray that is to stop is placed first, one that has stopped goes on for as long as it takes.
 
-use ghost_proto::ids::ProcId;
+use ghost_proto::ids::{LaunchId, ProcId};
 use ghost_proto::tree::Standing;
 use ghost_sys::ghost::Answer;
 
@@ -108,8 +109,25 @@ impl Core {
             return;
         }
         process.placed_for = process.pgid;
-        let (key, home) = ((process.node, process.pgid), (process.launch, process.ghost_pgid));
-        self.homes.insert(key, home);
+        let Remote::Running { pid } = process.remote else { return };
+        if process.found && process.sid == pid && process.ghost_pgid == process.pid {
+            // It and its ghost have come to lead sessions before.
+            (process.leads, process.leads_session) = (true, true);
+            return;
+        }
+        let (key, launch, pgid) = ((process.node, process.pgid), process.launch, process.ghost_pgid);
+        let (launches, home) = self.homes.entry(key).or_default();
+        // If it was another one's, that one's members on the node have gone.
+        *home = pgid;
+        launches.insert(launch);
+    }
+
+    /// A launch is over. Others may have begun in the same groups.
+    pub(super) fn leaves_homes(&mut self, id: LaunchId) {
+        self.homes.retain(|_, (launches, _)| {
+            launches.remove(&id);
+            !launches.is_empty()
+        });
     }
 
     /// A forked ghost is there, in the group which its maker was in; or one has become free to move.
@@ -288,6 +306,11 @@ impl Core {
             return Place::In(*home);
         }
         let leader = self.by_node_pid.get(&(node, pgid)).copied();
+        if leader.is_none()
+            && self.origin_there(process).is_some_and(|origin| [origin.group.pid, origin.session.pid].contains(&pgid))
+        {
+            return Place::In(pgid);
+        }
         if let Some(leader) = leader.filter(|leader| *leader != id).and_then(|leader| self.processes.get(&leader))
             && leader.pgid == pgid
             && leader.is_here()

@@ -51,6 +51,7 @@ impl Core {
             client,
             user,
             program,
+            origin: None,
             file: None,
             ranks: vec![None; plans.len()],
             forked: Default::default(),
@@ -137,6 +138,7 @@ impl Core {
         let Some(process) = self.processes.get(&id) else { return };
         let Some(launch) = self.launches.get(&process.launch) else { return };
         let (node, pid, rank) = (process.node, process.pid, process.rank);
+        let stands_in = self.nodes.get(&node).is_some_and(|node| node.stands_in);
         let message = node::Spawn {
             proc: id.0,
             launch: process.launch.0,
@@ -150,6 +152,7 @@ impl Core {
             }),
             program: Some(launch.program.clone()),
             window: launch.window,
+            origin: launch.origin.clone().filter(|_| stands_in).map(Box::new),
         };
         self.tell_node(node, MasterToNode::Spawn(message));
         self.tell_closed_outputs(id);
@@ -163,12 +166,15 @@ impl Core {
         }
         let found = process.found;
         process.remote = Remote::Running { pid: message.pid };
-        process.pgid = message.pid;
+        process.pgid = if message.pgid == 0 { message.pid } else { message.pgid };
+        // The holder's session has its number there.
+        process.sid = message.sid.max(1);
         let (launch, rank, node) = (process.launch, process.rank, process.node);
         self.by_node_pid.insert((node, message.pid), id);
         self.founds_home(id);
         let told = client::Started { rank, pid: message.pid, cwd_errno: message.cwd_errno };
         self.tell_launcher(launch, MasterToClient::Started(told));
+        self.ranks_changed(launch);
         if found {
             self.is_met(id);
         }
@@ -212,6 +218,7 @@ impl Core {
             }
             let told = client::Ended { rank, status: status.to_raw(), lost, usage };
             self.give_verdict(id, launch, MasterToClient::Ended(told));
+            self.ranks_changed(launch);
         }
         let answer = match status {
             WaitStatus::Exited(code) => Answer::Exit(code),
@@ -300,11 +307,15 @@ impl Core {
         for process in ranks.chain(launch.forked.values()).copied().collect::<Vec<ProcId>>() {
             left |= !self.forget_process(process);
         }
-        if !left && let Some(launch) = self.launches.remove(&id) {
-            self.homes.retain(|_, (of, _)| *of != id);
-            if let Some(file) = launch.file {
-                self.by_file.remove(&file);
-            }
+        if left {
+            return;
+        }
+        self.beside.remove(&id);
+        self.leaves_homes(id);
+        if let Some(launch) = self.launches.remove(&id)
+            && let Some(file) = launch.file
+        {
+            self.by_file.remove(&file);
         }
     }
 

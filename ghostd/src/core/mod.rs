@@ -23,6 +23,7 @@
 //! - Every process ends in exactly one `Ended` or `StartFailed` towards the client.
 //! - What a node says counts only for processes that this table places on that node.
 
+mod beside;
 mod births;
 mod clients;
 mod found;
@@ -38,6 +39,7 @@ mod streams;
 mod tests;
 mod tree;
 mod types;
+mod upwards;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -78,13 +80,17 @@ pub struct Core {
     strays: BTreeMap<ProcId, u16>,
     /// Those that have tried in vain for long.
     unplaced: BTreeSet<ProcId>,
-    /// The groups of launched processes on their nodes: whose launch's, and the launcher's group.
-    homes: HashMap<(NodeNumber, u32), (LaunchId, u32)>,
+    /// The groups of launched processes on their nodes: of which launches, and the launchers' group.
+    homes: HashMap<(NodeNumber, u32), (BTreeSet<LaunchId>, u32)>,
     /// Group signals that were sent on lately: the sender's call, node and group there.
     /// Each with the processes whose ghosts have told of it.
     group_calls: VecDeque<((u64, NodeNumber, u32), BTreeSet<ProcId>)>,
+    /// Ghosts that send signals for their processes, by their numbers: the node, where the group has it already.
+    acting: HashMap<u32, NodeNumber>,
     /// Ghosts that are awake and should not be: looked at again at each tick.
     restless: BTreeSet<ProcId>,
+    /// Launches whose nodes are to be told of the ranks on others, and when.
+    beside: BTreeMap<LaunchId, Instant>,
     /// Launchers that are being continued, and how often still: one may have decided to stop just before.
     waking: BTreeMap<LaunchId, u8>,
     view: View,
@@ -125,7 +131,9 @@ impl Core {
             unplaced: BTreeSet::new(),
             homes: HashMap::new(),
             group_calls: VecDeque::new(),
+            acting: HashMap::new(),
             restless: BTreeSet::new(),
+            beside: BTreeMap::new(),
             waking: BTreeMap::new(),
             last_record: 0,
             settled: 0,
@@ -145,6 +153,7 @@ impl Core {
             Event::Resume { client, launch, message } => self.resume(client, launch, message),
             Event::Found(found) => self.found(found),
             Event::ClientGone { client } => self.client_gone(client),
+            Event::Above { client, origin } => self.above(client, origin),
             Event::PinOpened { client, file } => self.pin_opened(client, file),
             Event::NodeConnected { node, link, hello, address } => self.node_connected(node, link, hello, address),
             Event::NodeSaid { node, link, message } => self.node_said(node, link, message),
@@ -181,6 +190,7 @@ impl Core {
     /// Whether [`Event::Tick`] is wanted every 20 ms or so rather than every few hundred.
     pub fn is_restless(&self) -> bool {
         !self.restless.is_empty()
+            || !self.beside.is_empty()
             || !self.waking.is_empty()
             || !self.unborn.is_empty()
             || !self.strays.is_empty()
@@ -222,7 +232,9 @@ impl Core {
             ("strays", self.strays.len()),
             ("unplaced", self.unplaced.len()),
             ("homes", self.homes.len()),
+            ("acting", self.acting.len()),
             ("restless", self.restless.len()),
+            ("beside", self.beside.len()),
             ("waking", self.waking.len()),
             ("view", self.view.table_entries()),
             ("nice", self.nice.table_entries()),

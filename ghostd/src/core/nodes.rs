@@ -39,6 +39,10 @@ impl Core {
         node.holder = hello.holder;
         node.address = address;
         node.hostname = hello.hostname;
+        node.stands_in = hello.features.iter().any(|feature| feature == ghost_proto::standin::FEATURE);
+        if !resumes {
+            node.sent.clear();
+        }
         let epoch = node.epoch;
         if let Some(old) = old_link {
             // The node has come anew before the old connection was seen to end.
@@ -102,6 +106,10 @@ impl Core {
                     continue;
                 }
                 _ => self.remind(number, id),
+            }
+            let Some(process) = self.processes.get(&id) else { continue };
+            if process.fork.is_none() {
+                self.ranks_changed(process.launch);
             }
             let Some(process) = self.processes.get(&id) else { continue };
             if remote.is_live() && self.launches.get(&process.launch).is_none_or(|l| l.ended) {
@@ -190,6 +198,7 @@ impl Core {
                 }
             }),
             NodeToMaster::Reaped(m) => self.if_there(number, m.proc, |core, id| core.reaped(id)),
+            NodeToMaster::Sent(m) => self.if_there(number, m.proc, |core, id| core.sent(id, &m)),
         }
     }
 
@@ -236,6 +245,7 @@ impl Core {
             self.tend_node(number);
         }
         self.settle_signals();
+        self.tell_of_others();
         self.tend_unborn();
         self.gather_strays();
         self.wake_launchers_again();

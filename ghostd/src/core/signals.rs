@@ -155,7 +155,10 @@ impl Core {
             GroupCall::Known => return,
             GroupCall::Again => signal.number = record.seq,
         }
-        self.forward(id, signal);
+        // Where the sender is, the kernel has done that part.
+        if !self.has_it_already(id, record) {
+            self.forward(id, signal);
+        }
         self.forestall_group(id, record.sig, record.value);
     }
 
@@ -236,14 +239,23 @@ impl Core {
         }
         let ranks: Vec<ProcId> = launch.ranks.iter().flatten().copied().collect();
         let alone = record.scope() == Aim::Process;
+        let mut shared = Vec::new();
         for id in ranks {
             let Some(process) = self.processes.get_mut(&id) else { continue };
             let unwatched = matches!(process.ghost, Ghost::Awaited | Ghost::Arriving);
             if unwatched && process.remote == Remote::Planned {
                 process.forestalled = forestalled_with(process.forestalled, record.sig);
             } else if alone {
-                self.forward(id, Forward::of(record, Scope::Group));
+                let (node, group) = (process.node, self.group_there(id));
+                if self.shares_group(id) && !shared.contains(&(node, group)) {
+                    shared.push((node, group));
+                }
+                self.forward(id, Forward::of(record, self.scope_of_own(id)));
             }
+        }
+        // What they have forked, as far as it is still in their group, which is not theirs alone.
+        for id in self.forked_in(LaunchId(record.ghost), &shared) {
+            self.forward(id, Forward::of(record, Scope::Process));
         }
     }
 
@@ -251,13 +263,13 @@ impl Core {
     pub(super) fn forward_forestalled(&mut self, id: ProcId) {
         let Some(process) = self.processes.get(&id) else { return };
         for signal in (1..=64).filter(|signal| process.forestalled & bit(*signal) != 0).collect::<Vec<u16>>() {
-            self.forward(id, Forward::from_kernel(u32::from(signal), Scope::Group));
+            self.forward(id, Forward::from_kernel(u32::from(signal), self.scope_of_own(id)));
         }
     }
 
     pub(super) fn forward(&mut self, id: ProcId, signal: Forward) {
         let seq = if signal.number == 0 { self.unrecorded_number() } else { signal.number };
-        let settled = self.settled;
+        let (settled, group) = (self.settled, self.group_there(id));
         let Some(process) = self.processes.get_mut(&id) else { return };
         if !process.remote.is_live() {
             return;
@@ -276,7 +288,7 @@ impl Core {
             privileged: signal.privileged,
             code: signal.code,
             confirm: true,
-            group: if signal.scope == Scope::Group { process.pgid } else { 0 },
+            group: if signal.scope == Scope::Group { group } else { 0 },
             settled,
         };
         // One of a ghost that was found may have been dealt with already: it must not stand for a later one.

@@ -117,6 +117,10 @@ impl Core {
                     Some((answer, moving)) => self.tell_ghost(id, answer, Doing::Move(moving)),
                     None => None,
                 },
+                Order::Kill(kill, seq) => {
+                    self.acts_for(id, seq);
+                    self.tell_ghost(id, Answer::Kill(kill), Doing::Other)
+                }
             };
             if doing.is_some() {
                 if let Some(process) = self.processes.get_mut(&id) {
@@ -243,11 +247,12 @@ impl Core {
     /// one call (ghost_abi), so the second is of another one.
     pub(super) fn group_call(&mut self, id: ProcId, call: u64) -> GroupCall {
         let Some(process) = self.processes.get(&id) else { return GroupCall::Known };
-        if process.pgid == 0 {
+        let group = self.group_there(id);
+        if group == 0 {
             // It has not started yet: its group is its own.
             return GroupCall::New;
         }
-        let key = (call, process.node, process.pgid);
+        let key = (call, process.node, group);
         if let Some((_, heard)) = self.group_calls.iter_mut().find(|(known, _)| *known == key) {
             if heard.insert(id) {
                 return GroupCall::Known;
@@ -268,19 +273,24 @@ impl Core {
         if i32::from(signal) == libc::SIGKILL {
             return;
         }
-        let Some(process) = self.processes.get(&id) else { return };
-        let (launch, node, pgid) = (process.launch, process.node, process.pgid);
-        let Some(launch) = self.launches.get(&launch) else { return };
-        for other in launch.forked.values().copied().filter(|other| *other != id).collect::<Vec<_>>() {
-            if let Some(other) = self.processes.get_mut(&other)
-                && other.node == node
-                && other.pgid == pgid
-                && matches!(other.ghost, Ghost::Expected { .. } | Ghost::Arriving | Ghost::Awake { .. })
-            {
+        let pgid = self.group_there(id);
+        let Some(node) = self.processes.get(&id).map(|process| process.node).filter(|_| pgid != 0) else { return };
+        let blocked = |process: &Process| match process.ghost {
+            Ghost::Expected { .. } | Ghost::Arriving => process.fork.is_some(),
+            // What is launched is in its group as soon as it has been asked for.
+            Ghost::Awake { .. } => process.remote != Remote::Planned,
+            _ => false,
+        };
+        // Other launches may have the same group.
+        let of_group = |(other, process): &(&ProcId, &Process)| {
+            **other != id && process.node == node && blocked(process) && self.group_there(**other) == pgid
+        };
+        for other in self.processes.iter().filter(of_group).map(|(&other, _)| other).collect::<Vec<_>>() {
+            if let Some(process) = self.processes.get_mut(&other) {
                 if !ghost_abi::is_realtime(usize::from(signal)) {
-                    other.forestalled |= bit(signal);
-                } else if other.forestalled_realtime.len() < MOST {
-                    other.forestalled_realtime.push((signal, value));
+                    process.forestalled |= bit(signal);
+                } else if process.forestalled_realtime.len() < MOST {
+                    process.forestalled_realtime.push((signal, value));
                 }
             }
         }

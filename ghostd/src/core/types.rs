@@ -13,11 +13,12 @@ use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
 use ghost_proto::launch::ProgramSpec;
 use ghost_proto::node::{MasterToNode, NodeHello, NodeToMaster};
 use ghost_proto::node_state::NodeStatus;
+use ghost_proto::standin::Origin;
 use ghost_proto::status::WaitStatus;
 use ghost_proto::stream::{BadData, Receiver};
 use ghost_proto::view::{AgentToMaster, MasterToAgent};
 use ghost_proto::view_port::{GhostdToServer, ServerToGhostd};
-use ghost_sys::ghost::{Answer, Birth, Kin};
+use ghost_sys::ghost::{Answer, Birth, Kill, Kin};
 
 use super::found::Found;
 use super::signal_queue::SignalQueue;
@@ -104,6 +105,11 @@ pub enum Event {
     },
     /// The first event, if there was a ghostd before this one.
     Found(Found),
+    /// What stands above a client's launch, after [`Action::Launched`].
+    Above {
+        client: ClientId,
+        origin: Origin,
+    },
     /// Answer to [`Action::OpenPin`].
     PinOpened {
         client: ClientId,
@@ -242,7 +248,7 @@ pub enum Action {
         client: ClientId,
         launch: LaunchId,
     },
-    /// Tell the client, together with its pin file.
+    /// Tell the client, together with its pin file; then find out what is above it ([`Event::Above`]).
     Launched {
         client: ClientId,
         message: MasterToClient,
@@ -350,6 +356,8 @@ pub(super) struct Node {
     pub link: Option<LinkId>,
     pub address: IpAddr,
     pub hostname: String,
+    /// It makes stand-ins of the master's processes.
+    pub stands_in: bool,
     /// What the node must be of to be believed.
     pub epoch: u64,
     /// The holder's own random number.
@@ -361,6 +369,8 @@ pub(super) struct Node {
     pub lease_acked: u64,
     pub last_lease_sent: Instant,
     pub last_lease_acked: Instant,
+    /// Signals that its processes have sent, by its numbers: whether they have been dealt with.
+    pub sent: BTreeMap<u64, bool>,
 }
 
 impl Node {
@@ -370,6 +380,7 @@ impl Node {
             link: None,
             address,
             hostname: String::new(),
+            stands_in: false,
             epoch: 0,
             holder: 0,
             met: false,
@@ -377,6 +388,7 @@ impl Node {
             lease_acked: 0,
             last_lease_sent: now,
             last_lease_acked: now,
+            sent: BTreeMap::new(),
         }
     }
 }
@@ -386,6 +398,8 @@ pub(super) struct Launch {
     pub client: ClientId,
     pub user: User,
     pub program: ProgramSpec,
+    /// Its launcher, and the group and the session of that.
+    pub origin: Option<Origin>,
     pub file: Option<u64>,
     /// By rank; `None` for one that could not be planned.
     pub ranks: Vec<Option<ProcId>>,
@@ -539,6 +553,8 @@ pub(super) enum Order {
     Place,
     /// Lead a session: its process does. Whom it has made before is not of that session.
     Lead,
+    /// Send a signal that the process has sent; its number at the node.
+    Kill(Kill, u64),
 }
 
 /// What a ghost does.

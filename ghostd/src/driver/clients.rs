@@ -72,7 +72,8 @@ fn begin(stream: UnixStream, shared: &Shared, seats: &SharedSeats) {
         let mut driver = shared.borrow_mut();
         let client = ClientId(driver.connection_id());
         let rings = Rings::new(driver.ring_budget.clone());
-        driver.clients.insert(client, ClientPort { outbox: Rc::clone(&outbox), pidfd: peer.pidfd, pin: None, rings });
+        let (outbox, pidfd, pid) = (Rc::clone(&outbox), peer.pidfd, peer.pid);
+        driver.clients.insert(client, ClientPort { outbox, pidfd, pid, uid, pin: None, rings });
         let user = User { pid: peer.pid, uid, gid: peer.gid, groups: peer.groups };
         driver.turn(Event::ClientJoined { client, user });
         client
@@ -136,6 +137,7 @@ async fn read(stream: &UnixStream, client: ClientId, outbox: &Outbox, shared: &S
                 Frame::Control(body) => match ClientToMaster::decode_body(body) {
                     Ok(Some(ClientToMaster::Resume(message))) => {
                         let launch = shared.borrow().launch_of(client);
+                        shared.borrow_mut().want_above(client);
                         Event::Resume { client, launch, message }
                     }
                     Ok(Some(message)) => Event::ClientSaid { client, message },

@@ -88,6 +88,7 @@ impl Driver {
             while self.drain_ring(AT_ONCE) {}
             match event {
                 Some(pin::Event::Read { token, file, pid, offset, .. }) => {
+                    self.look_above();
                     self.turn(Event::PinRead { token, file, pid, offset });
                 }
                 Some(pin::Event::Interrupted { unique }) => self.turn(Event::PinInterrupted { unique }),

@@ -1,6 +1,7 @@
 //! The edge: sockets, the pin, the kernel programs and the clock around the core. One thread; a turn takes an event
 //! through the core and carries out what it wants, without waiting for anything.
 
+mod above;
 mod clients;
 mod gulps;
 mod handover;
@@ -63,6 +64,8 @@ pub(crate) type Shared = Rc<RefCell<Driver>>;
 struct ClientPort {
     outbox: Rc<Outbox>,
     pidfd: OwnedFd,
+    pid: u32,
+    uid: u32,
     pin: Option<PinFile>,
     rings: Rings,
 }
@@ -79,6 +82,7 @@ pub(crate) struct Driver {
     pin: Pin,
     programs: Programs,
     clients: HashMap<ClientId, ClientPort>,
+    above: above::Above,
     nodes: HashMap<LinkId, NodePort>,
     events: VecDeque<Event>,
     /// Launches that wait for the opener.
@@ -216,6 +220,7 @@ impl Driver {
                     }
                     let descriptor = port.pin.take().map(|file| file.fd);
                     port.outbox.control(message.to_frame(), descriptor);
+                    self.above.want(client, port.pid, port.uid);
                 }
             }
             Action::Adopt { process, token, pid, parent, uid, tag } => {
@@ -419,6 +424,7 @@ async fn serve(instance: &Instance, files: &Files, config: Config) -> Result<()>
         nodes: HashMap::new(),
         events: VecDeque::new(),
         pins_wanted: VecDeque::new(),
+        above: above::Above::default(),
         dropped: HashMap::new(),
         view: None,
         store,
@@ -438,6 +444,7 @@ async fn serve(instance: &Instance, files: &Files, config: Config) -> Result<()>
         shared.borrow_mut().recover(&before)?;
     }
     let mut failed = kernel::watch(&shared)?;
+    above::watch(&shared);
     let descriptors = ghost_sys::inherit::descriptor_limit();
     tokio::task::spawn_local(clients::accept(unix, descriptors, Rc::clone(&shared)));
     tokio::task::spawn_local(nodes::accept(tcp, server.into(), descriptors, Rc::clone(&shared)));

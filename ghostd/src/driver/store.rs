@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! pin                                  the ghosts' reads
-//! GHOSTS EVENTS DRAINED COUNTERS       which task is which ghost; records of signals not read yet
+//! GHOSTS EVENTS DRAINED COUNTERS …     which task is which ghost; records of signals not read yet
 //! signal_generate …                    the kernel programs, attached
 //! notes                                generation, PID, epoch of each node
 //! signals                              records of signals that no node has confirmed

@@ -162,7 +162,7 @@ impl Driver {
     }
 
     /// Every task that the kernel has under a process or a launch.
-    fn look_around(&self) -> std::io::Result<(Found, HashMap<ProcId, GhostState>)> {
+    fn look_around(&mut self) -> std::io::Result<(Found, HashMap<ProcId, GhostState>)> {
         let (mut found, mut states) = (Found::default(), HashMap::new());
         for entry in fs::read_dir("/proc")? {
             let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
@@ -171,8 +171,8 @@ impl Driver {
             let Ok(who) = identity::of(&pidfd, pid) else { continue };
             if state.launcher() {
                 let launch = LaunchId(state.ghost);
-                let exited = state.exited();
-                found.launchers.push(FoundLauncher { launch, pid, uid: who.uid, gid: who.uid, exited });
+                let (exited, origin) = (state.exited(), self.origin_of(pid, who.uid));
+                found.launchers.push(FoundLauncher { launch, pid, uid: who.uid, gid: who.uid, exited, origin });
             } else {
                 states.insert(ProcId(state.ghost), state);
                 found.ghosts.push(FoundGhost {

@@ -25,6 +25,7 @@ use ghost_proto::node::{
     Ack, Continued, Ended, HeldProcess, MasterToNode, NodeHello, NodeToMaster, Scope, Signal, SignalDone, Spawn,
     StartFailed, Started, StdinGone, Stopped, Welcome,
 };
+use ghost_proto::standin::{self, Sent};
 use ghost_proto::status::Usage;
 use ghost_proto::tree::{Execed, Forked, Reaped, Standing};
 
@@ -33,7 +34,9 @@ use super::heard::{Heard, Name};
 use super::input::Input;
 use super::output::{Output, Piece};
 use super::program::{self, NodeLimits};
+use super::standins;
 use super::tree::{Told, Tree};
+use super::upwards::Upwards;
 
 /// A window, whatever is asked for.
 const WINDOWS: std::ops::RangeInclusive<u32> = 4096..=4 << 20;
@@ -82,8 +85,9 @@ struct Process {
     uid: u32,
     /// 0: not made.
     pid: u32,
-    /// The group of a launched one that has left its own; 0 otherwise.
-    other_group: u32,
+    /// Group and session of a launched one; 0: its own, the holder's.
+    pgid: u32,
+    sid: u32,
     life: Life,
     stopped: Option<u8>,
     signals: VecDeque<Pending>,
@@ -109,6 +113,7 @@ pub struct Core {
     holder: u64,
     hostname: String,
     limits: NodeLimits,
+    stands_in: bool,
     /// 0: none.
     epoch: u64,
     lease: Option<Lease>,
@@ -125,6 +130,8 @@ pub struct Core {
     retries: BTreeSet<(Duration, ProcId)>,
     /// Signals that came, so that each is sent once.
     heard: Heard,
+    /// Signals to stand-ins that the master has not dealt with yet.
+    upwards: Upwards,
     /// Everything was killed; nothing new is begun until then, or until nothing is left.
     purge: Option<Duration>,
 }
@@ -136,6 +143,7 @@ impl Core {
             holder,
             hostname,
             limits,
+            stands_in: false,
             epoch: 0,
             lease: None,
             link: 0,
@@ -147,8 +155,14 @@ impl Core {
             tree: Tree::default(),
             retries: BTreeSet::new(),
             heard: Heard::default(),
+            upwards: Upwards::default(),
             purge: None,
         }
+    }
+
+    /// Stand-ins can be made here.
+    pub fn stand_in(&mut self) {
+        self.stands_in = true;
     }
 
     /// Whether frames of the master may be given to [`Core::handle`] now.
@@ -212,9 +226,9 @@ impl Core {
             Event::Message(message) if self.accepts() => self.message(message, now, actions),
             Event::Data(data) if self.accepts() => self.data(data, actions),
             Event::Message(_) | Event::Data(_) => {}
-            Event::Created { proc, pid } => {
+            Event::Created { proc, pid, pgid, sid } => {
                 if let Some(process) = self.processes.get_mut(&proc) {
-                    process.pid = pid;
+                    (process.pid, process.pgid, process.sid) = (pid, pgid, sid);
                     self.by_pid.insert(pid, proc);
                 }
             }
@@ -241,6 +255,7 @@ impl Core {
             Event::Stopped { pid, signal } => self.stopped(pid, Some(signal), actions),
             Event::Continued { pid } => self.stopped(pid, None, actions),
             Event::Tree(event) => self.tree_event(event, now, actions),
+            Event::Sent(sent) => self.sent(sent, actions),
             Event::NoChildren => {
                 if self.purge.is_some() {
                     self.purged(now, actions);
@@ -294,6 +309,7 @@ impl Core {
         self.tree.clear();
         self.retries.clear();
         self.heard.clear();
+        self.upwards.clear();
         self.lease = None;
         self.purge = Some(now + PURGE_PATIENCE);
     }
@@ -320,7 +336,7 @@ impl Core {
         });
         NodeToMaster::Hello(NodeHello {
             version: ghost_proto::VERSION,
-            features: Vec::new(),
+            features: self.stands_in.then(|| standin::FEATURE.to_owned()).into_iter().collect(),
             program: concat!("ghostproc ", env!("CARGO_PKG_VERSION")).to_owned(),
             hostname: self.hostname.clone(),
             epoch: self.epoch,
@@ -367,6 +383,16 @@ impl Core {
             }
             MasterToNode::EndLaunch(end) => actions.push(Action::EndLaunch { launch: LaunchId(end.launch) }),
             MasterToNode::Forget(forget) => self.forget(ProcId(forget.proc), actions),
+            MasterToNode::SentDone(done) => {
+                self.upwards.done(done.seq);
+                self.tell_upwards(actions);
+            }
+            MasterToNode::Beside(beside) => {
+                let launch = LaunchId(beside.launch);
+                if self.launch_lives(launch) {
+                    actions.push(Action::Beside { launch, others: beside.others });
+                }
+            }
             MasterToNode::EndAll(_) => actions.push(Action::KillEverything),
             MasterToNode::Renice(renice) => {
                 let process = self.processes.get(&ProcId(renice.proc));
@@ -425,6 +451,9 @@ impl Core {
             } else if process.input.consumed() > 0 {
                 say(NodeToMaster::Ack(Ack { proc: proc.0, fd: 0, offset: process.input.consumed() }));
             }
+            for sent in self.upwards.again(proc.0) {
+                say(NodeToMaster::Sent(sent));
+            }
             if let Life::Ended { status, usage, .. } = &process.life {
                 say(ended(proc, *status, usage));
             }
@@ -456,7 +485,8 @@ impl Core {
             fork: None,
             uid: credentials.uid,
             pid: 0,
-            other_group: 0,
+            pgid: 0,
+            sid: 0,
             life: Life::Starting,
             stopped: None,
             signals: VecDeque::new(),
@@ -470,7 +500,8 @@ impl Core {
         match program::program(&spec, &credentials, spawn.rank, &self.limits) {
             Ok(program) => {
                 let launch = LaunchId(spawn.launch);
-                actions.push(Action::Create(Box::new(Creation { proc, launch, pid: spawn.pid, program, streams })));
+                let (pid, origin) = (spawn.pid, spawn.origin.map(|origin| *origin));
+                actions.push(Action::Create(Box::new(Creation { proc, launch, pid, program, streams, origin })));
             }
             Err(text) => self.start_failed(proc, StartStage::Prepare, 0, text, actions),
         }
@@ -542,10 +573,12 @@ impl Core {
 
     fn signal(&mut self, signal: &Signal, actions: &mut Vec<Action>) {
         let proc = ProcId(signal.proc);
-        // One whose group the master does not know (any more) is the same signal as the one that named it.
-        let group = match signal.group {
-            0 if signal.scope() == Scope::Group => self.processes.get(&proc).map_or(0, Process::group),
-            group => group,
+        // One whose group the master does not know (any more), or has not heard yet, is the same signal as the one that named it.
+        let group = match self.processes.get(&proc) {
+            Some(process) if signal.scope() == Scope::Group && (signal.group == 0 || process.is_starting()) => {
+                process.group()
+            }
+            _ => signal.group,
         };
         let name = Name::of(signal, group);
         let confirm = signal.confirm.then_some((self.link, name));
@@ -606,16 +639,18 @@ impl Core {
             return;
         };
         self.heard.wait(name);
-        let starting = matches!(process.life, Life::Starting);
+        let starting = process.is_starting();
         let own = signal.sender_uid == process.uid || signal.sender_euid == process.uid;
         if number == KILL && starting && process.pid != 0 && (own || signal.privileged) {
-            // It has the holder's own rights until it has the user's, so the rule cannot be asked of the kernel; and it
-            // leads no group that could have members.
+            // It has the holder's own rights until it has the user's, so the rule cannot be asked of the kernel. Others of its
+            // group that run get it from one of them.
+            let for_others = order;
             order.privileged = true;
             order.scope = Scope::Process;
             process.signals.push_front(Pending { order, confirm, give_up: None });
             process.sending = true;
             actions.push(Action::Signal { proc, pid: process.pid, order });
+            self.pass_on(proc, for_others, actions);
             return;
         }
         if number == KILL && !starting {
@@ -698,6 +733,9 @@ impl Core {
         let signals = process.take_signals();
         let message = ended(proc, status, &usage);
         process.life = Life::Ended { directory_errno, status, usage };
+        if self.welcomed {
+            actions.extend(self.upwards.last_of(proc.0).into_iter().map(NodeToMaster::Sent).map(Action::Send));
+        }
         self.tell(message, actions);
         let orders: Vec<Order> = signals.iter().map(|pending| pending.order).collect();
         self.confirm_all(proc, signals, libc::ESRCH, actions);
@@ -740,7 +778,36 @@ impl Core {
             return;
         }
         self.processes.remove(&proc);
+        self.upwards.forget(proc.0);
         actions.push(Action::Release { proc });
+    }
+
+    // ---- upwards
+
+    /// Whether this number is that of a process whose name the master knows.
+    pub fn knows_number(&self, pid: u32) -> bool {
+        self.by_pid.contains_key(&pid)
+    }
+
+    fn sent(&mut self, sent: standins::Sent, actions: &mut Vec<Action>) {
+        if !self.by_pid.contains_key(&sent.sender) {
+            // The master is to hear of the sender first.
+            let mut told = Vec::new();
+            self.tree.tell_of(sent.sender, &mut told);
+            self.tell_tree(told, actions);
+        }
+        if let Some(&ProcId(proc)) = self.by_pid.get(&sent.sender) {
+            let standins::Sent { target, group, code, value, .. } = sent;
+            let signal = u32::from(sent.signal);
+            self.upwards.add(Sent { proc, target, group, signal, code, value, seq: 0, settled: 0 });
+            self.tell_upwards(actions);
+        }
+    }
+
+    fn tell_upwards(&mut self, actions: &mut Vec<Action>) {
+        if self.welcomed {
+            actions.extend(self.upwards.due().into_iter().map(NodeToMaster::Sent).map(Action::Send));
+        }
     }
 
     // ---- the tree
@@ -748,9 +815,8 @@ impl Core {
     fn tree_event(&mut self, event: TreeEvent, now: Duration, actions: &mut Vec<Action>) {
         let mut told = Vec::new();
         match event {
-            TreeEvent::Forked { process, launch } => {
-                let by_holder = process.parent.unsigned_abs() == std::process::id();
-                let launched = self.by_pid.get(&process.pid.unsigned_abs()).copied().filter(|_| by_holder);
+            TreeEvent::Forked { process, by_us, launch } => {
+                let launched = self.by_pid.get(&process.pid.unsigned_abs()).copied().filter(|_| by_us);
                 let launched = launched.and_then(|proc| self.processes.get(&proc).map(|p| (proc, p)));
                 match launched {
                     Some((proc, found)) if found.fork.is_none() => self.tree.launched(&process, proc, found.launch),
@@ -794,7 +860,7 @@ impl Core {
                 Told::Execed { proc, standing } => {
                     match self.processes.get_mut(&proc) {
                         Some(Process { fork: Some(fork), .. }) => fork.standing = standing.clone(),
-                        Some(process) => process.other_group = standing.pgid,
+                        Some(process) => (process.pgid, process.sid) = (standing.pgid, standing.sid),
                         None => {}
                     }
                     self.tell(NodeToMaster::Execed(Execed { proc: proc.0, standing: Some(standing) }), actions);
@@ -805,6 +871,7 @@ impl Core {
                     if let Some(fork) = self.processes.get_mut(&proc).and_then(|process| process.fork.as_mut()) {
                         fork.reaped = true;
                         if fork.forgotten {
+                            self.upwards.forget(proc.0);
                             self.processes.remove(&proc);
                         }
                     }
@@ -861,7 +928,8 @@ impl Process {
             fork: Some(fork),
             uid,
             pid,
-            other_group: 0,
+            pgid: 0,
+            sid: 0,
             life: Life::Running { directory_errno: 0 },
             stopped: None,
             signals: VecDeque::new(),
@@ -888,9 +956,13 @@ impl Process {
     fn group(&self) -> u32 {
         match &self.fork {
             Some(fork) => fork.standing.pgid,
-            None if self.other_group != 0 => self.other_group,
+            None if self.pgid != 0 => self.pgid,
             None => self.pid,
         }
+    }
+
+    fn is_starting(&self) -> bool {
+        matches!(self.life, Life::Starting)
     }
 
     fn is_alive(&self) -> bool {
@@ -898,7 +970,8 @@ impl Process {
     }
 
     fn started(&self, proc: ProcId, directory_errno: u32) -> NodeToMaster {
-        NodeToMaster::Started(Started { proc: proc.0, pid: self.pid, cwd_errno: directory_errno })
+        let Process { pid, pgid, sid, .. } = *self;
+        NodeToMaster::Started(Started { proc: proc.0, pid, cwd_errno: directory_errno, pgid, sid })
     }
 
     fn send_signals(&mut self, proc: ProcId, actions: &mut Vec<Action>) {

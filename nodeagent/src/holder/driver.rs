@@ -6,6 +6,7 @@
 //! - All actions of an event are carried out before the next event is taken.
 //! - No call here waits, except for the next event, and for some microseconds while a fast writer's output gathers.
 
+mod above;
 mod agent;
 mod standing;
 mod streams;
@@ -27,7 +28,7 @@ use ghost_proto::node::{LeaseAck, NodeToMaster};
 use ghost_proto::status::Usage;
 use ghost_sys::reaper::{self, Change, Wait};
 use ghost_sys::ring::Budget;
-use ghost_sys::spawn::{self, Outcome, Place, Stage};
+use ghost_sys::spawn::{Outcome, Place, Stage};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{SigSet, Signal};
@@ -45,6 +46,7 @@ use super::launch_end::LaunchEnds;
 use super::numbers::Numbers;
 use super::rings::ALL_RINGS;
 use super::setup::log;
+use super::standins::StandIns;
 
 /// Descriptors that a process may take: its own, three pipes, two rings, and two of its launch's cgroup.
 const DESCRIPTORS_EACH: u64 = 8;
@@ -60,6 +62,10 @@ enum Source {
     Child,
     Timer,
     Tree,
+    /// Stand-ins tell of their children.
+    Reports,
+    /// Signals to stand-ins.
+    Upwards,
     Start(u64),
     Stdin(u64),
     Stdout(u64),
@@ -74,6 +80,8 @@ impl Source {
             Source::Child => 2,
             Source::Timer => 3,
             Source::Tree => 1 << 3,
+            Source::Reports => 2 << 3,
+            Source::Upwards => 3 << 3,
             Source::Start(process) => process << 3 | 4,
             Source::Stdin(process) => process << 3 | 5,
             Source::Stdout(process) => process << 3 | 6,
@@ -85,6 +93,8 @@ impl Source {
         let process = number >> 3;
         match number & 7 {
             0 if process == 1 => Source::Tree,
+            0 if process == 2 => Source::Reports,
+            0 if process == 3 => Source::Upwards,
             0 => Source::Listener,
             1 => Source::Agent,
             2 => Source::Child,
@@ -129,6 +139,8 @@ pub struct Driver {
     actions: VecDeque<Action>,
     /// `None`: this kernel does not let us see what processes fork.
     programs: Option<TreePrograms>,
+    /// `None`: this kernel does not let us see signals to them.
+    standins: Option<StandIns>,
     /// `None`: not known yet, or this kernel has no numbers for it.
     slice: Option<Numbers>,
     /// Processes that may have stopped: when to look, at which, by which signal, and how often still.
@@ -185,8 +197,18 @@ impl Driver {
         if let Some(programs) = &programs {
             epoll.add(programs.event_fd(), input(Source::Tree)).context("epoll")?;
         }
+        let standins = StandIns::new()
+            .map_err(|why| log(&format!("processes of this node do not see the master's above them: {why:#}")))
+            .ok();
+        let mut core = core;
+        if let Some(standins) = &standins {
+            core.stand_in();
+            epoll.add(standins.reports_fd(), input(Source::Reports)).context("epoll")?;
+            epoll.add(standins.signals_fd(), input(Source::Upwards)).context("epoll")?;
+        }
         Ok(Driver {
             programs,
+            standins,
             slice: None,
             looks: Vec::new(),
             overdue: None,
@@ -237,11 +259,14 @@ impl Driver {
             self.look_at_standing();
             // Ends first: then what is said about a process is up to date.
             let ready = || events.iter().take(count).map(|event| (Source::of(event.data()), event.events()));
-            if ready().any(|(source, _)| source == Source::Child) {
+            if ready().any(|(source, _)| matches!(source, Source::Child | Source::Reports)) {
                 self.reap();
             }
             for (source, flags) in ready() {
                 self.serve(source, flags);
+            }
+            if self.standins.as_ref().is_some_and(StandIns::holds_reports) {
+                self.reap();
             }
             let core = &self.core;
             self.ends.step(now(), &self.cgroups, |launch| core.living(launch));
@@ -250,6 +275,12 @@ impl Driver {
                 self.untidy = false;
                 let (core, ends) = (&self.core, &self.ends);
                 self.cgroups.tidy(|launch| core.launch_lives(launch) || ends.is_ending(launch));
+                self.tidy_standins();
+            } else if self.standins_deadline().is_some_and(|due| due <= now()) {
+                self.tidy_standins();
+            }
+            if let Some(standins) = &mut self.standins {
+                standins.make_beside();
             }
         }
     }
@@ -268,7 +299,7 @@ impl Driver {
         match source {
             Source::Listener => self.accept(),
             Source::Agent => self.agent_ready(flags),
-            Source::Child | Source::Tree => {}
+            Source::Child | Source::Reports | Source::Tree | Source::Upwards => {}
             Source::Timer => {
                 let _ = self.timer.wait();
                 self.armed = None;
@@ -282,7 +313,13 @@ impl Driver {
 
     /// Sets the timer to whatever is due first.
     fn arm(&mut self) {
-        let due = [self.core.deadline(), self.ends.deadline(), self.next_look(), self.next_look_at_standing()];
+        let due = [
+            self.core.deadline(),
+            self.ends.deadline(),
+            self.next_look(),
+            self.next_look_at_standing(),
+            self.standins_deadline(),
+        ];
         let due = due.into_iter().flatten().min();
         if due == self.armed {
             return;
@@ -357,6 +394,7 @@ impl Driver {
                     None => ghost_sys::pidfd::open(pid)
                         .map_or(libc::ESRCH, |process| deliver::deliver(pid, &process, &order)),
                 };
+                self.stand_ins_go_on(&order);
                 return Some(Event::Signaled { proc, errno });
             }
             Action::FeedInput { proc } => return self.feed_input(proc),
@@ -367,6 +405,11 @@ impl Driver {
             Action::Renice { pid, nice } => {
                 // ESRCH: it has just ended.
                 let _ = ghost_sys::priority::set_nice_of(pid, nice);
+            }
+            Action::Beside { launch, others } => {
+                if let Some(standins) = &mut self.standins {
+                    standins.beside(launch, &others, now());
+                }
             }
             Action::EndLaunch { launch } => self.ends.begin(launch, now()),
             Action::KillEverything => {
@@ -384,7 +427,7 @@ impl Driver {
     fn create(&mut self, creation: Creation) -> Event {
         let proc = creation.proc;
         match self.try_create(creation) {
-            Ok(pid) => Event::Created { proc, pid },
+            Ok((pid, [pgid, sid])) => Event::Created { proc, pid, pgid, sid },
             Err(why) => {
                 let errno = why.raw_os_error().unwrap_or(libc::EINVAL).unsigned_abs();
                 Event::StartFailed { proc, stage: StartStage::Create, errno }
@@ -392,19 +435,17 @@ impl Driver {
         }
     }
 
-    fn try_create(&mut self, creation: Creation) -> io::Result<u32> {
-        let Creation { proc, launch, pid, program, streams } = creation;
+    /// Gives its number, its group and its session; 0: its own, the holder's.
+    fn try_create(&mut self, creation: Creation) -> io::Result<(u32, [u32; 2])> {
+        let Creation { proc, launch, pid, program, streams, origin } = creation;
         if self.handles.len() >= self.most {
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
         }
         let mut pipes = Pipes::new(streams, program.uid, program.gid)?;
         let null = self.null.as_fd();
-        let place = Place {
-            pid: (pid != 0).then_some(pid),
-            cgroup: self.cgroups.of(launch),
-            stdio: [0, 1, 2].map(|fd| pipes.child_end(fd, null)),
-        };
-        let spawned = spawn::spawn(program, place)?;
+        let stdio = [0, 1, 2].map(|fd| pipes.child_end(fd, null));
+        let place = Place { pid: (pid != 0).then_some(pid), cgroup: self.cgroups.of(launch), stdio, parent: None };
+        let (spawned, stands) = above::spawn(self.standins.as_mut(), launch, origin.as_ref(), program, place)?;
         let [stdin, stdout, stderr] = std::mem::take(&mut pipes.kept);
         drop(pipes);
         self.next += 1;
@@ -426,7 +467,7 @@ impl Driver {
             self.watch_number(number, fd);
         }
         self.watch_stdin(number, EpollFlags::empty());
-        Ok(spawned.pid)
+        Ok((spawned.pid, stands))
     }
 
     /// Sees whether the program was executed by now.
@@ -467,8 +508,13 @@ impl Driver {
     fn reap(&mut self) {
         while let Ok(Some(_)) = self.children.read_signal() {}
         loop {
-            let change = match reaper::next() {
-                Ok(Wait::Change(change)) => change,
+            let change = reaper::next();
+            // A stand-in may have reported what has become the holder's own child since: that comes first.
+            while let Some(change) = self.standins.as_mut().and_then(StandIns::next_report) {
+                self.changed(change);
+            }
+            match change {
+                Ok(Wait::Change(change)) => self.changed(change),
                 Ok(Wait::Nothing) => return,
                 Ok(Wait::NoChildren) => {
                     self.handle(Event::NoChildren);
@@ -478,30 +524,36 @@ impl Driver {
                     log(&format!("children cannot be waited for: {why}"));
                     return;
                 }
-            };
-            // What a process has done comes before its end, or its stop: the ghosts of its children are made by its own.
-            self.follow_tree();
-            match change {
-                Change::Ended { pid, status, usage } => {
-                    self.untidy = true;
-                    // Its report has come to its end with it.
-                    if let Some(number) = self.by_pid.remove(&pid) {
-                        self.look_at_start(number);
-                    }
-                    let usage =
-                        Usage { user_us: usage.user_us, system_us: usage.system_us, max_rss_kib: usage.max_rss_kib };
-                    self.handle(Event::Reaped { pid, status, usage });
-                }
-                Change::Stopped { pid, signal } => {
-                    // It may have been executed and have stopped itself since we last looked: first things first.
-                    if let Some(&number) = self.by_pid.get(&pid) {
-                        self.look_at_start(number);
-                    }
-                    self.note_last_acts(pid);
-                    self.handle(Event::Stopped { pid, signal });
-                }
-                Change::Continued { pid } => self.handle(Event::Continued { pid }),
             }
+        }
+    }
+
+    fn changed(&mut self, change: Change) {
+        if self.standins.as_mut().is_some_and(|standins| standins.changed(&change)) {
+            return;
+        }
+        // What a process has done comes before its end, or its stop: the ghosts of its children are made by its own.
+        self.follow_tree();
+        match change {
+            Change::Ended { pid, status, usage } => {
+                self.untidy = true;
+                // Its report has come to its end with it.
+                if let Some(number) = self.by_pid.remove(&pid) {
+                    self.look_at_start(number);
+                }
+                let usage =
+                    Usage { user_us: usage.user_us, system_us: usage.system_us, max_rss_kib: usage.max_rss_kib };
+                self.handle(Event::Reaped { pid, status, usage });
+            }
+            Change::Stopped { pid, signal } => {
+                // It may have been executed and have stopped itself since we last looked: first things first.
+                if let Some(&number) = self.by_pid.get(&pid) {
+                    self.look_at_start(number);
+                }
+                self.note_last_acts(pid);
+                self.handle(Event::Stopped { pid, signal });
+            }
+            Change::Continued { pid } => self.handle(Event::Continued { pid }),
         }
     }
 

@@ -6,8 +6,11 @@ use ghost_proto::client::StartStage;
 use ghost_proto::frame::{Data, Placed};
 use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
 use ghost_proto::node::{MasterToNode, NodeToMaster, Scope};
+use ghost_proto::standin::{Origin, Other};
 use ghost_proto::status::Usage;
 use ghost_sys::spawn::Program;
+
+use super::standins::Sent;
 
 /// What wakes the holder.
 #[derive(Debug)]
@@ -21,6 +24,9 @@ pub enum Event {
     Created {
         proc: ProcId,
         pid: u32,
+        /// Its process group and its session; 0: its own, the holder's.
+        pgid: u32,
+        sid: u32,
     },
     /// It executes its program now.
     Executed {
@@ -77,6 +83,8 @@ pub enum Event {
     },
     /// What the kernel programs have seen.
     Tree(TreeEvent),
+    /// A signal to a stand-in.
+    Sent(Sent),
     /// The namespace is empty.
     NoChildren,
     /// Time has passed.
@@ -86,9 +94,10 @@ pub enum Event {
 /// What happens to processes of the namespace, launched ones and all others.
 #[derive(Debug)]
 pub enum TreeEvent {
-    /// `launch`: whose cgroup it is in, if its parent is the holder.
+    /// `launch`: whose cgroup it is in, if its parent is the holder or a stand-in (`by_us`).
     Forked {
         process: TreeProcess,
+        by_us: bool,
         launch: Option<LaunchId>,
     },
     Executed(TreeProcess),
@@ -161,6 +170,11 @@ pub enum Action {
     EndLaunch {
         launch: LaunchId,
     },
+    /// Have stand-ins of these ranks of the launch, which run on other nodes, and of no others.
+    Beside {
+        launch: LaunchId,
+        others: Vec<Other>,
+    },
     /// SIGKILL for everything in the namespace.
     KillEverything,
     /// Give the process this nice value.
@@ -184,6 +198,8 @@ pub struct Creation {
     pub program: Program,
     /// Which of the descriptors 0, 1, 2 are streams.
     pub streams: [bool; 3],
+    /// Who is above it on the master.
+    pub origin: Option<Origin>,
 }
 
 /// A signal to be sent.

@@ -27,4 +27,6 @@ pub mod processes;
 pub mod program;
 pub mod rings;
 pub mod setup;
+pub mod standins;
 pub mod tree;
+mod upwards;

@@ -291,6 +291,15 @@ impl Tree {
         member.proc
     }
 
+    /// Tells of a process by its number, whatever the rate.
+    pub fn tell_of(&mut self, pid: u32, told: &mut Vec<Told>) {
+        let held = self.held.iter().map(|(_, key)| *key);
+        let found = held.into_iter().find(|key| self.members.get(key).is_some_and(|m| m.pid == pid && !m.ended));
+        if let Some(key) = found {
+            self.tell(key, told);
+        }
+    }
+
     /// Time has passed.
     pub fn tick(&mut self, now: Duration, told: &mut Vec<Told>) {
         while let Some(&(due, key)) = self.held.first()
@@ -500,6 +509,22 @@ mod tests {
         tree.tick(MS + PATIENCE, &mut told);
         assert_eq!(forks(&told).len(), 10);
         assert_eq!(tree.deadline(), None);
+    }
+
+    #[test]
+    fn who_sends_something_upwards_is_told_of() {
+        let (mut tree, mut told) = (tree(), Vec::new());
+        while told.len() < BURST as usize {
+            tree.forked(&process(200 + told.len() as i32, 10), None, MS, &mut told);
+        }
+        told.clear();
+        tree.forked(&process(50, 10), None, MS, &mut told);
+        tree.tell_of(51, &mut told);
+        assert_eq!(told, []);
+        tree.tell_of(50, &mut told);
+        assert_eq!(forks(&told), [(50, ProcId(7))]);
+        tree.tell_of(50, &mut told);
+        assert_eq!(told.len(), 1, "told once");
     }
 
     #[test]

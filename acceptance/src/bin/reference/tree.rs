@@ -1,5 +1,7 @@
 //! What the processes that the program makes are on the master, and what the master's processes are to the program.
 
+use std::io::{Read, Write};
+
 use anyhow::Result;
 use ghost_sys::quiet::bit;
 use ghost_sys::signal::{send, set_blocked};
@@ -266,10 +268,13 @@ fn group_of_child() -> Result<()> {
 }
 
 fn sibling() -> Result<()> {
-    let child = fork_of(Kind::Sibling, || {
+    let (mut done, mut doing) = std::io::pipe()?;
+    let child = fork_of(Kind::Sibling, move || {
         let parent = crate::asking::say(&format!("sibling's parent {}", process(getppid())));
-        u8::from(parent.is_err()) + sleeps()
+        let told = doing.write_all(b"x");
+        u8::from(parent.is_err() || told.is_err()) + sleeps()
     })?;
+    done.read_exact(&mut [0])?;
     waited(child, 0)?;
     ask(&format!("name {child} sibling; state S sibling; show sibling; signal 9 sibling"))
 }

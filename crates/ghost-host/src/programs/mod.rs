@@ -58,6 +58,10 @@ const PROGRAMS: [&str; 4] = ["signal_generate", "signal_deliver", "sched_process
 
 const MAPS: [&str; 5] = [names::GHOSTS, names::EXPECTING, names::EVENTS, names::DRAINED, names::COUNTERS];
 
+/// Maps that only the programs use, which would keep them alone. With a descriptor it can be seen whose they are (`map_id` in
+/// `/proc/PID/fdinfo`; a link's names its program, but nothing names a program's maps).
+const MAPS_OF_PROGRAMS: [&str; 3] = [".rodata", "NEWBORN", "LAST_CALL"];
+
 /// Why the kernel programs cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -113,7 +117,7 @@ pub struct Programs {
     /// Whose signals are not reported: this process's, and up to a number those of the one before.
     own_pid: u32,
     before: Option<(u32, u64)>,
-    /// Of maps and links: they keep the programs attached.
+    /// Of all maps and links: they keep the programs attached.
     descriptors: Vec<(&'static str, OwnedFd)>,
 }
 
@@ -157,9 +161,11 @@ impl Programs {
             links.push(attach(&mut ebpf, &btf, name)?);
         }
         let mut descriptors = BTreeMap::new();
-        for name in MAPS {
+        for name in MAPS.into_iter().chain(MAPS_OF_PROGRAMS) {
             let map = match take(&mut ebpf, name)? {
-                Map::Unsupported(map) | Map::RingBuf(map) | Map::Array(map) => map.fd().as_fd().try_clone_to_owned(),
+                Map::Unsupported(map) | Map::RingBuf(map) | Map::Array(map) | Map::PerCpuArray(map) => {
+                    map.fd().as_fd().try_clone_to_owned()
+                }
                 _ => return Err(LoadError::Foreign(name)),
             };
             descriptors.insert(name.to_owned(), map.map_err(|error| refused(error, LoadError::Object))?);
@@ -190,6 +196,10 @@ impl Programs {
         let counters = Array::try_from(map(names::COUNTERS)?).map_err(object)?;
         for name in PROGRAMS {
             own.push((name, next(name)?));
+        }
+        for name in MAPS_OF_PROGRAMS {
+            // A predecessor may not have kept them.
+            own.extend(next(name).ok().map(|fd| (name, fd)));
         }
         let window = Window::default();
         let own_pid = std::process::id();

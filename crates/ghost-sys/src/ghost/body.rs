@@ -1,7 +1,7 @@
 //! What runs in a ghost. Raw system calls only: no libc, no allocation, nothing that can panic (see the parent module).
 
 use super::raw::{CloneArguments, call, clone_onto};
-use super::{ANSWER_SIZE, Answer, Birth, Kin, NURSERY, RANK_SHIFT, ROOM, STACK};
+use super::{ANSWER_SIZE, Answer, Birth, Kill, KillKind, Kin, NURSERY, RANK_SHIFT, ROOM, STACK};
 
 /// What a ghost is told at birth; lies at the top of its stack.
 #[repr(C, align(16))]
@@ -56,6 +56,7 @@ pub extern "C" fn run(orders: *const Orders) -> ! {
             Ok(Answer::Group(pgid)) => outcome = join_group(pgid),
             Ok(Answer::Session) => outcome = lead_session(orders),
             Ok(Answer::Found(pgid)) => outcome = found_group(orders, pgid),
+            Ok(Answer::Kill(kill)) => send(&kill),
             // pread was broken off: by SIGSTOP (which takes effect on the way here), a debugger, a freezer.
             Err(libc::EINTR) => {}
             Err(libc::EPERM) => exit(REFUSED),
@@ -268,6 +269,28 @@ extern "C" fn vanish(_: *const Orders) -> ! {
 /// The errno of a system call that failed, or 0.
 fn error_of(result: isize) -> u32 {
     if result < 0 { result.wrapping_neg() as u32 } else { 0 }
+}
+
+/// Sends a signal as the process has sent it: who gets it sees this ghost's number, which is the process's, and its user. The
+/// kernel says whether that user may.
+fn send(kill: &Kill) {
+    let (target, signal) = (kill.target as usize, kill.signal as usize);
+    // SAFETY: no memory is passed but a siginfo_t of 128 bytes (signal, errno, code, padding, pid, uid, value).
+    unsafe {
+        match kill.kind {
+            KillKind::Kill => call(libc::SYS_kill, [target, signal, 0, 0]),
+            KillKind::Thread => call(libc::SYS_tgkill, [target, target, signal, 0]),
+            KillKind::Queue => {
+                let (pid, uid) = (call(libc::SYS_getpid, [0; 4]) as u64, call(libc::SYS_getuid, [0; 4]) as u64);
+                let mut info = [0u64; 16];
+                info[0] = signal as u64;
+                info[1] = libc::SI_QUEUE as u32 as u64;
+                info[2] = pid & 0xffff_ffff | uid << 32;
+                info[3] = kill.value;
+                call(libc::SYS_rt_sigqueueinfo, [target, signal, info.as_ptr() as usize, 0])
+            }
+        }
+    };
 }
 
 fn die(signal: u8) -> ! {

@@ -24,6 +24,8 @@ pub(super) const FAILED_EXEC: u32 = 3;
 pub(super) struct Plan {
     pub stdio: [i32; 3],
     pub report: i32,
+    /// It leads a group of its own; else it stays in the group of whoever makes it.
+    pub own_group: bool,
     pub uid: u32,
     pub gid: u32,
     pub groups: Vec<u32>,
@@ -84,7 +86,14 @@ unsafe fn prepare(plan: &Plan) -> Result<(), i32> {
     // SAFETY: every pointer is to the plan's own memory, every length is that memory's; descriptors are this process's own
     // copies, so closing them takes nothing from the parent (no CLONE_FILES).
     unsafe {
-        must(libc::SYS_setpgid, [0, 0, 0, 0, 0, 0])?;
+        if plan.own_group {
+            must(libc::SYS_setpgid, [0, 0, 0, 0, 0, 0])?;
+        } else {
+            // A stand-in's priority is not for its children.
+            let priority = 0i32;
+            let at = (&raw const priority) as usize;
+            must(libc::SYS_sched_setscheduler, [0, libc::SCHED_OTHER as usize, at, 0, 0, 0])?;
+        }
         descriptors(plan)?;
         syscall(libc::SYS_umask, [plan.umask as usize, 0, 0, 0, 0, 0]);
         syscall(libc::SYS_personality, [0, 0, 0, 0, 0, 0]);

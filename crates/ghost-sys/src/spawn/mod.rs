@@ -25,6 +25,8 @@ use std::ptr;
 
 use nix::fcntl::OFlag;
 
+use crate::standin::{Making, StandIn, make};
+
 /// What is to be executed, and as whom.
 #[derive(Clone, Debug, Default)]
 pub struct Program {
@@ -58,6 +60,9 @@ pub struct Place<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// What becomes its descriptors 0, 1 and 2; each above 2 here.
     pub stdio: [BorrowedFd<'a>; 3],
+    /// Whose child it becomes, and in whose session and group it begins; `None`: the caller's child, which leads a group of
+    /// its own in the caller's session.
+    pub parent: Option<&'a StandIn>,
 }
 
 /// What became of a start.
@@ -101,12 +106,11 @@ pub struct Spawned {
     pub starting: Starting,
 }
 
-/// Starts `program` at `place`: a child of the caller that leads a process group of its own in the caller's session. All
-/// signals should be blocked in the calling thread.
+/// Starts `program` at `place`. All signals should be blocked in the calling thread.
 ///
 /// # Errors
 /// InvalidInput for a program without arguments; those of pipe2(2) and clone3(2): EAGAIN when a limit of processes is
-/// reached, EMFILE.
+/// reached, EMFILE. ETIMEDOUT, ESRCH, ECHILD: `parent` cannot do it.
 pub fn spawn(program: Program, place: Place<'_>) -> io::Result<Spawned> {
     if program.argv.is_empty() || program.candidates.is_empty() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a program needs a file and an argument vector"));
@@ -114,7 +118,7 @@ pub fn spawn(program: Program, place: Place<'_>) -> io::Result<Spawned> {
     // Not blocking on this side only: the child's end is an open file of its own.
     let (report, child_report) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     nix::fcntl::fcntl(&report, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    let memory = Memory::new(program, place.stdio, child_report.as_fd())?;
+    let memory = Memory::new(program, place, child_report.as_fd())?;
 
     let mut pidfd: libc::c_int = -1;
     let mut wanted = [place.pid.unwrap_or(0) as libc::pid_t];
@@ -135,25 +139,30 @@ pub fn spawn(program: Program, place: Place<'_>) -> io::Result<Spawned> {
     }
     let plan = (&raw const *memory.plan).cast::<c_void>();
     let memory = ManuallyDrop::new(memory);
-    // SAFETY: the stack and the plan with all it points to are in `memory`, which is dropped only when the child has left
-    // this memory (see `Starting::outcome`), or below, when there is no child.
-    let mut result = unsafe { raw::clone3(&arguments, child::run, plan) };
+    // The stack and the plan with all it points to are in `memory`, which is dropped only when the child has left this memory
+    // (see `Starting::outcome`), or below, when there is no child.
+    let mut making = Making { arguments: &mut arguments, entry: child::run, argument: plan };
+    let mut result = make(place.parent, &mut making);
     // EEXIST: the number is in use. EINVAL: beyond the namespace's pid_max. EPERM: not privileged enough for a choice.
-    let unequal = [-libc::EEXIST, -libc::EINVAL, -libc::EPERM].map(|errno| errno as isize);
-    if unequal.contains(&result) && place.pid.is_some() {
-        arguments.set_tid = 0;
-        arguments.set_tid_size = 0;
-        // SAFETY: as above.
-        result = unsafe { raw::clone3(&arguments, child::run, plan) };
+    let unequal = [libc::EEXIST, libc::EINVAL, libc::EPERM];
+    if result.as_ref().is_err_and(|why| why.raw_os_error().is_some_and(|errno| unequal.contains(&errno)))
+        && place.pid.is_some()
+    {
+        making.arguments.set_tid = 0;
+        making.arguments.set_tid_size = 0;
+        result = make(place.parent, &mut making);
     }
-    if result < 0 {
-        drop(ManuallyDrop::into_inner(memory));
-        return Err(io::Error::from_raw_os_error(-result as i32));
-    }
+    let pid = match result {
+        Ok(pid) => pid,
+        Err(why) => {
+            drop(ManuallyDrop::into_inner(memory));
+            return Err(why);
+        }
+    };
     // SAFETY: the kernel has just made this descriptor for us (CLONE_PIDFD).
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     let starting = Starting { report, memory, directory_errno: 0, failed: None, over: false };
-    Ok(Spawned { pid: result as u32, pidfd, starting })
+    Ok(Spawned { pid, pidfd, starting })
 }
 
 /// include/uapi/linux/sched.h
@@ -215,7 +224,7 @@ impl std::fmt::Debug for child::Plan {
 }
 
 impl Memory {
-    fn new(mut program: Program, stdio: [BorrowedFd<'_>; 3], report: BorrowedFd<'_>) -> io::Result<Memory> {
+    fn new(mut program: Program, place: Place<'_>, report: BorrowedFd<'_>) -> io::Result<Memory> {
         let pointers = |strings: &[CString]| strings.iter().map(|s| s.as_ptr()).collect::<Vec<*const c_char>>();
         let argv: Vec<Cell<*const c_char>> = std::iter::once(c"/bin/sh".as_ptr())
             .chain(pointers(&program.argv))
@@ -225,7 +234,8 @@ impl Memory {
         let mut environment = pointers(&program.environment);
         environment.push(ptr::null());
         let plan = Box::new(child::Plan {
-            stdio: stdio.map(|fd| fd.as_raw_fd()),
+            stdio: place.stdio.map(|fd| fd.as_raw_fd()),
+            own_group: place.parent.is_none(),
             report: report.as_raw_fd(),
             uid: program.uid,
             gid: program.gid,
@@ -253,14 +263,14 @@ thread_local! {
 
 /// A child's stack: [`Stack::SIZE`] bytes above a page that no access survives.
 #[derive(Debug)]
-struct Stack(ptr::NonNull<c_void>);
+pub(crate) struct Stack(ptr::NonNull<c_void>);
 
 impl Stack {
     const GUARD: usize = 4096;
     const SIZE: usize = 32 * 1024;
     const MOST_FREE: usize = 64;
 
-    fn take() -> io::Result<Stack> {
+    pub(crate) fn take() -> io::Result<Stack> {
         if let Some(stack) = FREE_STACKS.with_borrow_mut(Vec::pop) {
             return Ok(Stack(stack));
         }
@@ -287,11 +297,11 @@ impl Stack {
     }
 
     /// The lowest usable address; clone3(2) wants it with the size.
-    fn base(&self) -> usize {
+    pub(crate) fn base(&self) -> usize {
         self.0.as_ptr() as usize + Stack::GUARD
     }
 
-    fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         Stack::SIZE
     }
 }

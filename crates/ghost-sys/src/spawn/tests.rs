@@ -32,7 +32,7 @@ struct Run {
 fn run(program: Program) -> Run {
     let null = std::fs::File::options().read(true).write(true).open("/dev/null").expect("null");
     let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).expect("pipe");
-    let place = Place { pid: None, cgroup: None, stdio: [null.as_fd(), writer.as_fd(), null.as_fd()] };
+    let place = Place { pid: None, cgroup: None, stdio: [null.as_fd(), writer.as_fd(), null.as_fd()], parent: None };
     let mut spawned = spawn(program, place).expect("spawn");
     drop(writer);
     let outcome = settled(&mut spawned.starting);
@@ -161,8 +161,9 @@ fn a_pid_in_use_costs_equality_only() {
     }
     let null = std::fs::File::options().read(true).write(true).open("/dev/null").expect("null");
     let stdio = [null.as_fd(); 3];
-    let mut first = spawn(program(&["/bin/sleep", "100"]), Place { pid: None, cgroup: None, stdio }).expect("first");
-    let second = Place { pid: Some(first.pid), cgroup: None, stdio };
+    let mut first =
+        spawn(program(&["/bin/sleep", "100"]), Place { pid: None, cgroup: None, stdio, parent: None }).expect("first");
+    let second = Place { pid: Some(first.pid), cgroup: None, stdio, parent: None };
     let mut second = spawn(program(&["/bin/true"]), second).expect("second");
     assert_ne!(first.pid, second.pid);
     settled(&mut second.starting);
@@ -182,7 +183,7 @@ fn a_child_stopped_before_its_program_holds_nobody() {
     // Where the stop meets the child is chance: many tries.
     let null = std::fs::File::options().read(true).write(true).open("/dev/null").expect("null");
     for _ in 0..50 {
-        let place = Place { pid: None, cgroup: None, stdio: [null.as_fd(); 3] };
+        let place = Place { pid: None, cgroup: None, stdio: [null.as_fd(); 3], parent: None };
         let mut spawned = spawn(program(&["/bin/true"]), place).expect("spawn returns");
         let pid = Pid::from_raw(spawned.pid as i32);
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP);

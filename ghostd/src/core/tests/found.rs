@@ -10,8 +10,9 @@ use ghost_proto::frame::{ALL_RANKS, Data};
 use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
 use ghost_proto::launch::Stdio;
 use ghost_proto::node::{self, MasterToNode, NodeHello, NodeToMaster};
+use ghost_proto::standin::{Origin, Original, Sent};
 use ghost_proto::tree::{Forked, Standing, forked_id};
-use ghost_sys::ghost::{Answer, RANK_SHIFT};
+use ghost_sys::ghost::{Answer, Kill, KillKind, RANK_SHIFT};
 
 use super::super::{Action, ClientId, Core, Event, Found, FoundGhost, FoundLauncher, LinkId, Settings, User};
 use super::FourNodes;
@@ -33,6 +34,11 @@ struct Bench {
     now: Duration,
 }
 
+fn origin() -> Origin {
+    let original = |pid: u32, comm: &'static str| Original { pid, uid: 1000, comm: comm.into() };
+    Origin { parent: original(BPSH, "bpsh"), group: original(BPSH, "bpsh"), session: original(50, "bash") }
+}
+
 fn ghost() -> FoundGhost {
     FoundGhost { process: PROCESS, tag: 0, pid: GHOST, ppid: BPSH, pgid: BPSH, killed: false, exited: false }
 }
@@ -46,8 +52,14 @@ impl Bench {
     fn new(ghosts: Vec<FoundGhost>) -> Bench {
         let settings = settings();
         let mut bench = Bench { core: Core::new(settings), now: Duration::ZERO };
-        let launchers =
-            vec![FoundLauncher { launch: LaunchId(LAUNCH), pid: BPSH, uid: 1000, gid: 1000, exited: false }];
+        let launchers = vec![FoundLauncher {
+            launch: LaunchId(LAUNCH),
+            pid: BPSH,
+            uid: 1000,
+            gid: 1000,
+            exited: false,
+            origin: Some(origin()),
+        }];
         let asleep = !ghosts.is_empty();
         bench.feed(Event::Found(Found { ghosts, launchers, nodes: vec![(NODE, EPOCH, HOLDER)] }));
         if asleep {
@@ -79,7 +91,7 @@ impl Bench {
     }
 
     fn started(&mut self) {
-        self.node(NodeToMaster::Started(node::Started { proc: PROCESS.0, pid: GHOST, cwd_errno: 0 }));
+        self.node(NodeToMaster::Started(node::Started { proc: PROCESS.0, pid: GHOST, cwd_errno: 0, pgid: 0, sid: 0 }));
     }
 
     fn ended(&mut self) -> Vec<Action> {
@@ -263,7 +275,8 @@ fn what_a_dead_command_launched_is_ended() {
 #[test]
 fn what_a_command_launched_that_is_dead_already_is_ended() {
     let mut bench = Bench { core: Core::new(settings()), now: Duration::ZERO };
-    let launcher = FoundLauncher { launch: LaunchId(LAUNCH), pid: BPSH, uid: 1000, gid: 1000, exited: true };
+    let launcher =
+        FoundLauncher { launch: LaunchId(LAUNCH), pid: BPSH, uid: 1000, gid: 1000, exited: true, origin: None };
     let ghost = FoundGhost { ppid: 1, ..ghost() };
     bench.feed(Event::Found(Found {
         ghosts: vec![ghost],
@@ -538,9 +551,30 @@ fn an_orphaned_ghost_is_not_refused() {
 #[test]
 fn a_ghost_whose_node_was_lost_already_ends() {
     let mut bench = Bench { core: Core::new(settings()), now: Duration::ZERO };
-    let launchers = vec![FoundLauncher { launch: LaunchId(LAUNCH), pid: BPSH, uid: 1000, gid: 1000, exited: false }];
+    let launchers =
+        vec![FoundLauncher { launch: LaunchId(LAUNCH), pid: BPSH, uid: 1000, gid: 1000, exited: false, origin: None }];
     bench.feed(Event::Found(Found { ghosts: vec![ghost()], launchers, nodes: vec![] }));
     assert_eq!(bench.read(1), [Action::AnswerGhost { token: ReadToken::for_test(1), answer: Answer::Die(9) }]);
     let back = bench.resume(Some(LAUNCH));
     assert!(told(&back).iter().any(|m| matches!(m, MasterToClient::Ended(ended) if ended.lost)), "{back:?}");
+}
+
+#[test]
+fn a_signal_upwards_that_was_sent_while_there_was_no_ghostd_is_sent_before_its_senders_end() {
+    let mut bench = Bench::new(vec![ghost()]);
+    bench.connect(&[(PROCESS.0, LAUNCH)]);
+    bench.started();
+    let (target, value, seq) = (BPSH, 0, 9);
+    let sent = Sent { proc: PROCESS.0, target, group: false, signal: 10, code: 0, value, seq, settled: seq };
+    let actions = bench.node(NodeToMaster::Sent(sent));
+    let killed = Answer::Kill(Kill { target: BPSH.cast_signed(), signal: 10, kind: KillKind::Kill, value: 0 });
+    assert!(
+        actions.iter().any(|action| matches!(action, Action::AnswerGhost { answer, .. } if *answer == killed)),
+        "{actions:?}"
+    );
+    assert!(
+        !bench.ended().iter().any(|action| matches!(action, Action::AnswerGhost { .. })),
+        "its ghost is at it still"
+    );
+    assert!(bench.read(2).iter().any(|action| matches!(action, Action::AnswerGhost { answer: Answer::Exit(7), .. })));
 }

@@ -7,6 +7,7 @@ mod nice;
 mod simulation;
 mod transitions;
 mod tree;
+mod upwards;
 
 use super::{Directory, NodeFacts, User};
 use ghost_proto::ids::NodeNumber;

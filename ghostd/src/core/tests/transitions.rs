@@ -58,7 +58,7 @@ impl Bench {
         bench.read(GHOST, 0);
         bench.feed(Event::Adopted { process: ProcId(2), ok: true, pgid: 100 });
         bench.read(GHOST, 0);
-        bench.node(0, 10, NodeToMaster::Started(node::Started { proc: 2, pid: GHOST, cwd_errno: 0 }));
+        bench.node(0, 10, NodeToMaster::Started(node::Started { proc: 2, pid: GHOST, cwd_errno: 0, pgid: 0, sid: 0 }));
         bench
     }
 
@@ -585,7 +585,7 @@ fn shown() -> (Bench, Vec<Action>) {
     bench.read(GHOST, 0);
     bench.feed(Event::Adopted { process: ProcId(2), ok: true, pgid: 0 });
     bench.read(GHOST, 0);
-    bench.node(0, 10, NodeToMaster::Started(node::Started { proc: 2, pid: GHOST, cwd_errno: 0 }));
+    bench.node(0, 10, NodeToMaster::Started(node::Started { proc: 2, pid: GHOST, cwd_errno: 0, pgid: 0, sid: 0 }));
     bench.now += Duration::from_millis(199);
     let early = bench.feed(Event::Tick);
     assert!(!early.iter().any(|action| matches!(action, Action::ShowGhost { .. })), "{early:?}");

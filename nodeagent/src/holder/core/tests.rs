@@ -1,6 +1,7 @@
 //! The core in virtual time: no kernel, every order of events.
 
 use super::*;
+use crate::holder::standins::Sent;
 use bytes::Bytes;
 use ghost_proto::launch::{Credentials, ProgramSpec};
 use ghost_proto::node::{EndLaunch, Forget, Lease};
@@ -64,7 +65,7 @@ impl Bench {
     /// A process that executes its program, with a PID of 1000 and its number.
     fn running(&mut self, proc: u64, launch: u64) {
         self.spawn(proc, launch);
-        self.event(Event::Created { proc: ProcId(proc), pid: 1000 + proc as u32 });
+        self.event(Event::Created { proc: ProcId(proc), pid: 1000 + proc as u32, pgid: 0, sid: 0 });
         let said = sent(&self.event(Event::Executed { proc: ProcId(proc), directory_errno: 0 }));
         assert!(matches!(said.as_slice(), [NodeToMaster::Started(_)]));
     }
@@ -398,7 +399,7 @@ fn a_spawn_that_comes_twice_starts_once() {
 fn a_failed_start_is_told_and_its_death_is_not() {
     let mut bench = Bench::welcomed(5);
     bench.spawn(1, 1);
-    bench.event(Event::Created { proc: ProcId(1), pid: 1001 });
+    bench.event(Event::Created { proc: ProcId(1), pid: 1001, pgid: 0, sid: 0 });
     let (proc, stage) = (ProcId(1), StartStage::Exec);
     let actions = bench.event(Event::StartFailed { proc, stage, errno: 2 });
     assert!(matches!(sent(&actions).as_slice(), [NodeToMaster::StartFailed(failed)] if failed.errno == 2));
@@ -410,7 +411,7 @@ fn a_failed_start_is_told_and_its_death_is_not() {
 fn a_stop_before_the_program_is_not_told() {
     let mut bench = Bench::welcomed(5);
     bench.spawn(1, 1);
-    bench.event(Event::Created { proc: ProcId(1), pid: 1001 });
+    bench.event(Event::Created { proc: ProcId(1), pid: 1001, pgid: 0, sid: 0 });
     assert!(bench.event(Event::Stopped { pid: 1001, signal: 19 }).is_empty());
     assert!(bench.event(Event::Continued { pid: 1001 }).is_empty());
     bench.event(Event::Executed { proc: ProcId(1), directory_errno: 0 });
@@ -421,7 +422,7 @@ fn a_stop_before_the_program_is_not_told() {
 fn signals_wait_for_the_program_and_keep_their_order() {
     let mut bench = Bench::welcomed(5);
     bench.spawn(1, 1);
-    bench.event(Event::Created { proc: ProcId(1), pid: 1001 });
+    bench.event(Event::Created { proc: ProcId(1), pid: 1001, pgid: 0, sid: 0 });
     assert!(bench.signal(1, 10, 1).is_empty());
     assert!(bench.signal(1, 19, 2).is_empty());
     let actions = bench.event(Event::Executed { proc: ProcId(1), directory_errno: 0 });
@@ -436,7 +437,7 @@ fn signals_wait_for_the_program_and_keep_their_order() {
 fn a_kill_does_not_wait_for_the_program() {
     let mut bench = Bench::welcomed(5);
     bench.spawn(1, 1);
-    bench.event(Event::Created { proc: ProcId(1), pid: 1001 });
+    bench.event(Event::Created { proc: ProcId(1), pid: 1001, pgid: 0, sid: 0 });
     bench.signal(1, 10, 1);
     assert_eq!(signals(&bench.signal(1, 9, 2)), [9]);
     assert_eq!(done(&bench.event(Event::Signaled { proc: ProcId(1), errno: 0 })), [(2, 0)]);
@@ -460,7 +461,7 @@ fn a_kill_overtakes_signals_that_wait_for_room() {
 fn a_foreign_kill_of_a_starting_process_is_judged_when_it_has_its_own_rights() {
     let mut bench = Bench::welcomed(5);
     bench.spawn(1, 1);
-    bench.event(Event::Created { proc: ProcId(1), pid: 1001 });
+    bench.event(Event::Created { proc: ProcId(1), pid: 1001, pgid: 0, sid: 0 });
     let foreign = Signal { proc: 1, seq: 1, signal: 9, sender_uid: 1, sender_euid: 1, ..Default::default() };
     assert!(bench.message(MasterToNode::Signal(foreign)).is_empty());
     let actions = bench.event(Event::Executed { proc: ProcId(1), directory_errno: 0 });
@@ -562,7 +563,7 @@ proptest! {
                     actions
                 }
                 4..=6 => bench.spawn(proc, proc % 2),
-                7 => bench.event(Event::Created { proc: id, pid: 1000 + proc as u32 }),
+                7 => bench.event(Event::Created { proc: id, pid: 1000 + proc as u32, pgid: 0, sid: 0 }),
                 8 => bench.event(Event::Executed { proc: id, directory_errno: 0 }),
                 9 => bench.event(Event::StartFailed { proc: id, stage: StartStage::Exec, errno: 2 }),
                 10 => bench.reaped(proc, 0),
@@ -612,7 +613,7 @@ fn a_group_signal_whose_bearer_is_gone_is_borne_by_another_member() {
     use ghost_abi::tree::Process as Seen;
     let mut bench = Bench::welcomed(7);
     bench.spawn(1, 1);
-    bench.event(Event::Created { proc: ProcId(1), pid: 50 });
+    bench.event(Event::Created { proc: ProcId(1), pid: 50, pgid: 0, sid: 0 });
     bench.event(Event::Executed { proc: ProcId(1), directory_errno: 0 });
     let own = std::process::id().cast_signed();
     let seen = |pid: i32, parent: i32| Seen {
@@ -632,8 +633,8 @@ fn a_group_signal_whose_bearer_is_gone_is_borne_by_another_member() {
         flags: 0,
         comm: [0; 16],
     };
-    bench.event(Event::Tree(TreeEvent::Forked { process: seen(50, own), launch: None }));
-    let told = bench.event(Event::Tree(TreeEvent::Forked { process: seen(51, 50), launch: None }));
+    bench.event(Event::Tree(TreeEvent::Forked { process: seen(50, own), by_us: true, launch: None }));
+    let told = bench.event(Event::Tree(TreeEvent::Forked { process: seen(51, 50), by_us: false, launch: None }));
     let [Action::Send(NodeToMaster::Forked(forked))] = &told[..] else { panic!("{told:?}") };
     let proc = forked.proc;
     bench.event(Event::Tree(TreeEvent::Ended { key: 51, status: 0 }));
@@ -648,4 +649,93 @@ fn a_group_signal_whose_bearer_is_gone_is_borne_by_another_member() {
     assert_eq!(sent(bench.message(kill(1, 0, Scope::Process))), [0; 0], "it is dead");
     assert_eq!(sent(bench.message(kill(2, 99, Scope::Group))), [0; 0], "nobody is in that group");
     assert_eq!(sent(bench.message(kill(3, 50, Scope::Group))), [50]);
+}
+
+#[test]
+fn a_signal_upwards_is_told_under_its_senders_name() {
+    let mut bench = Bench::new();
+    bench.link(7);
+    bench.running(1, 1);
+    let seen = |sender: u32| Sent { sender, target: 50, group: true, signal: 10, code: 0, value: 3 };
+    let told = sent(&bench.event(Event::Sent(seen(1001))));
+    assert!(
+        matches!(&told[..], [NodeToMaster::Sent(sent)] if (sent.proc, sent.target, sent.group, sent.value) == (1, 50, true, 3)),
+        "{told:?}"
+    );
+    assert!(sent(&bench.event(Event::Sent(seen(77)))).is_empty(), "nobody that is known");
+}
+
+#[test]
+fn a_node_says_whether_it_makes_stand_ins() {
+    let mut bench = Bench::new();
+    for expected in [&[][..], &["stand-ins".to_owned()]] {
+        let hello = sent(&bench.event(Event::Linked));
+        assert!(matches!(&hello[..], [NodeToMaster::Hello(hello)] if hello.features == expected), "{hello:?}");
+        bench.core.stand_in();
+    }
+}
+
+#[test]
+fn the_group_of_a_started_process_is_told() {
+    let mut bench = Bench::new();
+    bench.link(7);
+    bench.spawn(1, 1);
+    bench.event(Event::Created { proc: ProcId(1), pid: 1001, pgid: 50, sid: 0 });
+    let told = sent(&bench.event(Event::Executed { proc: ProcId(1), directory_errno: 0 }));
+    assert!(matches!(&told[..], [NodeToMaster::Started(started)] if started.pgid == 50), "{told:?}");
+}
+
+#[test]
+fn a_group_is_killed_though_the_one_that_is_named_is_still_starting() {
+    let mut bench = Bench::new();
+    bench.link(7);
+    for (proc, pid) in [(1, 1001), (2, 1002)] {
+        bench.spawn(proc, 1);
+        bench.event(Event::Created { proc: ProcId(proc), pid, pgid: 50, sid: 0 });
+    }
+    bench.event(Event::Executed { proc: ProcId(1), directory_errno: 0 });
+    let scope = Scope::Group as i32;
+    let kill = Signal { proc: 2, seq: 1, signal: 9, scope, group: 50, privileged: true, ..Signal::default() };
+    let killed = |action: &Action| match action {
+        Action::Signal { pid, order, .. } => Some((*pid, order.scope)),
+        _ => None,
+    };
+    let actions = bench.message(MasterToNode::Signal(kill));
+    let killed: Vec<(u32, Scope)> = actions.iter().filter_map(killed).collect();
+    assert_eq!(killed, [(1002, Scope::Process), (1001, Scope::Group)]);
+}
+
+#[test]
+fn a_signal_upwards_is_told_again_until_it_is_done_and_before_its_senders_end() {
+    let mut bench = Bench::welcomed(7);
+    bench.running(1, 1);
+    let seen = Sent { sender: 1001, target: 50, group: false, signal: 10, code: 0, value: 0 };
+    let told = |actions: &[Action]| -> Vec<(&'static str, u64)> {
+        let name = |message: NodeToMaster| match message {
+            NodeToMaster::Sent(sent) => Some(("sent", sent.seq)),
+            NodeToMaster::Ended(_) => Some(("ended", 0)),
+            _ => None,
+        };
+        sent(actions).into_iter().filter_map(name).collect()
+    };
+    bench.event(Event::Unlinked);
+    assert_eq!(told(&bench.event(Event::Sent(seen))), []);
+    assert_eq!(told(&bench.reaped(1, 0)), []);
+    assert_eq!(told(&bench.link(7)), [("sent", 1), ("ended", 0)]);
+    bench.event(Event::Unlinked);
+    assert_eq!(told(&bench.link(7)), [("sent", 1), ("ended", 0)]);
+    bench.message(MasterToNode::SentDone(standin::SentDone { seq: 1 }));
+    bench.event(Event::Unlinked);
+    assert_eq!(told(&bench.link(7)), [("ended", 0)]);
+}
+
+#[test]
+fn ranks_on_other_nodes_are_for_launches_that_live_here() {
+    let mut bench = Bench::welcomed(7);
+    bench.running(1, 1);
+    let others = vec![standin::Other { pid: 60, rank: 3 }];
+    for (launch, wanted) in [(1, 1), (2, 0)] {
+        let actions = bench.message(MasterToNode::Beside(standin::Beside { launch, others: others.clone() }));
+        assert_eq!(actions.iter().filter(|action| matches!(action, Action::Beside { .. })).count(), wanted);
+    }
 }

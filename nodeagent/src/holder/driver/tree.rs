@@ -54,12 +54,19 @@ impl Driver {
     }
 
     /// Takes what the kernel programs have to tell.
+    ///
+    /// What somebody has sent is told after his fork and before his end: of signals seen before the tree is looked at, the
+    /// sender's fork is in the tree's ring, and whose end is in it has no more to send.
     pub(super) fn follow_tree(&mut self) {
+        self.see_sent();
         for _ in 0..RECORDS {
             match self.programs.as_mut().and_then(|programs| programs.next_event()) {
                 Some(Seen::Record(record)) => self.tree_record(&record),
                 Some(Seen::Dropped) => self.compare_tree(),
-                None => break,
+                None => {
+                    self.tell_sent(true);
+                    break;
+                }
             }
         }
         self.look();
@@ -97,10 +104,16 @@ impl Driver {
                 self.look_again();
             }
             Record::Exec(process) => {
+                // Of a launched one it is told first that it has begun.
+                if let Some(&number) = self.by_pid.get(&process.pid.unsigned_abs()) {
+                    self.look_at_start(number);
+                }
                 self.handle(Event::Tree(TreeEvent::Executed(*process)));
                 self.look_again();
             }
             Record::Exit(exit) => {
+                self.see_sent();
+                self.tell_sent(false);
                 let (pid, pgid, sid) = (exit.pid.unsigned_abs(), exit.pgid.unsigned_abs(), exit.sid.unsigned_abs());
                 if exit.pgid != 0 {
                     self.handle(Event::Tree(TreeEvent::Stands { pid, pgid, sid }));
@@ -140,15 +153,18 @@ impl Driver {
     }
 
     fn tree_forked(&mut self, process: Process) {
-        // The children of the holder are launched, or belong to a launch by their cgroup.
-        let of_holder = process.parent.unsigned_abs() == std::process::id();
+        // The children of the holder and of stand-ins are launched, or belong to a launch by their cgroup.
         let pid = process.pid.unsigned_abs();
+        if self.is_stand_in(pid) {
+            return;
+        }
+        let by_us = self.is_above(process.parent.unsigned_abs());
         // Who the holder starts has a number that was chosen.
-        if !of_holder && let Some(cursor) = self.slice.as_mut().and_then(|slice| slice.seen(pid)) {
+        if !by_us && let Some(cursor) = self.slice.as_mut().and_then(|slice| slice.seen(pid)) {
             set_cursor(cursor);
         }
-        let launch = if of_holder && !self.by_pid.contains_key(&pid) { self.cgroups.launch_of(pid) } else { None };
-        self.handle(Event::Tree(TreeEvent::Forked { process, launch }));
+        let launch = if by_us && !self.by_pid.contains_key(&pid) { self.cgroups.launch_of(pid) } else { None };
+        self.handle(Event::Tree(TreeEvent::Forked { process, by_us, launch }));
     }
 
     fn look(&mut self) {

@@ -8,17 +8,19 @@ use std::time::Duration;
 
 use ghost_host::pin::ReadToken;
 use ghost_proto::ids::{NodeNumber, ProcId};
-use ghost_proto::node::{self, MasterToNode, NodeToMaster};
+use ghost_proto::node::{self, MasterToNode, NodeHello, NodeToMaster};
+use ghost_proto::standin::{FEATURE, Origin, Original};
 use ghost_proto::tree::{Execed, Forked, Reaped, Standing, forked_id};
 use ghost_sys::ghost::{Answer, Birth, Kin, RANK_SHIFT};
 use nix::libc;
 
-use super::super::{Action, Event};
+use super::super::{Action, Event, LinkId};
 use super::simulation::random::Random;
-use super::transitions::{Bench, FILE, GHOST};
-use kernel::{End, Kernel, Life};
+use super::transitions::{Bench, CLIENT, FILE, GHOST};
+use kernel::{End, Kernel, Life, Task};
 
 const RANK: ProcId = ProcId(2);
+const SHELL: u32 = 50;
 const LAUNCHER: u32 = 100;
 const MOST: usize = 24;
 /// How long the ghosts may take to come to rest, in ticks.
@@ -56,27 +58,56 @@ struct World {
     next_read: u64,
 }
 
+/// Node 0 makes stand-ins.
+fn stand_in(bench: &mut Bench) {
+    let hello = NodeHello { holder: 1000, features: vec![FEATURE.to_owned()], ..NodeHello::default() };
+    let address = std::net::Ipv4Addr::LOCALHOST.into();
+    bench.feed(Event::NodeConnected { node: NodeNumber(0), link: LinkId(10), hello, address });
+}
+
+fn origin() -> Origin {
+    let original = |pid: u32| Original { pid, uid: 1000, comm: "x".into() };
+    Origin { parent: original(LAUNCHER), group: original(LAUNCHER), session: original(SHELL) }
+}
+
 impl World {
+    /// With stand-ins of what is above the launch, or without any.
     fn new(seed: u64) -> World {
+        let stand_ins = seed.is_multiple_of(2);
         let mut node = Kernel::new(1_048_576);
-        let rank = node.fork(1, 1, GHOST);
-        node.setpgid(rank, rank);
+        if stand_ins {
+            node.fork(1, 1, SHELL);
+            node.setsid(SHELL);
+            node.fork(SHELL, SHELL, LAUNCHER);
+            node.setpgid(LAUNCHER, LAUNCHER);
+            node.fork(LAUNCHER, LAUNCHER, GHOST);
+        } else {
+            node.fork(1, 1, GHOST);
+            node.setpgid(GHOST, GHOST);
+        }
+        let Task { pgid, sid, .. } = node.tasks[&GHOST];
         let mut master = Kernel::new(4_000_000);
-        let shell = master.fork(1, 1, 50);
+        let shell = master.fork(1, 1, SHELL);
         master.setsid(shell);
         let launcher = master.fork(shell, shell, LAUNCHER);
         master.setpgid(launcher, launcher);
         master.fork(launcher, launcher, GHOST);
         let ghost = Ghost { id: RANK, rank: 0, doing: Doing::Next(None), outcome: 0 };
         let mut bench = Bench::with_lease(Duration::from_secs(1_000_000));
+        if stand_ins {
+            stand_in(&mut bench);
+        }
         bench.launch("0");
+        if stand_ins {
+            bench.feed(Event::Above { client: CLIENT, origin: origin() });
+        }
         let mut world = World {
             bench,
             random: Random::new(seed),
             node,
             master,
             ids: BTreeMap::from([(GHOST, RANK)]),
-            told: BTreeMap::from([(GHOST, (GHOST, 1))]),
+            told: BTreeMap::from([(GHOST, (pgid, sid))]),
             messages: VecDeque::new(),
             ghosts: BTreeMap::from([(GHOST, ghost)]),
             dead: BTreeMap::new(),
@@ -85,7 +116,8 @@ impl World {
         };
         world.ghost_steps(GHOST);
         world.ghost_steps(GHOST);
-        world.messages.push_back(NodeToMaster::Started(node::Started { proc: RANK.0, pid: GHOST, cwd_errno: 0 }));
+        let started = node::Started { proc: RANK.0, pid: GHOST, cwd_errno: 0, pgid, sid };
+        world.messages.push_back(NodeToMaster::Started(started));
         world
     }
 
@@ -200,7 +232,7 @@ impl World {
             self.is_reaped(pid);
         }
         for pid in hung_up {
-            if pid != GHOST {
+            if pid != GHOST && self.ids.contains_key(&pid) {
                 self.ends(pid);
             }
         }
@@ -230,7 +262,12 @@ impl World {
             5..=7 if runs => drop(self.node.setpgid(one, one)),
             8..=10 if runs => {
                 let other = self.one_of(&living);
-                let pgid = self.node.tasks[&other].pgid;
+                let mut above = vec![SHELL, LAUNCHER];
+                above.retain(|above| self.node.tasks.contains_key(above));
+                let pgid = match self.random.below(4) {
+                    0 if !above.is_empty() => self.one_of(&above),
+                    _ => self.node.tasks[&other].pgid,
+                };
                 if pgid != 1 {
                     self.node.setpgid(one, pgid);
                 }
@@ -263,7 +300,7 @@ impl World {
     /// The next message is heard.
     fn hear(&mut self) -> bool {
         let Some(message) = self.messages.pop_front() else { return false };
-        self.feed(Event::NodeSaid { node: NodeNumber(0), link: super::super::LinkId(10), message });
+        self.feed(Event::NodeSaid { node: NodeNumber(0), link: LinkId(10), message });
         true
     }
 

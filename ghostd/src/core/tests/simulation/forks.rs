@@ -59,7 +59,8 @@ impl World {
         let process = &machine.processes[&pid];
         let launch = process.parent.is_none().then_some(process.launch);
         let process = machine.listed(pid, process, creator);
-        self.tell_tree(number, TreeEvent::Forked { process, launch });
+        let by_us = process.parent.unsigned_abs() == std::process::id();
+        self.tell_tree(number, TreeEvent::Forked { process, by_us, launch });
     }
 
     pub fn tree_executed(&mut self, number: usize, pid: u32) {

@@ -157,7 +157,8 @@ impl World {
             Some(Answer::Group(pgid)) => self.ghost_joins(pid, pgid),
             Some(Answer::Session) => self.ghost_leads(pid),
             Some(Answer::Found(pgid)) => self.ghost_founds(pid, pgid),
-            Some(Answer::Again | Answer::Name(_)) | None => {}
+            // Nobody here sends anything upwards.
+            Some(Answer::Again | Answer::Name(_) | Answer::Kill(_)) | None => {}
         }
         self.next_unique += 1;
         let unique = self.next_unique;

@@ -16,6 +16,8 @@ use super::world::{Happening, World};
 
 /// The holder's number in its namespace.
 pub const HOLDER: u32 = 1;
+/// Added to a stand-in's number if its original's is somebody else's.
+const TAKEN: u32 = 1 << 21;
 /// How long it may take until the holder knows of a changed group.
 const UNSURE: Duration = Duration::from_millis(500);
 /// What a pipe holds.
@@ -87,6 +89,8 @@ pub struct Machine {
     /// What the holder has open, by process.
     pub open: BTreeMap<u64, u32>,
     pub next_pid: u32,
+    /// The number of each launcher's stand-in, which leads a group and a session.
+    pub stand_ins: BTreeMap<LaunchId, u32>,
     /// When a process has last changed its group: the holder learns that some time later.
     pub regrouped: Option<Duration>,
     /// What the kernel programs have seen and the holder has not read.
@@ -158,21 +162,29 @@ impl Machine {
 }
 
 impl World {
-    /// clone3(2).
-    pub fn make_process(&mut self, number: usize, creation: &Creation) -> Result<u32, u32> {
+    /// clone3(2), below stand-ins if the master has named whom they are to stand for. Gives number, group and session.
+    pub fn make_process(&mut self, number: usize, creation: &Creation) -> Result<(u32, u32, u32), u32> {
         if self.random.percent(2) {
             return Err(libc::EAGAIN as u32);
         }
         let taken = self.random.percent(3);
         let endless = self.random.percent(30);
+        let stand_in_taken = u32::from(self.random.percent(5)) * TAKEN;
         let now = self.now;
         let machine = &mut self.nodes[number].machine;
         machine.next_pid += 1;
         let pid = if creation.pid == 0 || taken { machine.next_pid } else { creation.pid };
+        let (pgid, sid) = match &creation.origin {
+            Some(origin) => {
+                let stand_in = *machine.stand_ins.entry(creation.launch).or_insert(origin.group.pid + stand_in_taken);
+                (stand_in, stand_in)
+            }
+            None => (pid, HOLDER),
+        };
         let remote = Remote {
             proc: creation.proc.0,
-            pgid: pid,
-            sid: HOLDER,
+            pgid,
+            sid,
             born: now,
             input: creation.streams[0],
             streams: creation.streams,
@@ -185,7 +197,7 @@ impl World {
         assert!(self.truth.insert(creation.proc.0, truth).is_none(), "process {} is begun twice", creation.proc.0);
         self.tree_forked(number, pid, 0);
         self.process_later(number, pid);
-        Ok(pid)
+        Ok((pid, pgid, sid))
     }
 
     pub fn process_later(&mut self, node: usize, pid: u32) {

@@ -10,6 +10,7 @@ use ghost_abi::SignalRecord;
 use ghost_proto::client::MasterToClient;
 use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
 use ghost_proto::node::MasterToNode;
+use ghost_proto::standin::{Origin, Original};
 use ghost_sys::ghost::Answer;
 
 use super::super::super::{Action, Core, Event, Found, FoundGhost, FoundLauncher, Settings};
@@ -28,6 +29,12 @@ pub struct Kept {
     pub signals: BTreeMap<u64, SignalRecord>,
     /// How many lost records have been seen to.
     pub dropped: u64,
+}
+
+/// What is above a launch: its launcher leads a group and a session.
+fn origin(launcher: u32) -> Origin {
+    let launcher = Original { pid: launcher, uid: 1000, comm: "bpsh".into() };
+    Origin { parent: launcher.clone(), group: launcher.clone(), session: launcher }
 }
 
 /// What is this ghostd's own.
@@ -101,9 +108,17 @@ impl World {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::TellClient { client, message } | Action::Launched { client, message } => {
+            Action::TellClient { client, message } => {
                 self.check_told(client.0, &message);
                 self.tell_client(client.0, message);
+            }
+            Action::Launched { client, message } => {
+                self.check_told(client.0, &message);
+                self.tell_client(client.0, message);
+                if let Some(index) = self.client_of(client.0) {
+                    let origin = origin(self.clients[index].pid);
+                    self.feed_next(Event::Above { client, origin });
+                }
             }
             Action::SendClient { client, data } => {
                 self.send(Channel::ToClient(client.0), Happening::DataToClient(client.0, data));
@@ -331,7 +346,8 @@ impl World {
         for client in self.clients.iter().filter(|client| client.launch != 0 && !client.reaped) {
             let launch = LaunchId(client.launch);
             let (pid, exited) = (client.pid, client.exited);
-            found.launchers.push(FoundLauncher { launch, pid, uid: 1000, gid: 1000, exited });
+            let origin = Some(origin(pid));
+            found.launchers.push(FoundLauncher { launch, pid, uid: 1000, gid: 1000, exited, origin });
         }
         for (&pid, ghost) in self.ghosts.iter().filter(|(_, ghost)| !ghost.reaped) {
             let Some(process) = ghost.process else { continue };

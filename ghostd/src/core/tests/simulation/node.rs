@@ -28,6 +28,8 @@ enum Frame {
 
 pub struct Node {
     holder: Holder,
+    /// There are stand-ins of the master's processes.
+    stands_in: bool,
     pub machine: Machine,
     /// The session of nodeagent, by which the holder reaches the master.
     pub link: Option<LinkId>,
@@ -41,10 +43,15 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(number: usize, holder: u64) -> Node {
+    pub fn new(number: usize, holder: u64, stands_in: bool) -> Node {
         let limits = [(u64::MAX, u64::MAX); nodeagent::holder::program::LIMITS];
+        let mut core = Holder::new(holder, format!("n{number}"), limits);
+        if stands_in {
+            core.stand_in();
+        }
         Node {
-            holder: Holder::new(holder, format!("n{number}"), limits),
+            holder: core,
+            stands_in,
             machine: Machine::new(),
             link: None,
             waiting: VecDeque::new(),
@@ -257,7 +264,7 @@ impl World {
             Action::Create(creation) => {
                 let proc = creation.proc;
                 return Some(match self.make_process(number, &creation) {
-                    Ok(pid) => Event::Created { proc, pid },
+                    Ok((pid, pgid, sid)) => Event::Created { proc, pid, pgid, sid },
                     Err(errno) => Event::StartFailed { proc, stage: StartStage::Create, errno },
                 });
             }
@@ -297,7 +304,7 @@ impl World {
                     return Some(Event::NoChildren);
                 }
             }
-            Action::Steer { .. } | Action::Renice { .. } => {}
+            Action::Steer { .. } | Action::Renice { .. } | Action::Beside { .. } => {}
         }
         None
     }
@@ -422,7 +429,8 @@ impl World {
         }
         let node = &mut self.nodes[number];
         let (link, cut_until, next_pid) = (node.link, node.cut_until, node.machine.next_pid);
-        *node = Node { cut_until, ..Node::new(number, holder) };
+        let stands_in = node.stands_in;
+        *node = Node { cut_until, ..Node::new(number, holder, stands_in) };
         node.machine.next_pid = next_pid;
         if let Some(link) = link {
             self.cut(link);
@@ -443,7 +451,7 @@ impl World {
         let before = foreign.then(|| self.core_process(proc));
         let Some(link) = self.nodes[number].link else { return };
         let event = match choice {
-            0 => NodeToMaster::Started(node::Started { proc, pid: 1, cwd_errno: 0 }),
+            0 => NodeToMaster::Started(node::Started { proc, pid: 1, cwd_errno: 0, pgid: 0, sid: 0 }),
             1 => NodeToMaster::Ended(node::Ended { proc, status: WaitStatus::Exited(9).to_raw(), usage: None }),
             2 => NodeToMaster::StartFailed(node::StartFailed { proc, stage: 0, errno: 2, text: String::new() }),
             3 => NodeToMaster::Stopped(node::Stopped { proc, signal: 19 }),

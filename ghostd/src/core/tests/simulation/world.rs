@@ -280,7 +280,8 @@ impl World {
         }
         for number in 0..NODES {
             let holder = self.random.next() | 1;
-            self.nodes.push(Node::new(number, holder));
+            let stands_in = self.random.percent(70);
+            self.nodes.push(Node::new(number, holder, stands_in));
             if number < 2 || self.random.percent(60) {
                 let delay = self.random.micros(100_000);
                 self.after(delay, Happening::ConnectNode(number));
