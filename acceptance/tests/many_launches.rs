@@ -11,7 +11,8 @@ const VERY_LONG: Duration = Duration::from_secs(400);
 const MOST_KIB: u64 = 1024;
 
 fn bash(cluster: &Cluster, script: &str) -> Cmd {
-    cluster.command("bash").args(["-c", script]).user(User::ordinary()).limit(VERY_LONG)
+    // Of a session, as one who has logged in: then there are stand-ins on the nodes, too.
+    cluster.command("setsid").args(["--wait", "bash", "-c", script]).user(User::ordinary()).limit(VERY_LONG)
 }
 
 /// So many launches, one after the other, of all kinds: each uses something else that could be left behind.
@@ -37,7 +38,8 @@ fn launches(cluster: &Cluster, count: u32) {
 fn until_nothing_runs(cluster: &Cluster) {
     eventually("nothing runs", LONG, || {
         let snapshot = cluster.snapshot();
-        let busy = snapshot.remote().count() + snapshot.of("master").filter(|it| it.name == "bpsh").count();
+        let there = snapshot.remote().count() + snapshot.stand_ins().count();
+        let busy = there + snapshot.of("master").filter(|it| it.name == "bpsh").count();
         (busy == 0).then_some(())
     });
 }
