@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
-use ghost_abi::{GhostState, SignalRecord};
+use ghost_abi::{GhostState, SignalFlags, SignalRecord};
 use ghost_host::pin;
 use ghost_host::programs;
 use ghost_sys::pidfd;
@@ -20,6 +20,8 @@ use crate::core::Event;
 
 /// Records or requests that are handled before others have their turn.
 const AT_ONCE: usize = 256;
+/// include/uapi/asm-generic/siginfo.h
+const SI_USER: i32 = 0;
 
 /// Begins to listen to the kernel. What comes out of the channel is the end of it.
 pub(super) fn watch(shared: &Shared) -> Result<mpsc::Receiver<anyhow::Error>> {
@@ -109,11 +111,12 @@ impl Driver {
         for _ in 0..at_most {
             let (store, replayed) = (&mut self.store, &self.replayed);
             let note = |record: &SignalRecord| {
-                if !replayed.contains(&record.seq) {
+                if !replayed.contains(&record.seq) && !is_our_own(record) {
                     store.signal(record);
                 }
             };
             match self.programs.next_event_noted(note) {
+                Some(programs::Event::Signal(record)) if is_our_own(&record) => {}
                 Some(programs::Event::Signal(record)) if self.replayed.remove(&record.seq) => {}
                 Some(programs::Event::Signal(record)) => self.turn(Event::Signal(record)),
                 Some(programs::Event::Exit(record)) => {
@@ -169,4 +172,14 @@ impl Driver {
             Err(error) => Err(error),
         }
     }
+}
+
+/// A ghost has unblocked the SIGCONT by which this process had it go on. The kernel programs leave out what they see us send; this one was
+/// sent while the ghost had its signals blocked, and nobody but us can have sent it (kernel/signal.c, `do_rt_sigqueueinfo()`: only
+/// to oneself with this code).
+fn is_our_own(record: &SignalRecord) -> bool {
+    record.has(SignalFlags::DELIVERED)
+        && i32::from(record.sig) == nix::libc::SIGCONT
+        && record.si_code == SI_USER
+        && record.sender_pid.unsigned_abs() == std::process::id()
 }
