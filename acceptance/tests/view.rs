@@ -170,6 +170,13 @@ fn one_that_waits_in_the_kernel_and_one_that_nobody_waits_for() {
     shown.running.kill();
 }
 
+/// `renice` of a ghost by somebody who has, in a namespace of users of his own, the capabilities that its ghost has:
+/// `cap_safe_nice()` asks for nothing else.
+fn renice_in_namespace(cluster: &Cluster, value: &str, ghost: u32) -> Ended {
+    let words = ["-Ur", "renice", "-n", value, "-p", &ghost.to_string()];
+    cluster.command("unshare").args(words).user(User::ordinary()).run().ended
+}
+
 /// `renice` of a ghost on the master.
 fn renice(cluster: &Cluster, user: User, value: &str, ghost: u32) -> Ended {
     cluster.command("renice").args(["-n", value, "-p", &ghost.to_string()]).user(user).run().ended
@@ -200,6 +207,24 @@ fn a_ghost_that_is_reniced_renices_its_process() {
     assert_eq!(renice(&cluster, User::root(), "-3", shown.ghost), Ended::Exited(0));
     eventually("the process is less nice", LONG, || (nice(process.pid) == -3).then_some(()));
     shown.end();
+}
+
+/// The way round what the kernel refuses to a user at a ghost with a capability; his rights stay what they are.
+#[test]
+fn a_user_renices_his_ghosts_in_a_namespace_of_users() {
+    let cluster = Cluster::attach();
+    let shown = Shown::start(&cluster, User::ordinary(), 1, &["probe", "wait"]);
+    let of_root = Shown::start(&cluster, User::root(), 1, &["probe", "wait"]);
+    let process = shown.process(&cluster);
+    let before = nice(process.pid);
+    let nicer = (before + 7).min(19).to_string();
+    assert_eq!(renice_in_namespace(&cluster, &nicer, shown.ghost), Ended::Exited(0));
+    eventually("the process is nicer", LONG, || (nice(process.pid).to_string() == nicer).then_some(()));
+    assert_ne!(renice_in_namespace(&cluster, &before.to_string(), shown.ghost), Ended::Exited(0), "RLIMIT_NICE");
+    assert_ne!(renice_in_namespace(&cluster, "19", of_root.ghost), Ended::Exited(0), "somebody else's");
+    assert_eq!(nice(process.pid).to_string(), nicer);
+    shown.end();
+    of_root.end();
 }
 
 #[test]

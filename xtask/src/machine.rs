@@ -15,10 +15,11 @@ struct Need {
 const CLUSTER: [Need; 1] = [Need { program: "ip", package: "iproute2" }];
 
 /// What the tests and the examples in the README use besides.
-const TESTS: [Need; 7] = [
+const TESTS: [Need; 8] = [
     Need { program: "ip", package: "iproute2" },
     Need { program: "ps", package: "procps" },
     Need { program: "pstree", package: "psmisc" },
+    Need { program: "htop", package: "htop" },
     Need { program: "setsid", package: "util-linux" },
     Need { program: "timeout", package: "coreutils" },
     Need { program: "perl", package: "perl-base" },
