@@ -25,6 +25,8 @@
 mod asking;
 mod figures;
 mod files;
+#[cfg(test)]
+mod golden;
 pub mod guard;
 mod guarded;
 mod mounter;

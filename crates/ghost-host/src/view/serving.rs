@@ -14,6 +14,7 @@ use super::files::Place;
 use super::rendering::now_ns;
 use super::server::Server;
 use super::snapshots::{Answer, Known, Wanted};
+use super::stat;
 use crate::fuse::{self, Attr, Request, Validity};
 
 /// Between two looks at whether a reader that was interrupted has been killed since.
@@ -81,8 +82,16 @@ impl Server {
         }
     }
 
-    pub(super) fn take_part(&mut self, node: i32, part: Part) {
+    pub(super) fn take_part(&mut self, node: i32, mut part: Part) {
         let (reading, now) = (part.reading, Instant::now());
+        // Its first line is in its first part, which with this file is all of it.
+        if part.last
+            && part.offset == 0
+            && let Some((ghost, "sched")) = self.snapshots.read_by(reading)
+            && let Some(ghost) = self.ghosts.get(&ghost)
+        {
+            part.content = stat::sched(&part.content, ghost.show.pid).into();
+        }
         let Some(wanted) = self.snapshots.take(part, now_ns(), now) else { return };
         if self.ghosts.get(&wanted.ghost).is_some_and(|ghost| ghost.show.node == node) {
             self.fetch(wanted);

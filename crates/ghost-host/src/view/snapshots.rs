@@ -216,6 +216,12 @@ impl Snapshots {
         }
     }
 
+    /// Which file of which ghost this is a reading of.
+    pub(super) fn read_by(&self, reading: u64) -> Option<(u32, &str)> {
+        let snapshot = self.all.get(self.readings.get(&reading)?)?;
+        Some((snapshot.ghost, &snapshot.file))
+    }
+
     /// A node has read on. Gives what is to be asked for next; everything else shows at the next [`Snapshots::attributes`].
     pub(super) fn take(&mut self, part: Part, time_ns: u64, now: Instant) -> Option<Wanted> {
         let number = *self.readings.get(&part.reading)?;

@@ -99,6 +99,19 @@ pub(super) fn name(line: &[u8]) -> Option<Vec<u8>> {
     Some(name)
 }
 
+/// `sched`: its first line names the process, `NAME (PID, #threads: N)` (kernel/sched/debug.c `proc_sched_show_task`).
+pub(super) fn sched(there: &[u8], pid: u32) -> Vec<u8> {
+    let end = there.iter().position(|&b| b == b'\n').unwrap_or(there.len());
+    let (line, rest) = there.split_at(end);
+    const AFTER: &[u8] = b", #threads: ";
+    let number = line.windows(AFTER.len()).rposition(|window| window == AFTER).and_then(|after| {
+        let open = line.get(..after)?.iter().rposition(|&b| b == b'(')?;
+        Some((line.get(..=open)?, line.get(after..)?))
+    });
+    let Some((before, after)) = number else { return there.to_vec() };
+    [before, pid.to_string().as_bytes(), after, rest].concat()
+}
+
 /// Parent, process group, session, terminal and its foreground group, as the line has them: what names an identity and is not
 /// for ever.
 pub(super) fn family(line: &[u8]) -> Option<Vec<u8>> {
@@ -192,6 +205,16 @@ mod tests {
         let parent = std::os::unix::process::parent_id().to_string();
         assert!(family(&own).unwrap().starts_with(parent.as_bytes()));
         assert_eq!(name(&own).unwrap(), std::fs::read("/proc/self/comm").unwrap());
+    }
+
+    #[test]
+    fn sched_names_the_ghost() {
+        let of = |line: &str| String::from_utf8(sched(line.as_bytes(), 77)).unwrap();
+        assert_eq!(
+            of("a (1, #threads: 9) (5 (300, #threads: 2)\nse.x : 300\n"),
+            "a (1, #threads: 9) (5 (77, #threads: 2)\nse.x : 300\n"
+        );
+        assert_eq!([of(""), of("torn (30")], ["", "torn (30"]);
     }
 
     #[test]
