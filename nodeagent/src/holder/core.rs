@@ -14,6 +14,8 @@
 //! - The signals for one process are sent in the order in which they came, after its program was executed. SIGKILL alone
 //!   goes before all others: they do not matter any more.
 
+mod starting;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
@@ -608,7 +610,7 @@ impl Core {
             (Some(_), _) => None,
             (None, _) => Some(libc::ESRCH),
         };
-        let mut order = Order {
+        let order = Order {
             signal: number.unwrap_or(0),
             scope: Scope::try_from(signal.scope).unwrap_or(Scope::Process),
             code: signal.code,
@@ -635,32 +637,24 @@ impl Core {
             self.confirm(proc, confirm, errno, actions);
             if errno == libc::ESRCH {
                 self.pass_on(proc, order, actions);
+                self.signal_other_starting(proc, order, actions);
             }
             return;
         };
         self.heard.wait(name);
-        let starting = process.is_starting();
-        let own = signal.sender_uid == process.uid || signal.sender_euid == process.uid;
-        if number == KILL && starting && process.pid != 0 && (own || signal.privileged) {
-            // It has the holder's own rights until it has the user's, so the rule cannot be asked of the kernel. Others of its
-            // group that run get it from one of them.
-            let for_others = order;
-            order.privileged = true;
-            order.scope = Scope::Process;
-            process.signals.push_front(Pending { order, confirm, give_up: None });
-            process.sending = true;
-            actions.push(Action::Signal { proc, pid: process.pid, order });
-            self.pass_on(proc, for_others, actions);
-            return;
+        if process.is_starting() {
+            self.signal_other_starting(proc, order, actions);
+            return self.signal_starting(proc, order, confirm, actions);
         }
-        if number == KILL && !starting {
+        if number == KILL {
             process.signals.push_front(Pending { order, confirm, give_up: None });
             process.retry = None;
             process.send_signals(proc, actions);
-            return;
+            return self.signal_other_starting(proc, order, actions);
         }
         process.signals.push_back(Pending { order, confirm, give_up: None });
         process.send_signals(proc, actions);
+        self.signal_other_starting(proc, order, actions);
     }
 
     fn signaled(&mut self, proc: ProcId, errno: i32, now: Duration, actions: &mut Vec<Action>) {
@@ -959,10 +953,6 @@ impl Process {
             None if self.pgid != 0 => self.pgid,
             None => self.pid,
         }
-    }
-
-    fn is_starting(&self) -> bool {
-        matches!(self.life, Life::Starting)
     }
 
     fn is_alive(&self) -> bool {

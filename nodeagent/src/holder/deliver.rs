@@ -16,7 +16,8 @@ const SI_QUEUE: i32 = -1;
 const SI_TKILL: i32 = -6;
 
 /// Sends `order` to a process that the caller has not yet reaped, so that its number is still its own. Gives 0 or an errno.
-pub fn deliver(pid: u32, process: &OwnedFd, order: &Order) -> i32 {
+/// `starting`: members of its group that get the group's signals by themselves.
+pub fn deliver(pid: u32, process: &OwnedFd, order: &Order, starting: &[u32]) -> i32 {
     let info = SignalInfo {
         signal: i32::from(order.signal),
         code: if order.code < 0 && order.code != SI_TKILL { order.code } else { SI_QUEUE },
@@ -32,20 +33,22 @@ pub fn deliver(pid: u32, process: &OwnedFd, order: &Order) -> i32 {
             sent => sent,
         },
         Scope::Process => errno(pidfd::send(process, info, Target::Process)),
-        Scope::Group => deliver_group(pid, process, info, order),
+        Scope::Group => deliver_group(pid, process, info, order, starting),
     };
     result.err().unwrap_or(0)
 }
 
-fn deliver_group(pid: u32, process: &OwnedFd, info: SignalInfo, order: &Order) -> Result<(), i32> {
+fn deliver_group(pid: u32, process: &OwnedFd, info: SignalInfo, order: &Order, starting: &[u32]) -> Result<(), i32> {
     let pgid = processes::stat(pid).ok_or(libc::ESRCH)?.pgid;
-    if !order.privileged {
+    // SIGKILL cannot reach anybody twice, and is to reach all at once.
+    let without = if info.signal == libc::SIGKILL { &[] } else { starting };
+    if !order.privileged || !without.is_empty() {
         let members: Vec<u32> = processes::all()
             .into_iter()
-            .filter(|&pid| processes::stat(pid).is_some_and(|stat| stat.pgid == pgid))
+            .filter(|&pid| processes::stat(pid).is_some_and(|stat| stat.pgid == pgid) && !without.contains(&pid))
             .collect();
         let allowed: Vec<u32> = members.iter().copied().filter(|&pid| may(order, pid)).collect();
-        if allowed.len() < members.len() {
+        if allowed.len() < members.len() || !without.is_empty() {
             return deliver_each(&allowed, info);
         }
     }

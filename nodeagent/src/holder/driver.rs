@@ -24,7 +24,7 @@ use ghost_host::programs::tree::TreePrograms;
 use ghost_proto::client::StartStage;
 use ghost_proto::ids::ProcId;
 use ghost_proto::instance::Instance;
-use ghost_proto::node::{LeaseAck, NodeToMaster};
+use ghost_proto::node::{LeaseAck, NodeToMaster, Scope};
 use ghost_proto::status::Usage;
 use ghost_sys::reaper::{self, Change, Wait};
 use ghost_sys::ring::Budget;
@@ -387,12 +387,14 @@ impl Driver {
             Action::Create(creation) => return Some(self.create(*creation)),
             Action::Signal { proc, pid, order } => {
                 let handles = self.numbers.get(&proc).and_then(|number| self.handles.get(number));
+                let group = if order.scope == Scope::Group { order.group } else { 0 };
+                let starting = if group == 0 { Vec::new() } else { self.core.starting_in(group) };
                 let errno = match handles {
-                    Some(handles) => deliver::deliver(pid, &handles.pidfd, &order),
+                    Some(handles) => deliver::deliver(pid, &handles.pidfd, &order, &starting),
                     // Forked by another process. Its number is its own as long as the core knows it: the end of a process
                     // is seen before it can be waited for, and numbers come round after tens of thousands of forks.
                     None => ghost_sys::pidfd::open(pid)
-                        .map_or(libc::ESRCH, |process| deliver::deliver(pid, &process, &order)),
+                        .map_or(libc::ESRCH, |process| deliver::deliver(pid, &process, &order, &starting)),
                 };
                 self.stand_ins_go_on(&order);
                 return Some(Event::Signaled { proc, errno });

@@ -685,8 +685,8 @@ fn the_group_of_a_started_process_is_told() {
     assert!(matches!(&told[..], [NodeToMaster::Started(started)] if started.pgid == 50), "{told:?}");
 }
 
-#[test]
-fn a_group_is_killed_though_the_one_that_is_named_is_still_starting() {
+/// Two processes of one group: the first executes its program, the second does not yet.
+fn one_that_starts_in_anothers_group() -> Bench {
     let mut bench = Bench::new();
     bench.link(7);
     for (proc, pid) in [(1, 1001), (2, 1002)] {
@@ -694,15 +694,52 @@ fn a_group_is_killed_though_the_one_that_is_named_is_still_starting() {
         bench.event(Event::Created { proc: ProcId(proc), pid, pgid: 50, sid: 0 });
     }
     bench.event(Event::Executed { proc: ProcId(1), directory_errno: 0 });
-    let scope = Scope::Group as i32;
-    let kill = Signal { proc: 2, seq: 1, signal: 9, scope, group: 50, privileged: true, ..Signal::default() };
-    let killed = |action: &Action| match action {
+    bench
+}
+
+/// Whom signals were sent to, and how.
+fn aims(actions: &[Action]) -> Vec<(u32, Scope)> {
+    let aim = |action: &Action| match action {
         Action::Signal { pid, order, .. } => Some((*pid, order.scope)),
         _ => None,
     };
-    let actions = bench.message(MasterToNode::Signal(kill));
-    let killed: Vec<(u32, Scope)> = actions.iter().filter_map(killed).collect();
-    assert_eq!(killed, [(1002, Scope::Process), (1001, Scope::Group)]);
+    actions.iter().filter_map(aim).collect()
+}
+
+fn to_group(proc: u64, signal: u32) -> MasterToNode {
+    let scope = Scope::Group as i32;
+    let (sender_uid, sender_euid) = (4321, 4321);
+    MasterToNode::Signal(Signal {
+        proc,
+        seq: 1,
+        signal,
+        scope,
+        group: 50,
+        sender_uid,
+        sender_euid,
+        ..Signal::default()
+    })
+}
+
+#[test]
+fn a_group_is_killed_though_one_of_it_is_still_starting() {
+    let kill = |named| aims(&one_that_starts_in_anothers_group().message(to_group(named, 9)));
+    assert_eq!(kill(2), [(1002, Scope::Process), (1001, Scope::Group)]);
+    assert_eq!(kill(1), [(1001, Scope::Group), (1002, Scope::Process)]);
+}
+
+#[test]
+fn one_that_is_still_starting_gets_its_groups_signal_once_and_the_others_do_not_wait() {
+    for named in [1, 2] {
+        let mut bench = one_that_starts_in_anothers_group();
+        assert_eq!(bench.core.starting_in(50), [1002]);
+        assert_eq!(aims(&bench.message(to_group(named, 10))), [(1001, Scope::Group)]);
+        assert_eq!(aims(&bench.message(to_group(3 - named, 10))), [], "the other one's ghost tells of the same call");
+        bench.event(Event::Signaled { proc: ProcId(1), errno: 0 });
+        let executed = bench.event(Event::Executed { proc: ProcId(2), directory_errno: 0 });
+        assert_eq!(aims(&executed), [(1002, Scope::Process)]);
+        assert_eq!(aims(&bench.event(Event::Signaled { proc: ProcId(2), errno: 0 })), []);
+    }
 }
 
 #[test]

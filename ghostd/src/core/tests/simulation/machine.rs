@@ -311,7 +311,7 @@ impl World {
             return libc::EAGAIN;
         }
         let targets = match order.scope {
-            Scope::Group => self.nodes[number].machine.group_of(pid),
+            Scope::Group => self.nodes[number].group_of(pid, order),
             Scope::Process | Scope::Thread => vec![pid],
         };
         for target in targets {

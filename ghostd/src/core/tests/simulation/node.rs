@@ -8,8 +8,9 @@ use ghost_proto::frame::Data;
 use ghost_proto::ids::ProcId;
 use ghost_proto::node::{self, MasterToNode, NodeToMaster};
 use ghost_proto::status::{Usage, WaitStatus};
+use nix::libc;
 use nodeagent::holder::core::Core as Holder;
-use nodeagent::holder::event::{Action, Event};
+use nodeagent::holder::event::{Action, Event, Order};
 
 use super::super::super::LinkId;
 use super::machine::{Change, Life, Machine};
@@ -43,6 +44,15 @@ pub struct Node {
 }
 
 impl Node {
+    /// Whom a signal to a process's group reaches at once: not those who get it by themselves.
+    pub fn group_of(&self, pid: u32, order: &Order) -> Vec<u32> {
+        let kills = i32::from(order.signal) == libc::SIGKILL;
+        let starting = if kills { Vec::new() } else { self.holder.starting_in(order.group) };
+        let mut all = self.machine.group_of(pid);
+        all.retain(|pid| !starting.contains(pid));
+        all
+    }
+
     pub fn new(number: usize, holder: u64, stands_in: bool) -> Node {
         let limits = [(u64::MAX, u64::MAX); nodeagent::holder::program::LIMITS];
         let mut core = Holder::new(holder, format!("n{number}"), limits);
