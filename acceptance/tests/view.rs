@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use acceptance::leak::Census;
@@ -328,7 +329,7 @@ fn files_of_the_process_are_the_nodes() {
     assert_eq!(read("limits"), fs::read_to_string(format!("/proc/{process}/limits")).expect("limits"));
     assert!(read("smaps_rollup").contains("Pss:"));
     assert!(read("sched").starts_with("probe ("));
-    for file in ["io", "schedstat", "oom_score", "oom_score_adj", "auxv", "mountinfo", "personality"] {
+    for file in ["io", "schedstat", "oom_score", "oom_score_adj", "auxv", "mountinfo", "personality", "timerslack_ns"] {
         assert!(!read(file).is_empty(), "{file}");
     }
     let descriptors = of_user(&format!("ls -l {}", shown.path("fd")));
@@ -336,6 +337,17 @@ fn files_of_the_process_are_the_nodes() {
         let target = fs::read_link(format!("/proc/{process}/fd/{fd}")).expect("open there");
         assert!(descriptors.contains(&format!("{fd} -> node3:{}", target.display())), "{descriptors}");
     }
+    for fd in ["0", "1", "2"] {
+        let link = fs::symlink_metadata(format!("/proc/{process}/fd/{fd}")).expect("open there");
+        let here = of_user(&format!("stat -c '%a %s' {}", shown.path(&format!("fd/{fd}"))));
+        assert_eq!(here.trim(), format!("{:o} 64", link.permissions().mode() & 0o777), "{fd}");
+    }
+    // Nothing is from 1970, also where no content has a time of its own.
+    let times = of_user(&format!(
+        "cd /proc/{0} && stat -c %Y . fd fd/0 task task/{0} exe ns stat maps net net/dev",
+        shown.ghost
+    ));
+    assert!(times.lines().all(|time| time.parse::<u64>().is_ok_and(|time| time > 1_700_000_000)), "{times}");
     for fd in ["0", "1", "2"] {
         let there = fs::read_to_string(format!("/proc/{process}/fdinfo/{fd}")).expect("open there");
         assert_eq!(read(&format!("fdinfo/{fd}")), there);

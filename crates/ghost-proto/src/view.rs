@@ -54,7 +54,7 @@ pub struct Sample {
     /// Names below `/proc/PID`, each one of:
     /// - a file (`stat`, `maps`): its content;
     /// - a symbolic link (`exe`): its target;
-    /// - `fd`: for each descriptor its number, NUL, its target, NUL;
+    /// - `fd`: for each descriptor its number, a colon, the permission bits of its link in octal, NUL, its target, NUL;
     /// - a file of `fdinfo` or `net` (`fdinfo/0`, `net/tcp`): its content;
     /// - `task/*/NAME`: that file of every thread, in [`ProcessFigures::threads`].
     ///

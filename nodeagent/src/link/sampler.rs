@@ -40,7 +40,7 @@ const FRAMES: usize = 8;
 const OF_THREADS: &str = "task/*/";
 
 /// Content.
-const FILES: [&str; 28] = [
+const FILES: [&str; 31] = [
     "arch_status",
     "auxv",
     "cmdline",
@@ -48,6 +48,7 @@ const FILES: [&str; 28] = [
     "coredump_filter",
     "environ",
     "io",
+    "ksm_merging_pages",
     "ksm_stat",
     "limits",
     "maps",
@@ -68,6 +69,8 @@ const FILES: [&str; 28] = [
     "statm",
     "status",
     "syscall",
+    "timers",
+    "timerslack_ns",
     "wchan",
 ];
 /// Those that are read of many processes, and that the kernel gives out whole to a reader with enough room (fs/seq_file.c
@@ -304,11 +307,13 @@ fn descriptors(process: &OwnedFd) -> io::Result<Vec<u8>> {
     let directory = open(process, "fd", OFlag::O_DIRECTORY | OFlag::O_RDONLY)?;
     let mut listing = Vec::new();
     for fd in numbers_in(process, "fd")? {
-        let Ok(target) = readlinkat(&directory, OsStr::new(&fd.to_string())) else { continue };
+        let name = fd.to_string();
+        let Ok(target) = readlinkat(&directory, OsStr::new(&name)) else { continue };
+        let Ok(link) = fstatat(&directory, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW) else { continue };
         if listing.len() + target.len() > LARGEST_FILE {
             break;
         }
-        listing.extend_from_slice(fd.to_string().as_bytes());
+        listing.extend_from_slice(format!("{name}:{:o}", link.st_mode & 0o777).as_bytes());
         listing.push(0);
         listing.extend_from_slice(target.as_bytes());
         listing.push(0);
@@ -358,7 +363,7 @@ mod tests {
         assert!(file(0).starts_with(format!("{pid} (").as_bytes()));
         assert_eq!(file(1), std::env::current_exe().expect("own path").as_os_str().as_bytes());
         assert_eq!([2, 3].map(|at| process.files[at].errno), [libc::EACCES as u32; 2]);
-        assert!(file(4).starts_with(b"0\0"));
+        assert!(file(4).starts_with(b"0:"));
         assert!(file(5).starts_with(b"pos:") && file(6).starts_with(b"Inter-"));
         assert_eq!(process.files[7].errno, libc::EACCES as u32);
         assert!(process.threads.iter().any(|thread| thread.tid == 0 && thread.files.len() == 1));

@@ -10,7 +10,7 @@ use ghost_proto::view::{FileFigures, ProcessFigures};
 use ghost_proto::view_port::Show;
 
 use super::asking::{DESCRIPTORS, OF_THREADS};
-use super::rendering::Rendered;
+use super::rendering::{Rendered, now_ns};
 use super::stat::PageRatio;
 
 /// A file as the node gave it: content, or an errno.
@@ -33,10 +33,21 @@ pub(super) struct Own {
 /// Content by name.
 type Files = HashMap<String, Bytes>;
 
+/// An open descriptor, as the node has it in `fd`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Descriptor {
+    pub number: u32,
+    /// For what it is open: permission bits of its owner.
+    pub mode: u32,
+    pub target: Bytes,
+}
+
 /// A ghost that is shown.
 #[derive(Debug)]
 pub(super) struct Ghost {
     pub show: Show,
+    /// Since when, in nanoseconds since 1970.
+    pub since_ns: u64,
     /// Who may see what is private to the process there; `None` before the node has said anything.
     pub owner: Option<u32>,
     pub pages: PageRatio,
@@ -61,6 +72,7 @@ impl Ghost {
     pub(super) fn new(show: Show, page_size: u64) -> Ghost {
         Ghost {
             show,
+            since_ns: now_ns(),
             owner: None,
             pages: PageRatio { there: page_size, here: page_size },
             files: HashMap::new(),
@@ -154,15 +166,18 @@ impl Ghost {
         tid == self.show.pid || self.threads.contains_key(&tid)
     }
 
-    /// Open descriptors and where they lead.
-    pub(super) fn descriptors(&self) -> Vec<(u32, Bytes)> {
+    /// Open descriptors, in order.
+    pub(super) fn descriptors(&self) -> Vec<Descriptor> {
         let Some(Ok(listing)) = self.file(DESCRIPTORS) else { return Vec::new() };
         let mut words = listing.split(|&b| b == 0);
         let mut found = Vec::new();
         while let (Some(fd), Some(target)) = (words.next(), words.next()) {
-            if let Some(fd) = std::str::from_utf8(fd).ok().and_then(|fd| fd.parse().ok()) {
-                found.push((fd, Bytes::copy_from_slice(target)));
-            }
+            let parse = || {
+                let (number, mode) = std::str::from_utf8(fd).ok()?.split_once(':')?;
+                let mode = u32::from_str_radix(mode, 8).ok()? & 0o700;
+                Some(Descriptor { number: number.parse().ok()?, mode, target: Bytes::copy_from_slice(target) })
+            };
+            found.extend(parse());
         }
         found
     }
@@ -203,7 +218,7 @@ mod tests {
         let process = ProcessFigures {
             proc: 1,
             owner: 1000,
-            files: vec![file("line"), file("0\0/dev/null\x007\0pipe:[4]\0")],
+            files: vec![file("line"), file("0:500\0/dev/null\x007:300\0pipe:[4]\0")],
             threads: vec![thread(0, "first"), thread(77, "second")],
             more: false,
         };
@@ -216,7 +231,8 @@ mod tests {
         assert_eq!((ghost.threads(), ghost.has_thread(77), ghost.has_thread(78)), (vec![500, 77], true, false));
         assert_eq!(ghost.thread_file(500, "stat"), Some(&Bytes::from_static(b"first")));
         let descriptors = ghost.descriptors();
-        assert_eq!((descriptors.len(), descriptors[1].0, &descriptors[1].1[..]), (2, 7, &b"pipe:[4]"[..]));
+        let second = Descriptor { number: 7, mode: 0o300, target: Bytes::from_static(b"pipe:[4]") };
+        assert_eq!((descriptors.len(), &descriptors[1]), (2, &second));
     }
 
     #[test]

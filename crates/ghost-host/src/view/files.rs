@@ -55,7 +55,7 @@ use Asked::{Alone, Always, Together};
 
 /// Modes are those of fs/proc/base.c `tgid_base_stuff`, but 0400 where the kernel allows opening and then checks the right
 /// to trace the process (maps and its kind, wchan).
-pub(super) static FILES: [File; 39] = [
+pub(super) static FILES: [File; 45] = [
     of_thread("stat", 0o444, Source::Stat, Always),
     of_thread("status", 0o444, Source::Status, Always),
     file("statm", 0o444, Source::Statm, Always),
@@ -75,6 +75,7 @@ pub(super) static FILES: [File; 39] = [
     file("arch_status", 0o444, Source::Node, Alone),
     file("auxv", 0o400, Source::Node, Alone),
     file("coredump_filter", 0o444, Source::Node, Alone),
+    file("ksm_merging_pages", 0o400, Source::Node, Alone),
     file("ksm_stat", 0o400, Source::Node, Alone),
     file("maps", 0o400, Source::Node, Alone),
     file("mountinfo", 0o400, Source::Node, Alone),
@@ -87,6 +88,8 @@ pub(super) static FILES: [File; 39] = [
     file("smaps_rollup", 0o400, Source::Node, Together),
     file("stack", 0o400, Source::Node, Alone),
     file("syscall", 0o400, Source::Node, Alone),
+    file("timers", 0o444, Source::Node, Alone),
+    file("timerslack_ns", 0o400, Source::Node, Alone),
     file("autogroup", 0o444, Source::Own, Always),
     file("cgroup", 0o444, Source::Own, Always),
     file("cpuset", 0o444, Source::Own, Always),
@@ -94,6 +97,9 @@ pub(super) static FILES: [File; 39] = [
     file("sessionid", 0o444, Source::Own, Always),
     file("uid_map", 0o444, Source::Own, Always),
     file("gid_map", 0o444, Source::Own, Always),
+    file("projid_map", 0o444, Source::Own, Always),
+    file("setgroups", 0o444, Source::Own, Always),
+    file("timens_offsets", 0o444, Source::Own, Always),
     of_thread(CHILDREN, 0o444, Source::Own, Always),
 ];
 

@@ -79,8 +79,8 @@ fn shown(ghost: &Ghost, paths: &Paths) -> BTreeMap<String, Vec<u8>> {
     for (name, index) in ATTRIBUTES.iter().zip(0u8..).filter(|(name, _)| **name == "current") {
         add(format!("attr/{name}"), Place::Attribute(index));
     }
-    for (fd, _) in ghost.descriptors() {
-        add(format!("fd/{fd}"), Place::Descriptor(fd));
+    for descriptor in ghost.descriptors() {
+        add(format!("fd/{}", descriptor.number), Place::Descriptor(descriptor.number));
     }
     // The one file that is asked for alone and names its process.
     all.insert("sched".into(), stat::sched(&of_node("sched").content, GHOST).to_vec());

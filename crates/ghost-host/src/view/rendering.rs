@@ -214,8 +214,8 @@ pub(super) fn target(ghost: &Ghost, place: Place, paths: &Paths) -> Result<Vec<u
             }
         }
         Place::Descriptor(fd) => {
-            let found = ghost.descriptors().into_iter().find(|(number, _)| *number == fd);
-            found.map(|(_, target)| of_node(&target)).ok_or(libc::ENOENT)
+            let found = ghost.descriptors().into_iter().find(|descriptor| descriptor.number == fd);
+            found.map(|descriptor| of_node(&descriptor.target)).ok_or(libc::ENOENT)
         }
         Place::Namespace(index) => {
             let name = NAMESPACES.get(usize::from(index)).ok_or(libc::ENOENT)?;

@@ -401,7 +401,7 @@ impl Server {
         let (exists, validity) = match place {
             Place::Task(tid) => (ghost.has_thread(tid), NAME_VALID.into()),
             Place::Descriptor(fd) | Place::DescriptorInfo(fd) => {
-                (ghost.descriptors().iter().any(|(there, _)| *there == fd), NAME_VALID.into())
+                (ghost.descriptors().iter().any(|there| there.number == fd), NAME_VALID.into())
             }
             _ => (true, Validity::FOR_EVER),
         };
@@ -443,7 +443,7 @@ impl Server {
             // Other names give the directory another time, so that its listing is asked for again.
             Place::Tasks => ghost.threads().iter().flat_map(|tid| tid.to_ne_bytes()).collect(),
             Place::Descriptors | Place::DescriptorInfos => {
-                ghost.descriptors().iter().flat_map(|(fd, _)| fd.to_ne_bytes()).collect()
+                ghost.descriptors().iter().flat_map(|descriptor| descriptor.number.to_ne_bytes()).collect()
             }
             _ => return,
         };
@@ -466,10 +466,19 @@ impl Server {
         let own = matches!(place, Place::Namespaces | Place::Namespace(_)) || mode & 0o044 != 0;
         let (uid, gid) = if own { (ghost.show.uid, ghost.show.gid) } else { ghost.private_owner() };
         let is_file = mode & 0o170_000 == fuse::S_IFREG;
+        // As fs/proc/fd.c has them: a link of 64 bytes with the rights of its descriptor, a directory of so many.
+        let (size, mode) = match place {
+            Place::Descriptor(fd) => {
+                let open = ghost.descriptors().into_iter().find(|descriptor| descriptor.number == fd);
+                (64, open.map_or(mode, |open| fuse::S_IFLNK | open.mode))
+            }
+            Place::Descriptors => (ghost.descriptors().len() as u64, mode),
+            _ => (rendered.filter(|_| is_file).map_or(0, |rendered| rendered.content.len() as u64), mode),
+        };
         Some(Attr {
             node,
-            size: rendered.filter(|_| is_file).map_or(0, |rendered| rendered.content.len() as u64),
-            time_ns: rendered.map_or(0, |rendered| rendered.time_ns),
+            size,
+            time_ns: rendered.map_or(ghost.since_ns, |rendered| rendered.time_ns),
             mode,
             links: match place {
                 Place::Tasks => 2 + ghost.threads().len() as u32,
@@ -516,11 +525,10 @@ impl Server {
         };
         let names: Vec<(String, Place)> = match place {
             Place::Tasks => ghost.threads().into_iter().map(|tid| (tid.to_string(), Place::Task(tid))).collect(),
-            Place::Descriptors => {
-                ghost.descriptors().into_iter().map(|(fd, _)| (fd.to_string(), Place::Descriptor(fd))).collect()
-            }
-            Place::DescriptorInfos => {
-                ghost.descriptors().into_iter().map(|(fd, _)| (fd.to_string(), Place::DescriptorInfo(fd))).collect()
+            Place::Descriptors | Place::DescriptorInfos => {
+                let of = if place == Place::Descriptors { Place::Descriptor } else { Place::DescriptorInfo };
+                let numbers = ghost.descriptors().into_iter().map(|descriptor| descriptor.number);
+                numbers.map(|number| (number.to_string(), of(number))).collect()
             }
             _ => place.children(),
         };

@@ -40,7 +40,7 @@ impl Server {
             return self.fail(unique, libc::ENOMEM);
         };
         let Some(node) = Place::Snapshot(snapshot).node(ghost) else { return self.fail(unique, libc::ENOENT) };
-        let attr = Attr { node, mode: of.mode(), links: 1, ..Attr::default() };
+        let attr = Attr { node, mode: of.mode(), links: 1, time_ns: now_ns(), ..Attr::default() };
         let told = self.reply(unique, &fuse::entry_reply(&attr, Validity::NONE, Validity::NONE));
         if told.is_err() {
             self.snapshots.forget(snapshot, 1);
