@@ -359,6 +359,11 @@ fn files_of_the_process_are_the_nodes() {
     let devices = names(fs::read_to_string(format!("/proc/{process}/net/dev")).expect("dev"));
     assert!(!devices.is_empty());
     assert_eq!(names(read("net/dev")), devices);
+    // Nobody can believe to have changed something, root least of all.
+    for change in ["echo 5 > oom_score_adj", "echo x | tee -a comm", "chmod 777 stat"] {
+        let tried = sh(&cluster, User::root(), &format!("cd {} && {change}", shown.path(""))).run();
+        assert!(tried.ended != Ended::Exited(0) && tried.error_text().contains("Read-only"), "{change}: {tried:?}");
+    }
     // Large files are whole.
     let smaps = read("smaps");
     assert_eq!(smaps.matches("VmFlags:").count(), there.lines().count());

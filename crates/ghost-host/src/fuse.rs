@@ -11,9 +11,11 @@ pub(crate) const ROOT: u64 = 1;
 const LOOKUP: u32 = 1;
 const FORGET: u32 = 2;
 const GETATTR: u32 = 3;
+const SETATTR: u32 = 4;
 const READLINK: u32 = 5;
 const OPEN: u32 = 14;
 const READ: u32 = 15;
+const WRITE: u32 = 16;
 const RELEASE: u32 = 18;
 const INIT: u32 = 26;
 const READDIR: u32 = 28;
@@ -84,6 +86,8 @@ pub enum Body<'a> {
     Interrupt {
         target: u64,
     },
+    /// Content, a size or other attributes are to be changed.
+    Change,
     /// The kernel forgets so many look-ups of `node`. Needs no answer.
     Forget {
         lookups: u64,
@@ -113,6 +117,7 @@ impl Request<'_> {
             LOOKUP => Body::Lookup { name: body.split(|&b| b == 0).next()? },
             GETATTR => Body::GetAttr,
             READLINK => Body::ReadLink,
+            SETATTR | WRITE => Body::Change,
             OPEN => Body::Open,
             READ => Body::Read { offset: u64_at(body, 8)?, size: u32_at(body, 16)? },
             READDIR => Body::ReadDir { offset: u64_at(body, 8)?, size: u32_at(body, 16)? },

@@ -161,7 +161,7 @@ impl Pin {
             Body::Open => self.reply(unique, &wire::opened())?,
             Body::Release => self.reply(unique, &[])?,
             Body::Forget { .. } | Body::BatchForget(_) => {}
-            Body::ReadLink | Body::ReadDir { .. } | Body::Other => self.fail(unique, libc::ENOSYS)?,
+            Body::ReadLink | Body::ReadDir { .. } | Body::Change | Body::Other => self.fail(unique, libc::ENOSYS)?,
         }
         Ok(None)
     }

@@ -317,6 +317,8 @@ impl Server {
                 return Ok(());
             }
             Body::Interrupt { target } => return self.interrupted(target),
+            // What is shown is a picture: nothing that is done to it reaches the process.
+            Body::Change => return self.fail(unique, libc::EROFS),
             Body::Open | Body::Release | Body::Other => return self.fail(unique, libc::ENOSYS),
             _ => {}
         }
