@@ -5,7 +5,7 @@ use acceptance::{Cluster, Ended, Finished, User};
 const GROUPS: &str = r#"
 [groups]
 io = "0-1"
-rest = "all!@io"
+rest = "0-3!@io"
 mine = { command = "echo $(($(id -u) - 999)); echo 3" }
 slow = { command = "sleep 1000", seconds = 1 }
 [sources]
@@ -22,7 +22,7 @@ fn names_sets_and_groups_are_nodes() {
     std::fs::write(cluster.master().path("/etc/ghostproc/groups.toml"), GROUPS).expect("groups");
     for (list, nodes) in [
         ("n[1-3/2]", "13"),
-        ("all!n0", "123"),
+        ("0-3!n0", "123"),
         ("0-3&(n1,2)", "12"),
         ("0-2^1-3", "03"),
         ("@io", "01"),

@@ -1,22 +1,29 @@
 //! `bpsh`: run a program on nodes as if it ran here.
 //!
 //! What was typed ([`flags`]) becomes a request; [`program`] adds what a local child would inherit; [`session`] moves
-//! everything until the end. What can be decided without a kernel stands in pure modules: [`outcome`], [`received`], the
-//! layout of the [`output`], the pace of [`stdin`].
+//! everything until the end. What can be decided without a kernel stands in pure modules: [`outcome`], [`halt`],
+//! [`winding_down`], [`received`], the layout of the [`output`], what is told of it ([`report`]), the pace of [`stdin`].
 
+mod colour;
+mod detach;
 mod flags;
 mod ghosts;
+mod halt;
 mod outcome;
 mod output;
+mod plan;
 mod program;
 mod received;
+mod report;
 mod resume;
 mod session;
 mod stdin;
+mod winding_down;
 
 use std::process::ExitCode;
 use std::time::Instant;
 
+use flags::Task;
 use outcome::{NOT_RUN, Verdict};
 
 /// The whole program.
@@ -30,7 +37,10 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { NOT_RUN } else { 0 });
         }
     };
-    let result = session::run(&request);
+    let result = match request.task {
+        Task::Detach => detach::start(),
+        Task::Run | Task::DryRun | Task::Detached => session::run(&request, start),
+    };
     if request.time {
         crate::complain(&format!("bpsh: {:.3} s", start.elapsed().as_secs_f64()));
     }
@@ -39,7 +49,7 @@ pub fn main() -> ExitCode {
         Ok(Verdict::Signal(signal)) => ghost_sys::quiet::die_by(i32::from(signal)),
         Err(failure) => {
             crate::complain(&format!("bpsh: {}", failure.text));
-            ExitCode::from(NOT_RUN)
+            ExitCode::from(failure.code)
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod bpctl;
 pub mod bpsh;
 pub mod bpstat;
 pub mod connection;
+mod duration;
 mod groups;
 mod node_list;
 

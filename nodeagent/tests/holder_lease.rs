@@ -136,7 +136,7 @@ fn the_end_of_a_launch_takes_its_tree_and_no_more() {
         link.started(proc);
     }
     eventually("there is a crowd", || holder.processes().len() > 40);
-    link.send(MasterToNode::EndLaunch(EndLaunch { launch: 10 }));
+    link.send(MasterToNode::EndLaunch(EndLaunch { launch: 10, everything: false }));
     assert_eq!(link.ended(1), libc::SIGKILL);
     assert_eq!(link.ended(2), libc::SIGKILL);
     let arguments = |pid: u32| {
@@ -157,6 +157,25 @@ fn the_end_of_a_launch_takes_its_tree_and_no_more() {
 }
 
 #[test]
+fn the_end_of_everything_of_a_launch_finds_daemons() {
+    if !root() {
+        return;
+    }
+    let holder = Holder::start();
+    let mut link = holder.welcomed(7);
+    // The program has ended before; its daemon is all that is left.
+    link.spawn_in(1, 10, 0, shell("setsid sleep 301 > /dev/null 2>&1 < /dev/null & sleep 0.2"), 4321);
+    link.spawn_in(2, 11, 0, program(&["/bin/sleep", "302"]), 4321);
+    assert_eq!(link.ended(1), 0);
+    link.started(2);
+    eventually("the daemon is an orphan", || holder.processes().len() == 2);
+    link.send(MasterToNode::EndLaunch(EndLaunch { launch: 10, everything: true }));
+    eventually("the other launch alone lives", || holder.processes().len() == 1);
+    assert_eq!(link.signal(signal(2, libc::SIGTERM)), 0);
+    assert_eq!(link.ended(2), libc::SIGTERM);
+}
+
+#[test]
 fn the_end_of_a_launch_finds_stopped_ones() {
     if !root() {
         return;
@@ -166,7 +185,7 @@ fn the_end_of_a_launch_finds_stopped_ones() {
     link.spawn(1, shell("sleep 100 & kill -STOP $! $$"), 4321);
     link.started(1);
     link.wait_for(|got| matches!(got, Got::Message(NodeToMaster::Stopped(_))).then_some(()));
-    link.send(MasterToNode::EndLaunch(EndLaunch { launch: 1 }));
+    link.send(MasterToNode::EndLaunch(EndLaunch { launch: 1, everything: false }));
     assert_eq!(link.ended(1), libc::SIGKILL);
     eventually("nothing is left", || holder.processes().is_empty());
 }

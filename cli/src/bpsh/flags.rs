@@ -3,29 +3,57 @@
 //! Options may stand before and after the node list, and end at the command: `bpsh 0-3 -p ls -l` prefixes, and `-l` is ls's.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use clap::Parser;
 
-const EXAMPLES: &str = "\
-NODES is a list such as 0,2-3 or 4- or up or notdown; -1 is the master.
+use super::halt::HaltRule;
+use super::outcome::ExitRule;
+
+const HELP: &str = "\
+Run a program on nodes of the cluster as if it ran here
+
+Usage: bpsh [OPTIONS] NODES COMMAND [ARGUMENTS]...
+       bpsh [OPTIONS] -a|-A COMMAND [ARGUMENTS]...
+
+Where    -a, --all     all nodes that are up      -A, --all-not-down
+         --dry-run     only say what would run    --instance NAME  which cluster
+Program  --chdir DIR   its directory, needed      --env NAME=VALUE
+         -I, -O, -E FILE  --input, --output, --error: files on the node
+         -n, --null-stdin  input from /dev/null   -N, --no-io  none at all
+Output   -p, --prefix  lines with nodes '  3: '   --label  lines with '3: '
+         -L, --lines   whole lines only           -b, --line-buffer BYTES
+         -s, --sorted  node by node               -d, --divider
+         --gather      equal output once          --json  events, a line each
+Control  --timeout TIME  for all of it: 10, 1.5s, 2m; ends what runs; exit 124
+         --halt[=now|soon[,fail|success|done=N|N%]]  end early [now,fail=1]
+         --fanout N    at most N at once          -t, --time  print the time
+         --exit max|first|rank0|count   whose exit status is bpsh's [max]
+         --detach      print the ghosts' PIDs and leave them running
+         -h, --help    -v, --version
+
+NODES: 0,2-3 or 4- or up or notdown or n[1-3,8-20/2] or all!@broken; , ! & ^ ()
 A single argument with blanks or shell characters runs by /bin/sh -c.
 
 Examples:
   bpsh 3 ls -l /tmp             run on node 3
-  bpsh -a -p uname -r           on all that are up, with node numbers
+  bpsh -a --gather uname -r     on all that are up, equal answers together
   bpsh 0-3 -s -d 'ps | wc -l'   a shell line on each, shown node by node
   tar c . | bpsh -a tar x       standard input goes to every node
+  bpsh -a --timeout 10 --json nvidia-smi | jq .
 
-Exit status: the program's, or the largest of them; 125 if nothing was started.";
+Exit status: the program's, or the largest of them; 124 out of time, 125 not
+started, 126 not executable, 127 not found, 128+n ended by signal n.
+";
 
 #[derive(Parser, Debug)]
 #[command(
     name = "bpsh",
     version,
-    about = "Run a program on nodes of the cluster",
     override_usage = "bpsh [OPTIONS] NODES COMMAND [ARGUMENTS]...\n       bpsh [OPTIONS] -a|-A COMMAND [ARGUMENTS]...",
-    after_help = EXAMPLES,
-    disable_version_flag = true
+    override_help = HELP,
+    disable_version_flag = true,
+    args_override_self = true
 )]
 struct Typed {
     /// On all nodes that are up
@@ -40,21 +68,66 @@ struct Typed {
     /// No standard input, output or error at all
     #[arg(short = 'N', long)]
     no_io: bool,
+    /// Standard input from a file on the node
+    #[arg(short = 'I', long, value_name = "FILE")]
+    input: Option<OsString>,
+    /// Standard output to a file on the node
+    #[arg(short = 'O', long, value_name = "FILE")]
+    output: Option<OsString>,
+    /// Standard error to a file on the node
+    #[arg(short = 'E', long, value_name = "FILE")]
+    error: Option<OsString>,
     /// Show whole lines only
     #[arg(short = 'L', long)]
     lines: bool,
-    /// Prefix each line with its node (implies -L)
-    #[arg(short = 'p', long)]
+    /// Prefix each line with its node as BProc did, `  3: ` (implies -L)
+    #[arg(short = 'p', long, conflicts_with = "label")]
     prefix: bool,
+    /// Label each line with its node, `3: ` (implies -L); coloured on a terminal
+    #[arg(long)]
+    label: bool,
     /// Show the output node by node, in order
     #[arg(short = 's', long)]
     sorted: bool,
     /// Print a divider before each node's output
     #[arg(short = 'd', long)]
     divider: bool,
+    /// Show equal output once, with the nodes that it is from
+    #[arg(long, conflicts_with_all = ["lines", "prefix", "label", "divider", "line_buffer"])]
+    gather: bool,
+    /// Tell everything as events, one JSON object a line
+    #[arg(long, conflicts_with_all = ["lines", "prefix", "label", "divider", "line_buffer", "gather", "sorted"])]
+    json: bool,
     /// Longest line that is kept whole
     #[arg(short = 'b', long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=1 << 26))]
     line_buffer: Option<u32>,
+    /// Directory in which the program runs; it is not started where that is not there
+    #[arg(long, value_name = "DIR")]
+    chdir: Option<OsString>,
+    /// A variable of the program's environment besides those of this one
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    env: Vec<(String, String)>,
+    /// How long all of it may take; what runs then is ended, exit status 124
+    #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
+    timeout: Option<Duration>,
+    /// End early: now or soon, when so many have failed, succeeded or are done
+    #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "now,fail=1")]
+    halt: Option<HaltRule>,
+    /// At most so many at once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    fanout: Option<u32>,
+    /// Whose exit status is bpsh's
+    #[arg(long, value_name = "RULE", default_value = "max", hide_default_value = true)]
+    exit: ExitRule,
+    /// Only say what would run where
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the PIDs of the ghosts, and leave them running
+    #[arg(long, conflicts_with_all = ["dry_run", "json", "gather", "sorted", "fanout"])]
+    detach: bool,
+    /// This is the process that stays with what was detached
+    #[arg(long, hide = true)]
+    detached: bool,
     /// Print the total time to standard error
     #[arg(short = 't', long)]
     time: bool,
@@ -71,11 +144,20 @@ struct Typed {
     words: Vec<OsString>,
 }
 
-/// Standard input of the program.
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write NAME=VALUE".to_owned()),
+    }
+}
+
+/// What stands before a line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Input {
-    Forwarded,
-    Null,
+pub enum Prefix {
+    /// BProc's: `  3: `.
+    Padded,
+    /// `3: `.
+    Label { colour: bool },
 }
 
 /// How output is shown.
@@ -83,21 +165,52 @@ pub enum Input {
 pub struct Style {
     /// Whole lines, with at most this many bytes kept until the line's end comes.
     pub lines: Option<usize>,
-    pub prefix: bool,
+    pub prefix: Option<Prefix>,
     pub sorted: bool,
     pub divider: bool,
+    pub form: Form,
+}
+
+/// What output becomes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    Streams,
+    Gathered { colour: bool },
+    Events,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Task {
+    Run,
+    /// Only say what would be run.
+    DryRun,
+    /// Start somebody who runs it.
+    Detach,
+    /// Be that somebody.
+    Detached,
 }
 
 /// What is meant.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Request {
+    pub task: Task,
     /// A node list, as typed.
     pub nodes: String,
     pub command: Vec<OsString>,
-    pub input: Input,
+    /// Whether standard input is forwarded.
+    pub input: bool,
     /// Whether standard output and error are forwarded.
-    pub output: bool,
+    pub outputs: [bool; 2],
+    /// Files on the nodes that are standard input, output and error.
+    pub files: [Option<OsString>; 3],
+    pub chdir: Option<OsString>,
+    pub env: Vec<(String, String)>,
     pub style: Style,
+    pub timeout: Option<Duration>,
+    pub halt: Option<HaltRule>,
+    pub fanout: Option<usize>,
+    pub exit: ExitRule,
     pub time: bool,
     pub instance: Option<String>,
 }
@@ -110,53 +223,74 @@ const LINE_BUFFER: usize = 64 * 1024;
 /// # Errors
 /// What clap has to say: usage errors, and the texts of `--help` and `--version`.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, clap::Error> {
-    let mut typed = Typed::try_parse_from(arguments)?;
-    let mut words = std::mem::take(&mut typed.words);
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    let mut typed = Typed::try_parse_from(&arguments)?;
     let nodes = match (typed.all, typed.all_not_down) {
         (false, false) => {
-            if words.is_empty() {
+            if typed.words.is_empty() {
                 return Err(usage("a node list and a command are needed"));
             }
-            let nodes = words.remove(0).into_string().map_err(|_| usage("the node list is not text"))?;
-            let after = Typed::try_parse_from(std::iter::once(OsString::from("bpsh")).chain(words))?;
-            if after.all || after.all_not_down {
+            // Without the node list, all options stand before the command.
+            let list = arguments.remove(arguments.len() - typed.words.len());
+            typed = Typed::try_parse_from(&arguments)?;
+            if typed.all || typed.all_not_down {
                 return Err(usage("a node list and -a or -A cannot both be given"));
             }
-            words = typed.add(after);
-            nodes
+            list.into_string().map_err(|_| usage("the node list is not text"))?
         }
         (true, false) => "up".to_owned(),
         (false, true) => "notdown".to_owned(),
         (true, true) => return Err(usage("-a and -A cannot both be given")),
     };
-    if words.is_empty() {
+    if typed.words.is_empty() {
         return Err(usage("a command is needed"));
     }
-    let lines = (typed.lines || typed.prefix).then(|| typed.line_buffer.map_or(LINE_BUFFER, |n| n as usize));
-    Ok(Request {
-        nodes,
-        command: words,
-        input: if typed.null_stdin || typed.no_io { Input::Null } else { Input::Forwarded },
-        output: !typed.no_io,
-        style: Style { lines, prefix: typed.prefix, sorted: typed.sorted, divider: typed.divider },
-        time: typed.time,
-        instance: typed.instance,
-    })
+    Ok(understand(typed, nodes))
 }
 
-impl Typed {
-    /// Adds the options that stood after the node list; gives the words behind them.
-    fn add(&mut self, after: Typed) -> Vec<OsString> {
-        self.null_stdin |= after.null_stdin;
-        self.no_io |= after.no_io;
-        self.lines |= after.lines;
-        self.prefix |= after.prefix;
-        self.sorted |= after.sorted;
-        self.divider |= after.divider;
-        self.time |= after.time;
-        self.line_buffer = after.line_buffer.or(self.line_buffer);
-        self.instance = after.instance.or(self.instance.take());
-        after.words
+fn understand(typed: Typed, nodes: String) -> Request {
+    let lines = typed.lines || typed.prefix || typed.label;
+    let files = [typed.input, typed.output, typed.error];
+    let silent = typed.no_io || typed.detach || typed.detached;
+    let colour = (typed.label || typed.gather) && super::colour::wanted();
+    let prefix = match (typed.prefix, typed.label) {
+        (true, _) => Some(Prefix::Padded),
+        (_, true) => Some(Prefix::Label { colour }),
+        _ => None,
+    };
+    let form = match (typed.gather, typed.json) {
+        (true, _) => Form::Gathered { colour },
+        (_, true) => Form::Events,
+        _ => Form::Streams,
+    };
+    let task = match (typed.dry_run, typed.detach, typed.detached) {
+        (true, ..) => Task::DryRun,
+        (_, _, true) => Task::Detached,
+        (_, true, _) => Task::Detach,
+        _ => Task::Run,
+    };
+    Request {
+        task,
+        nodes,
+        command: typed.words,
+        input: !typed.null_stdin && !silent && files[0].is_none(),
+        outputs: [1, 2].map(|fd| !silent && files[fd].is_none()),
+        files,
+        chdir: typed.chdir,
+        env: typed.env,
+        style: Style {
+            lines: lines.then(|| typed.line_buffer.map_or(LINE_BUFFER, |n| n as usize)),
+            prefix,
+            sorted: typed.sorted,
+            divider: typed.divider,
+            form,
+        },
+        timeout: typed.timeout,
+        halt: typed.halt,
+        fanout: typed.fanout.map(|n| n as usize),
+        exit: typed.exit,
+        time: typed.time,
+        instance: typed.instance,
     }
 }
 
@@ -190,7 +324,11 @@ mod tests {
             ("bpsh -1 id", "-1", &["id"]),
             ("bpsh 0 -- -odd -p", "0", &["-odd", "-p"]),
             ("bpsh 0 sh -- x", "0", &["sh", "--", "x"]),
+            ("bpsh -- 0 id -p", "0", &["id", "-p"]),
             ("bpsh --instance other up id", "up", &["id"]),
+            ("bpsh n3 -n --timeout 5 id --timeout 6", "n3", &["id", "--timeout", "6"]),
+            ("bpsh --halt 0 id", "0", &["id"]),
+            ("bpsh 0 -I a -O b id -I c", "0", &["id", "-I", "c"]),
         ] {
             let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
             assert_eq!(command(line), (nodes.to_owned(), words), "{line}");
@@ -199,27 +337,62 @@ mod tests {
 
     #[test]
     fn options_count_on_both_sides_of_the_node_list() {
-        let request = read("bpsh -p 0-3 -s -d -t id").expect("read");
-        assert_eq!(request.style, Style { lines: Some(LINE_BUFFER), prefix: true, sorted: true, divider: true });
+        let request = read("bpsh -p 0-3 -s -d -t --env A=1 id").expect("read");
+        let padded = Some(Prefix::Padded);
+        let style =
+            Style { lines: Some(LINE_BUFFER), prefix: padded, sorted: true, divider: true, form: Form::Streams };
+        assert_eq!(request.style, style);
         assert!(request.time);
         let request = read("bpsh 0 -L -b 100 -n id").expect("read");
         assert_eq!(request.style.lines, Some(100));
-        assert_eq!((request.input, request.output), (Input::Null, true));
+        assert_eq!((request.input, request.outputs), (false, [true; 2]));
         let request = read("bpsh -N 0 id").expect("read");
-        assert_eq!((request.input, request.output), (Input::Null, false));
+        assert_eq!((request.input, request.outputs), (false, [false; 2]));
+        let request = read("bpsh -O out 0 -E err id").expect("read");
+        assert_eq!((request.input, request.outputs), (true, [false; 2]));
+        let request = read("bpsh -I in --timeout 10 0 --timeout 5 --env A=1 --env B= id").expect("read");
+        assert_eq!((request.input, request.outputs), (false, [true; 2]));
+        assert_eq!(request.timeout, Some(Duration::from_secs(5)));
+        assert_eq!(request.env, [("A".into(), "1".into()), ("B".into(), String::new())]);
     }
 
     #[test]
     fn what_is_missing_or_contradicts_is_said() {
-        for line in ["bpsh", "bpsh 0", "bpsh -a", "bpsh -a -A id", "bpsh 0 -a id", "bpsh -x 0 id", "bpsh -b 0 0 id"] {
+        for line in [
+            "bpsh",
+            "bpsh 0",
+            "bpsh -a",
+            "bpsh -a -A id",
+            "bpsh 0 -a id",
+            "bpsh -x 0 id",
+            "bpsh -b 0 0 id",
+            "bpsh --gather 0 -p id",
+            "bpsh --json --gather 0 id",
+            "bpsh -p --label 0 id",
+            "bpsh --env =1 0 id",
+            "bpsh --timeout 0 0 id",
+            "bpsh --fanout 0 0 id",
+            "bpsh --halt=never 0 id",
+            "bpsh --exit=least 0 id",
+            "bpsh --detach --json 0 id",
+        ] {
             assert!(read(line).is_err(), "{line}");
         }
     }
 
     #[test]
-    fn help_fits_a_screen() {
+    fn help_fits_a_screen_and_has_every_option() {
+        use clap::CommandFactory;
         let text = read("bpsh --help").expect_err("help").render().to_string();
         assert!(text.lines().count() <= 40, "{text}");
         assert!(text.lines().all(|line| line.len() <= 80), "{text}");
+        for option in Typed::command().get_arguments().filter(|option| !option.is_hide_set()) {
+            let long = option.get_long().map(|long| format!("--{long}"));
+            assert!(long.is_some_and(|long| text.contains(&long)), "{option:?}");
+            let short = option
+                .get_short()
+                .is_none_or(|short| [',', ' '].iter().any(|end| text.contains(&format!(" -{short}{end}"))));
+            assert!(short, "{option:?}");
+        }
     }
 }

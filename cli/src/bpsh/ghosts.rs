@@ -106,6 +106,19 @@ impl Flock {
         stop
     }
 
+    /// The number of a rank's ghost.
+    pub fn pid(&self, rank: usize) -> Option<i32> {
+        self.by_rank.get(&rank).map(|ghost| ghost.pid)
+    }
+
+    /// Signals the ghost of a rank, if it has one.
+    pub fn signal(&self, rank: usize, signal: i32) {
+        if let Some(pid) = self.pid(rank) {
+            // ESRCH: already a zombie.
+            let _ = ghost_sys::signal::send(pid, signal);
+        }
+    }
+
     /// ghostd says that a child has ended which a ghost has made.
     pub fn foster(&mut self, pid: i32) {
         self.fostered.push(pid);

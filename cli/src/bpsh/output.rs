@@ -4,20 +4,27 @@
 //!            +- its turn, or unsorted -------------+
 //! stream --> |                                     +--> layout --> sink 0: stdout
 //!            +- sorted, others first -> spill -----+            \-> sink 1: stderr
+//!            \- gather: until nobody can write the same; events of --json: lines on sink 0
 //! ```
 //! Invariant: memory is bounded by the streams' windows. A byte is acknowledged when it has been written, lies in a spill
 //! file, or in a line buffer, which has a bound of its own.
 
 mod content;
+mod events;
+mod gather;
 mod layout;
 mod sink;
 mod spill;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
 
-use super::flags::Style;
+use super::flags::{Form, Style};
+use super::report::Event;
 pub use content::Content;
+use events::Events;
+use gather::Gather;
 pub use layout::{Channel, Credit};
 use layout::{Layout, Piece};
 use sink::Sink;
@@ -42,6 +49,8 @@ pub struct Output<F> {
     sinks: [Sink<F>; 2],
     /// Sorted output: the order of turns.
     turns: Option<Turns>,
+    gather: Option<Gather>,
+    events: Option<(Events, Instant)>,
     pieces: Vec<Piece>,
     credits: Vec<Credit>,
 }
@@ -72,12 +81,19 @@ impl Turns {
 }
 
 impl<F: AsFd> Output<F> {
-    /// For ranks on these nodes.
-    pub fn new(style: Style, nodes: &[i32], stdout: F, stderr: F) -> Output<F> {
+    /// For ranks on these nodes, which have these names.
+    pub fn new(style: Style, named: Vec<(i32, String)>, stdout: F, stderr: F) -> Output<F> {
+        let nodes: Vec<i32> = named.iter().map(|(node, _)| *node).collect();
+        let gather = match style.form {
+            Form::Gathered { colour } => Some(Gather::new(nodes.clone(), style.sorted, colour)),
+            Form::Streams | Form::Events => None,
+        };
         Output {
-            layout: Layout::new(style, nodes.to_vec()),
             sinks: [Sink::new(stdout), Sink::new(stderr)],
-            turns: style.sorted.then(|| Turns::new(nodes)),
+            turns: (style.sorted && gather.is_none()).then(|| Turns::new(&nodes)),
+            gather,
+            events: (style.form == Form::Events).then(|| (Events::new(named), Instant::now())),
+            layout: Layout::new(style, nodes),
             pieces: Vec::new(),
             credits: Vec::new(),
         }
@@ -85,7 +101,19 @@ impl<F: AsFd> Output<F> {
 
     /// Takes a piece of a rank's stream.
     pub fn push(&mut self, rank: usize, channel: Channel, content: impl Into<Content>) {
-        let content = content.into();
+        let content: Content = content.into();
+        if let Some(gather) = &mut self.gather {
+            // Nobody waits for it: it is kept here.
+            self.credits.push(Credit { rank, channel, bytes: content.len() });
+            return gather.push(rank, channel, content.into_bytes());
+        }
+        if let Some((events, start)) = &mut self.events {
+            let credit = Some(Credit { rank, channel, bytes: content.len() });
+            let line = events.output(rank, channel, content.into_bytes(), start.elapsed().as_secs_f64());
+            let content = bytes::Bytes::from(line.unwrap_or_default()).into();
+            self.pieces.push(Piece { channel: 0, content, credit });
+            return self.distribute();
+        }
         if let Some(turns) = &mut self.turns {
             let Some(spill) = turns.spills.get_mut(rank) else { return };
             if turns.turn_of[rank] != turns.now || !spill.is_empty() {
@@ -104,8 +132,17 @@ impl<F: AsFd> Output<F> {
         self.distribute();
     }
 
-    /// A rank is complete: nothing more comes from it.
-    pub fn finish(&mut self, rank: usize) {
+    /// A rank is complete: nothing more comes from it. The remark says how it ended, if there is something to say; `told`: that
+    /// has been said already.
+    pub fn finish(&mut self, rank: usize, remark: String, told: bool) {
+        if let Some(gather) = &mut self.gather {
+            return gather.finish(rank, remark, told);
+        }
+        if let Some((events, start)) = &mut self.events {
+            let lines = events.finish(rank, start.elapsed().as_secs_f64());
+            self.pieces.push(Piece { channel: 0, content: bytes::Bytes::from(lines).into(), credit: None });
+            return self.distribute();
+        }
         match &mut self.turns {
             Some(turns) => {
                 if let Some(complete) = turns.complete.get_mut(rank) {
@@ -114,6 +151,14 @@ impl<F: AsFd> Output<F> {
             }
             None => self.layout.finish(rank, &mut self.pieces),
         }
+        self.distribute();
+    }
+
+    /// Tells an event, if events are told.
+    pub fn event(&mut self, event: &Event<'_>) {
+        let Some((_, start)) = &self.events else { return };
+        let line = bytes::Bytes::from(event.line(start.elapsed().as_secs_f64()));
+        self.pieces.push(Piece { channel: 0, content: line.into(), credit: None });
         self.distribute();
     }
 
@@ -138,6 +183,15 @@ impl<F: AsFd> Output<F> {
 
     /// Takes a piece back from the spill of the rank whose turn it is, or passes the turn on; whether it did any.
     fn replay(&mut self, broken: &mut Vec<Broken>) -> bool {
+        if let Some(gather) = &mut self.gather {
+            if self.sinks.iter().map(Sink::queued).sum::<usize>() > REPLAY {
+                return false;
+            }
+            let Some((channel, bytes)) = gather.next() else { return false };
+            self.pieces.push(Piece { channel, content: bytes.into(), credit: None });
+            self.distribute();
+            return true;
+        }
         let Some(turns) = &mut self.turns else { return false };
         let Some(rank) = turns.order.get(turns.now).copied() else { return false };
         if self.sinks.iter().map(Sink::queued).sum::<usize>() > REPLAY {
@@ -173,7 +227,9 @@ impl<F: AsFd> Output<F> {
 
     /// Everything is out: all turns are over and nothing waits.
     pub fn is_drained(&self) -> bool {
-        self.sinks.iter().all(Sink::is_empty) && self.turns.as_ref().is_none_or(|turns| turns.now == turns.order.len())
+        self.sinks.iter().all(Sink::is_empty)
+            && self.gather.as_ref().is_none_or(Gather::is_empty)
+            && self.turns.as_ref().is_none_or(|turns| turns.now == turns.order.len())
     }
 
     /// The outputs that poll(2) is to watch for room.

@@ -1,26 +1,33 @@
 //! What is to run, with all that a local child of this process would inherit.
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 
 use bytes::Bytes;
-use ghost_proto::launch::{Limit, ProgramSpec, Stdio};
+use ghost_proto::launch::{Files, Limit, ProgramSpec, Stdio};
 use ghost_sys::{capability, inherit, quiet};
 use nix::libc;
 
-use super::flags::{Input, Request};
+use super::flags::Request;
 
 /// The program as it is sent to the nodes. Is to be called before this process changes its signals and limits.
 pub fn describe(request: &Request) -> ProgramSpec {
     let privileged = capability::begin();
     let (sched_policy, sched_priority) = inherit::scheduling();
     let signals = quiet::inherited();
-    let output = if request.output { Stdio::Stream } else { Stdio::Null };
-    let input = if request.input == Input::Forwarded { Stdio::Stream } else { Stdio::Null };
+    let stdio = [request.input, request.outputs[0], request.outputs[1]];
+    let file =
+        |path: &Option<OsString>| path.as_ref().map_or_else(Bytes::new, |p| Bytes::copy_from_slice(p.as_bytes()));
     ProgramSpec {
         argv: command_line(&request.command),
-        env: environment(privileged),
-        cwd: working_directory(),
+        env: with(environment(privileged), &request.env),
+        cwd: working_directory(request.chdir.as_deref()),
+        cwd_required: request.chdir.is_some(),
+        files: request.files.iter().any(Option::is_some).then(|| {
+            let [stdin, stdout, stderr] = &request.files;
+            Box::new(Files { stdin: file(stdin), stdout: file(stdout), stderr: file(stderr) })
+        }),
         umask: inherit::umask(),
         limits: inherit::limits()
             .into_iter()
@@ -37,7 +44,7 @@ pub fn describe(request: &Request) -> ProgramSpec {
         sched_priority,
         ignored: signals.ignored,
         blocked: signals.blocked,
-        stdio: [input, output, output].map(i32::from).to_vec(),
+        stdio: stdio.map(|stream| i32::from(if stream { Stdio::Stream } else { Stdio::Null })).to_vec(),
     }
 }
 
@@ -74,12 +81,20 @@ fn entry((name, value): (OsString, OsString)) -> Bytes {
     Bytes::from(entry)
 }
 
-/// `/` if there is none any more, or it cannot be named from here (getcwd(2), "(unreachable)").
-fn working_directory() -> Bytes {
-    match std::env::current_dir() {
-        Ok(path) if path.is_absolute() => Bytes::from(path.into_os_string().into_vec()),
-        _ => Bytes::from_static(b"/"),
+/// Variables that were given by `--env` take the place of those that are there.
+fn with(mut environment: Vec<Bytes>, given: &[(String, String)]) -> Vec<Bytes> {
+    for (name, value) in given {
+        environment.retain(|entry| entry.strip_prefix(name.as_bytes()).is_none_or(|rest| !rest.starts_with(b"=")));
+        environment.push(Bytes::from(format!("{name}={value}")));
     }
+    environment
+}
+
+/// `/` if there is none any more, or it cannot be named from here (getcwd(2), "(unreachable)"); or what was asked for, seen
+/// from there.
+fn working_directory(wanted: Option<&OsStr>) -> Bytes {
+    let here = std::env::current_dir().ok().filter(|path| path.is_absolute()).unwrap_or_else(|| PathBuf::from("/"));
+    Bytes::from(wanted.map_or_else(|| here.clone(), |path| here.join(path)).into_os_string().into_vec())
 }
 
 #[cfg(test)]
@@ -101,6 +116,21 @@ mod tests {
                 words.iter().map(|word| Bytes::copy_from_slice(word.as_bytes())).collect::<Vec<_>>()
             );
         }
+    }
+
+    #[test]
+    fn variables_that_are_given_replace_others() {
+        let environment = ["A=1", "AB=2", "C=3"].map(Bytes::from).to_vec();
+        let given = [("A", "9"), ("D", ""), ("D", "x=y")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(with(environment, &given), ["AB=2", "C=3", "A=9", "D=x=y"]);
+    }
+
+    #[test]
+    fn a_directory_is_seen_from_here() {
+        let here = std::env::current_dir().expect("a directory").into_os_string().into_vec();
+        assert_eq!(working_directory(None), here);
+        assert_eq!(working_directory(Some(OsStr::new("/x/y"))), "/x/y");
+        assert_eq!(working_directory(Some(OsStr::new("x"))), [here.as_slice(), b"/x"].concat());
     }
 
     #[test]

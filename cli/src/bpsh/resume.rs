@@ -15,7 +15,7 @@ use ghost_proto::client::{ClientToMaster, Noted, Resume, ResumedOutput, ResumedR
 use ghost_proto::frame::{ALL_RANKS, Data, MAX_DATA};
 use ghost_proto::instance::Instance;
 
-use super::session::{Failure, Session, offer_memory};
+use super::session::{Failure, Session, failure, offer_memory};
 use crate::connection::{Connection, ConnectionError};
 
 /// Pauses between two attempts: the first, and the longest.
@@ -94,7 +94,7 @@ impl Session {
         }
         let long = now.saturating_duration_since(away.since);
         if self.flock.all_dead() && long > if self.flock.is_empty() { PATIENCE } else { DYING } {
-            return Err(Failure { text: away.why.clone() });
+            return Err(failure(&away.why));
         }
         away.pause = (away.pause * 2).min(PAUSES.1);
         away.next = now + away.pause;

@@ -8,39 +8,45 @@
 //! - A rank is complete when it has ended and each of its forwarded outputs has come to its end. The session is over when all
 //!   ranks are complete, their output has been written, and their ghosts are reaped.
 
+mod asking;
+mod beginning;
+mod ends;
+mod streams;
+
+use std::collections::VecDeque;
 use std::io::{self, Stderr, Stdout};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use ghost_proto::client::{
-    self, Ack, ClientToMaster, CloseStream, Ended, GhostDied, Launch, Launched, MasterToClient, NoGhost, StartFailed,
-    Started,
-};
-use ghost_proto::frame::{ALL_RANKS, Data, MAX_CONTROL, MAX_DATA, Placed};
+use ghost_proto::client::{ClientToMaster, GhostDied, Launch, Launched};
+use ghost_proto::frame::MAX_CONTROL;
 use ghost_proto::launch::{ProgramSpec, Stdio};
-use ghost_proto::status::WaitStatus;
+use ghost_proto::status::Usage;
 use ghost_proto::stream::Receiver;
 use ghost_sys::quiet::{self, Inherited, Quiet};
 use ghost_sys::ring::RingReader;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::resource::{Resource, getrlimit};
 use prost::Message;
 
-use super::flags::Request;
+use super::detach::Report;
+use super::flags::{Form, Request, Task};
 use super::ghosts::{Died, Flock};
-use super::outcome::{NOT_RUN, Outcome, Verdict, describe, not_started, verdict};
-use super::output::{Broken, Channel, Content, Credit, Output};
+use super::halt::{Count, HaltRule};
+use super::outcome::{ExitRule, NOT_RUN, Outcome, Verdict, describe, verdict};
+use super::output::{Channel, Output};
+use super::plan;
 use super::program;
 use super::received::{Meaning, meaning};
+use super::report::Event;
 use super::resume::Home;
-use super::stdin::{Broadcast, Read, Source};
-use crate::connection::{Connection, Incoming, instance};
+use super::stdin::{Broadcast, Source};
+use super::winding_down::WindingDown;
+use crate::connection::{Connection, instance};
 use crate::node_list::NodeList;
+use asking::{await_launch, happened, wait};
 
-/// Input is not read on while this much waits to be sent, in bytes.
-const BACKLOG: usize = 512 * 1024;
 /// How often a terminal is looked at in whose background we are.
 const TERMINAL_TICK: Duration = Duration::from_millis(250);
 /// SIGCHLD does not come once for each child: all are looked at this long after one.
@@ -50,37 +56,50 @@ const CONTINUE_TIME: Duration = Duration::from_millis(100);
 /// How long ghosts may take to go after all has ended.
 const GHOSTS_GRACE: Duration = Duration::from_secs(1);
 
+/// Who sends one of these means the launch.
+const ENDS_ALL: [i32; 4] = [nix::libc::SIGINT, nix::libc::SIGQUIT, nix::libc::SIGTERM, nix::libc::SIGHUP];
+
 /// Why nothing (more) is run, for standard error.
 #[derive(Debug)]
 pub struct Failure {
     pub text: String,
+    /// How bpsh exits because of it.
+    pub code: u8,
 }
 
 impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Failure {
-        Failure { text: error.to_string() }
+        failure(&error.to_string())
     }
+}
+
+pub(super) fn failure(text: &str) -> Failure {
+    Failure { text: text.to_owned(), code: NOT_RUN }
+}
+
+/// When everything is to be over.
+#[derive(Clone, Copy, Debug)]
+struct Deadline {
+    at: Instant,
+    /// How long that is from the start.
+    after: Duration,
 }
 
 /// Open files that a process must be allowed at least for output to come in shared memory: each such stream needs a number
 /// for a moment.
 const SPARE_DESCRIPTORS: u64 = 128;
-const NO_DESCRIPTOR: &str = "output was lost: no number was left for a descriptor (see `ulimit -n`)";
-
-fn failure(text: &str) -> Failure {
-    Failure { text: text.to_owned() }
-}
 
 /// Runs what was asked for; gives how bpsh ends.
 ///
 /// # Errors
 /// The launch was refused, or ghostd cannot be talked to (any more).
-pub fn run(request: &Request) -> Result<Verdict, Failure> {
+pub fn run(request: &Request, start: Instant) -> Result<Verdict, Failure> {
     let program = program::describe(request);
-    program.check().map_err(|reason| Failure { text: reason.to_owned() })?;
+    program.check().map_err(failure)?;
     if program.encoded_len() > MAX_CONTROL - 4096 {
-        return Err(Failure { text: describe(nix::libc::E2BIG) });
+        return Err(failure(&describe(nix::libc::E2BIG)));
     }
+    let deadline = request.timeout.and_then(|after| Some(Deadline { at: start.checked_add(after)?, after }));
     let instance = instance(request.instance.as_deref())?;
     let nodes = NodeList::read(&request.nodes, &instance)?;
     let mut connection = Connection::open(&instance, "bpsh")?;
@@ -91,11 +110,15 @@ pub fn run(request: &Request) -> Result<Verdict, Failure> {
         ghost_sys::inherit::raise_descriptor_limit();
     }
     connection.set_nonblocking()?;
-    let (launched, resumes) = await_launch(&mut connection, &mut quiet, &nodes)?;
+    let (launched, resumes) = await_launch(&mut connection, &mut quiet, &nodes, deadline)?;
+    if request.task == Task::DryRun {
+        // Without ghosts nothing is started, and with the connection the launch is over.
+        return plan::show(&launched, &program);
+    }
     let home = Home { instance, launch: launched.launch, resumes, away: None };
     let mut session = Session::new(request, program, (connection, home), quiet, &launched);
-    session.clone_ghosts(&launched)?;
-    let result = session.run();
+    session.deadline = deadline;
+    let result = session.begin(&launched).and_then(|()| session.run());
     if result.is_err() {
         session.flock.kill();
         session.write_output();
@@ -108,71 +131,6 @@ pub(super) fn offer_memory(connection: &mut Connection) {
     if getrlimit(Resource::RLIMIT_NOFILE).is_ok_and(|(soft, _)| soft >= SPARE_DESCRIPTORS) {
         connection.offer();
     }
-}
-
-/// Waits for ghostd's answer; tells also whether ghostd may be started again meanwhile. Signals mean what they mean to any program:
-/// nothing has been started.
-fn await_launch(connection: &mut Connection, quiet: &mut Quiet, nodes: &NodeList) -> Result<(Launched, bool), Failure> {
-    let mut resumes = false;
-    // The descriptor does not tell of those that came before it was there.
-    react_alone(quiet);
-    loop {
-        let all_out = connection.flush()?;
-        let (mut readable, mut signaled) = (false, false);
-        {
-            let wanted = if all_out { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT };
-            let mut fds = [PollFd::new(connection.as_fd(), wanted), PollFd::new(quiet.as_fd(), PollFlags::POLLIN)];
-            wait(&mut fds, None)?;
-            readable |= happened(&fds[0], PollFlags::POLLIN);
-            signaled |= happened(&fds[1], PollFlags::POLLIN);
-        }
-        if signaled {
-            react_alone(quiet);
-        }
-        if readable {
-            connection.fill()?;
-        }
-        while let Some(incoming) = connection.next_frame()? {
-            match incoming {
-                Incoming::Message(MasterToClient::Launched(launched)) => return Ok((launched, resumes)),
-                Incoming::Message(MasterToClient::Hello(hello)) => {
-                    resumes = hello.features.iter().any(|feature| feature == client::RESUME);
-                }
-                Incoming::Message(MasterToClient::Refused(refused)) => {
-                    return Err(Failure { text: nodes.explain(&refused) });
-                }
-                Incoming::Message(_) | Incoming::Data(_) | Incoming::Placed(..) => {}
-            }
-        }
-    }
-}
-
-/// Signals while no program runs that could decide.
-fn react_alone(quiet: &mut Quiet) {
-    while let Some(received) = quiet.read() {
-        match meaning(received, quiet::inherited(), false, std::process::id().cast_signed()) {
-            Meaning::Die(signal) => quiet::die_by(signal),
-            Meaning::Stop(signal) => quiet::stop_by(signal, || true),
-            Meaning::Nothing | Meaning::Child(_) | Meaning::Continued => {}
-        }
-    }
-}
-
-fn wait(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> Result<(), Failure> {
-    // Rounded up: a timeout of 0 would spin until the moment has come.
-    let timeout = timeout.map_or(PollTimeout::NONE, |t| {
-        PollTimeout::try_from(t.as_millis().saturating_add(1).min(60_000)).unwrap_or(PollTimeout::ZERO)
-    });
-    match poll(fds, timeout) {
-        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-        Err(error) => Err(Failure { text: format!("poll: {}", error.desc()) }),
-    }
-}
-
-/// Whether poll(2) has told this, or that something is wrong (which the next call will find out).
-fn happened(fd: &PollFd<'_>, what: PollFlags) -> bool {
-    fd.revents()
-        .is_some_and(|events| events.intersects(what | PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL))
 }
 
 /// Where the two outputs go.
@@ -201,6 +159,13 @@ pub(super) struct RankState {
     /// Memory in which output comes, once there is much of it.
     pub rings: [Option<Rc<RingReader>>; 2],
     complete: bool,
+    name: String,
+    started: bool,
+    /// The number of its ghost, once it has started.
+    ghost: Option<i32>,
+    /// It is being ended here: what it then counts as.
+    early: Option<Outcome>,
+    usage: Option<Usage>,
 }
 
 pub(super) struct Session {
@@ -224,6 +189,22 @@ pub(super) struct Session {
     look_at_children: Option<Instant>,
     /// The ghosts have stopped, and SIGCONT has come, nobody knows in which order: when to see, and by which signal to stop.
     doubtful_stop: Option<(Instant, u8)>,
+    /// The pin is kept as long as ghosts are to be made; those ranks that wait for that, and how many of them may begin.
+    pin: Option<OwnedFd>,
+    waiting: VecDeque<u32>,
+    vacancies: usize,
+    fanout: usize,
+    /// Ranks in the order of their ends.
+    order: Vec<usize>,
+    exit: ExitRule,
+    halt: Option<HaltRule>,
+    count: Count,
+    deadline: Option<Deadline>,
+    winding_down: Option<WindingDown>,
+    /// Everything is told as events; else in words.
+    tells_events: bool,
+    /// Somebody waits for the ghosts' numbers.
+    detached: Option<Report>,
 }
 
 impl Session {
@@ -234,13 +215,23 @@ impl Session {
         quiet: Quiet,
         launched: &Launched,
     ) -> Session {
-        let nodes: Vec<i32> = launched.ranks.iter().map(|plan| plan.node).collect();
+        let named: Vec<(i32, String)> = launched.ranks.iter().map(|plan| (plan.node, plan.name.clone())).collect();
         let done = [1, 2].map(|fd| program.descriptor(fd) == Stdio::Null);
         let receivers = [Receiver::new(launched.window), Receiver::new(launched.window)];
-        let ranks: Vec<RankState> = nodes
-            .iter()
-            .map(|node| RankState { node: *node, outcome: None, done, receivers, rings: [None, None], complete: false })
-            .collect();
+        let rank = |(node, name): &(i32, String)| RankState {
+            node: *node,
+            outcome: None,
+            done,
+            receivers,
+            rings: [None, None],
+            complete: false,
+            name: name.clone(),
+            started: false,
+            ghost: None,
+            early: None,
+            usage: None,
+        };
+        let ranks: Vec<RankState> = named.iter().map(rank).collect();
         let readers = if program.descriptor(0) == Stdio::Stream { ranks.len() } else { 0 };
         let (stdout, stderr) = (Standard::Out(io::stdout()), Standard::Error(io::stderr()));
         Session {
@@ -252,7 +243,7 @@ impl Session {
             incomplete: ranks.len(),
             running: ranks.len(),
             flock: Flock::default(),
-            output: Output::new(request.style, &nodes, stdout, stderr),
+            output: Output::new(request.style, named, stdout, stderr),
             output_lost: false,
             broadcast: Broadcast::new(readers, launched.window),
             source: Source::new(),
@@ -260,52 +251,54 @@ impl Session {
             buffer: Vec::new(),
             look_at_children: None,
             doubtful_stop: None,
+            pin: None,
+            waiting: VecDeque::new(),
+            vacancies: 0,
+            fanout: request.fanout.unwrap_or(usize::MAX),
+            order: Vec::new(),
+            exit: request.exit,
+            halt: request.halt,
+            count: Count { ranks: ranks.len(), ..Count::default() },
+            deadline: None,
+            winding_down: None,
+            tells_events: request.style.form == Form::Events,
+            detached: (request.task == Task::Detached).then(Report::new),
             ranks,
         }
     }
 
-    /// Makes a ghost for every rank that can start. A signal that comes meanwhile is seen by ghostd, who passes it on to the
-    /// ranks whose ghosts were not there yet to hear it.
-    fn clone_ghosts(&mut self, launched: &Launched) -> Result<(), Failure> {
-        let name = program::name(&self.program);
-        let pin = self.connection.take_descriptor();
-        for (rank, plan) in (0u32..).zip(&launched.ranks) {
-            if !plan.reason.is_empty() {
-                self.not_started(rank as usize, &plan.reason, NOT_RUN);
-                continue;
-            }
-            let Some(pin) = &pin else {
-                return Err(Failure { text: "ghostd sent no pin: is its version another one?".to_owned() });
-            };
-            if let Err(error) = self.flock.spawn(pin.as_fd(), rank, &name) {
-                let errno = error.raw_os_error().unwrap_or(0);
-                self.connection.queue(ClientToMaster::NoGhost(NoGhost { rank, errno: errno.unsigned_abs() }));
-                self.not_started(rank as usize, &format!("cannot make a ghost here: {}", describe(errno)), NOT_RUN);
-            }
-        }
-        Ok(())
-    }
-
     fn run(&mut self) -> Result<Verdict, Failure> {
-        let mut deadline = None;
+        let (mut deadline, mut end) = (None, None);
         loop {
             self.come_back()?;
+            self.fill_vacancies();
             if self.incomplete > 0 && !self.is_away() {
                 self.handle_frames()?;
             }
+            self.report_detached();
             self.write_output();
-            self.read_input();
-            if self.incomplete == 0 && self.output.is_drained() {
+            self.read_input()?;
+            self.look_at_the_clock();
+            // What is to be killed is killed before bpsh goes.
+            let is_over = self.incomplete == 0 && self.winding_down.is_none_or(|down| down.has_killed());
+            if is_over && end.is_none() {
+                let outcomes: Vec<Outcome> = self.ranks.iter().filter_map(|rank| rank.outcome).collect();
+                let verdict = verdict(self.exit, &outcomes, &self.order);
+                self.output.event(&Event::End { status: verdict.into() });
+                end = Some(verdict);
+                self.write_output();
+            }
+            let to_send = self.incomplete > 0 || (self.winding_down.is_some() && self.connection.backlog() > 0);
+            let all_out = if to_send { self.flush()? } else { true };
+            if is_over && self.output.is_drained() {
                 let deadline = *deadline.get_or_insert_with(|| Instant::now() + GHOSTS_GRACE);
-                if self.flock.is_empty() || Instant::now() >= deadline {
+                if (self.flock.is_empty() && all_out) || Instant::now() >= deadline {
                     break;
                 }
             }
-            let all_out = if self.incomplete > 0 { self.flush()? } else { true };
             self.sleep(all_out, deadline)?;
         }
-        let outcomes: Vec<Outcome> = self.ranks.iter().filter_map(|rank| rank.outcome).collect();
-        Ok(match verdict(&outcomes) {
+        Ok(match end.unwrap_or(Verdict::Exit(NOT_RUN)) {
             Verdict::Exit(0) if self.output_lost => Verdict::Exit(1),
             verdict => verdict,
         })
@@ -322,6 +315,8 @@ impl Session {
             self.doubtful_stop.map(|(at, _)| at.saturating_duration_since(now)),
             (input_wanted && !input_allowed).then_some(TERMINAL_TICK),
             self.next_attempt().map(|at| at.saturating_duration_since(now)),
+            self.deadline.map(|deadline| deadline.at.saturating_duration_since(now)),
+            self.winding_down.map(|down| down.next().saturating_duration_since(now)),
         ];
         let listens = self.incomplete > 0 && !self.is_away();
         let timeout = timeout.into_iter().flatten().min();
@@ -381,6 +376,10 @@ impl Session {
         let own = std::process::id().cast_signed();
         let (mut stop, mut continued) = (None, false);
         while let Some(received) = self.quiet.read() {
+            if ENDS_ALL.contains(&received.signal) && (self.inherited.ignored >> (received.signal - 1)) & 1 == 0 {
+                // Those that run decide for themselves, those that do not are not begun.
+                self.begin_no_more(Outcome::Halted);
+            }
             match meaning(received, self.inherited, self.running > 0, own) {
                 Meaning::Nothing => {}
                 // That the terminal's foreground may be ours again is seen by the next sleep.
@@ -418,240 +417,24 @@ impl Session {
         self.report(died);
     }
 
+    /// Tells who waits for the ghosts' numbers, when they are known.
+    fn report_detached(&mut self) {
+        if self.ranks.iter().any(|state| !state.started && state.outcome.is_none()) {
+            return;
+        }
+        if let Some(report) = self.detached.take() {
+            self.write_output();
+            let began = (0..self.ranks.len()).filter(|rank| self.ranks[*rank].started);
+            let pids = began.filter_map(|rank| self.ranks[rank].ghost).collect::<Vec<i32>>();
+            let codes = self.ranks.iter().filter(|state| !state.started).filter_map(|state| state.outcome?.code());
+            report.give(&pids, codes.max().unwrap_or(0));
+        }
+    }
+
     pub(super) fn report(&mut self, died: impl IntoIterator<Item = Died>) {
         for Died { rank, status } in died {
             let rank = u32::try_from(rank).unwrap_or(u32::MAX);
             self.connection.queue(ClientToMaster::GhostDied(GhostDied { rank, status }));
         }
-    }
-
-    pub(super) fn handle_frames(&mut self) -> Result<(), Failure> {
-        while let Some(incoming) = self.connection.next_frame()? {
-            match incoming {
-                Incoming::Data(data) => self.data(data)?,
-                Incoming::Placed(placed, descriptor) => self.placed(&placed, descriptor)?,
-                Incoming::Message(message) => self.message(message)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn message(&mut self, message: MasterToClient) -> Result<(), Failure> {
-        match message {
-            MasterToClient::Started(Started { rank, cwd_errno, .. }) => {
-                if cwd_errno != 0
-                    && let Some(state) = self.ranks.get(rank as usize)
-                {
-                    let directory = String::from_utf8_lossy(&self.program.cwd);
-                    let reason = describe(i32::try_from(cwd_errno).unwrap_or(0));
-                    let text = format!("{}: warning: {directory}: {reason}; running in /", state.node);
-                    self.output.message(&text);
-                }
-            }
-            MasterToClient::StartFailed(failure) => {
-                self.start_failed(&failure);
-                self.note(failure.rank);
-            }
-            MasterToClient::Ended(ended) => {
-                self.ended(&ended);
-                self.note(ended.rank);
-            }
-            MasterToClient::Ack(Ack { rank, offset, .. }) => self.broadcast.acknowledge(rank as usize, offset),
-            MasterToClient::StdinGone(gone) => self.broadcast.leave(gone.rank as usize),
-            MasterToClient::Refused(refused) => return Err(Failure { text: refused.text }),
-            MasterToClient::Reap(reap) => {
-                self.flock.foster(reap.pid.cast_signed());
-                self.look_at_children.get_or_insert_with(|| Instant::now() + CHILDREN_TICK);
-            }
-            MasterToClient::Hello(_)
-            | MasterToClient::Resumed(_)
-            | MasterToClient::Launched(_)
-            | MasterToClient::Nodes(_)
-            | MasterToClient::Processes(_)
-            | MasterToClient::Admin(_) => {}
-        }
-        Ok(())
-    }
-
-    fn data(&mut self, data: Data) -> Result<(), Failure> {
-        let Some((rank, channel)) = self.stream(data.id, data.fd) else { return Ok(()) };
-        self.arrived(rank, channel, data.offset, data.bytes.into(), data.eof)
-    }
-
-    fn placed(&mut self, placed: &Placed, descriptor: Option<OwnedFd>) -> Result<(), Failure> {
-        let Some((rank, channel)) = self.stream(placed.id, placed.fd) else { return Ok(()) };
-        let place = &mut self.ranks[rank].rings[channel];
-        if placed.new_ring {
-            let Some(descriptor) = descriptor else { return Err(failure(NO_DESCRIPTOR)) };
-            *place = Some(Rc::new(RingReader::open(&descriptor)?));
-        }
-        let length = placed.length as usize;
-        let Some(ring) = place.clone().filter(|ring| length <= ring.size()) else {
-            return Err(failure("ghostd refers to memory that it has not shared"));
-        };
-        if placed.last_of_ring {
-            *place = None;
-        }
-        let content = Content::Ring { ring, offset: placed.offset, length };
-        self.arrived(rank, channel, placed.offset, content, placed.eof)
-    }
-
-    /// The stream that a frame is about, if there is one.
-    fn stream(&self, id: u64, fd: u8) -> Option<(usize, Channel)> {
-        let (rank, channel) = (usize::try_from(id).ok()?, usize::from(fd).checked_sub(1)?);
-        (rank < self.ranks.len() && channel < 2).then_some((rank, channel))
-    }
-
-    fn arrived(
-        &mut self,
-        rank: usize,
-        channel: Channel,
-        offset: u64,
-        mut content: Content,
-        eof: bool,
-    ) -> Result<(), Failure> {
-        let state = &mut self.ranks[rank];
-        let skip = state.receivers[channel].receive(offset, content.len())?;
-        if !state.done[channel] {
-            content.advance(skip);
-            if !content.is_empty() {
-                self.output.push(rank, channel, content);
-            }
-            if eof {
-                self.ranks[rank].done[channel] = true;
-                self.check_complete(rank);
-            }
-        }
-        Ok(())
-    }
-
-    fn ended(&mut self, ended: &Ended) {
-        let rank = ended.rank as usize;
-        let Some(state) = self.ranks.get_mut(rank).filter(|state| state.outcome.is_none()) else { return };
-        if ended.lost {
-            // Its outputs have no end but this.
-            state.done = [true; 2];
-            let text = format!("{}: lost", state.node);
-            self.output.message(&text);
-        }
-        let status = WaitStatus::from_raw(ended.status).unwrap_or(WaitStatus::KILLED);
-        self.settle(rank, Outcome::Ended(status));
-    }
-
-    fn start_failed(&mut self, failure: &StartFailed) {
-        let program = String::from_utf8_lossy(self.program.argv.first().map(Bytes::as_ref).unwrap_or_default());
-        let (reason, outcome) = not_started(failure, &program);
-        let code = if let Outcome::NotStarted(code) = outcome { code } else { NOT_RUN };
-        self.not_started(failure.rank as usize, &reason, code);
-    }
-
-    fn not_started(&mut self, rank: usize, reason: &str, code: u8) {
-        let Some(state) = self.ranks.get_mut(rank).filter(|state| state.outcome.is_none()) else { return };
-        state.done = [true; 2];
-        let text = format!("{}: {reason}", state.node);
-        self.output.message(&text);
-        self.settle(rank, Outcome::NotStarted(code));
-    }
-
-    /// A rank's outcome is known: its ghost may go.
-    fn settle(&mut self, rank: usize, outcome: Outcome) {
-        if self.ranks[rank].outcome.is_some() {
-            return;
-        }
-        self.ranks[rank].outcome = Some(outcome);
-        self.running -= 1;
-        self.broadcast.leave(rank);
-        if let Some(signal) = self.flock.release(rank) {
-            self.stop(signal);
-        }
-        self.check_complete(rank);
-    }
-
-    fn check_complete(&mut self, rank: usize) {
-        let state = &mut self.ranks[rank];
-        if !state.complete && state.outcome.is_some() && state.done == [true; 2] {
-            state.complete = true;
-            self.incomplete -= 1;
-            self.output.finish(rank);
-        }
-    }
-
-    /// Writes what goes; acknowledges what went.
-    fn write_output(&mut self) {
-        loop {
-            let mut broken = Vec::new();
-            for credit in self.output.write(&mut broken) {
-                self.acknowledge(credit);
-            }
-            if broken.is_empty() {
-                return;
-            }
-            // May have something to say, which is to be written as well.
-            for Broken { channel, error } in broken {
-                self.close(channel, &error);
-            }
-        }
-    }
-
-    fn acknowledge(&mut self, Credit { rank, channel, bytes }: Credit) {
-        let Some(state) = self.ranks.get_mut(rank) else { return };
-        let receiver = &mut state.receivers[channel];
-        receiver.consume(bytes);
-        if !state.done[channel]
-            && let Some(offset) = receiver.ack_due(false)
-        {
-            let (rank, fd) = (u32::try_from(rank).unwrap_or(u32::MAX), channel as u32 + 1);
-            self.connection.queue(ClientToMaster::Ack(Ack { rank, fd, offset }));
-        }
-    }
-
-    /// An output's reader is gone: the programs' writers get EPIPE, and it is for them to end.
-    fn close(&mut self, channel: Channel, error: &io::Error) {
-        if error.kind() != io::ErrorKind::BrokenPipe {
-            self.output_lost = true;
-            // To a standard error that is itself what broke, it goes nowhere.
-            self.output.message(&format!("bpsh: cannot write output: {}", crate::connection::plain(error)));
-        }
-        for rank in 0..self.ranks.len() {
-            if !std::mem::replace(&mut self.ranks[rank].done[channel], true) {
-                let (id, fd) = (u32::try_from(rank).unwrap_or(u32::MAX), channel as u32 + 1);
-                self.connection.queue(ClientToMaster::CloseStream(CloseStream { rank: id, fd }));
-                self.check_complete(rank);
-            }
-        }
-    }
-
-    fn input_wanted(&self) -> bool {
-        !self.is_away() && self.broadcast.room().is_some_and(|room| room > 0) && self.connection.backlog() < BACKLOG
-    }
-
-    /// Reads input as long as somebody takes it.
-    fn read_input(&mut self) {
-        while self.input_wanted() && (self.source_ready || self.source.always_ready()) && self.source.allowed() {
-            let room = self.broadcast.room().unwrap_or(0).min(MAX_DATA);
-            if self.buffer.is_empty() {
-                self.buffer = vec![0; MAX_DATA];
-            }
-            match self.source.read(&mut self.buffer[..room], self.source_ready) {
-                Read::Bytes(n) => {
-                    let offset = self.broadcast.send(n);
-                    if self.home.resumes {
-                        self.broadcast.keep(&self.buffer[..n]);
-                    }
-                    self.send_input(offset, n, false);
-                    self.source_ready = false;
-                }
-                Read::Nothing => self.source_ready = false,
-                Read::End => {
-                    let offset = self.broadcast.end();
-                    self.send_input(offset, 0, true);
-                }
-            }
-        }
-    }
-
-    fn send_input(&mut self, offset: u64, n: usize, eof: bool) {
-        let bytes = Bytes::copy_from_slice(&self.buffer[..n]);
-        self.connection.queue_data(&Data { id: ALL_RANKS, offset, fd: 0, eof, bytes });
     }
 }

@@ -20,7 +20,7 @@ use crate::control::direction;
 use crate::launch::ProgramSpec;
 use crate::status::Usage;
 
-direction!(ToMasterEnvelope, ClientToMaster, "ClientToMaster", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11");
+direction!(ToMasterEnvelope, ClientToMaster, "ClientToMaster", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12");
 direction!(ToClientEnvelope, MasterToClient, "MasterToClient", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13");
 
 /// What a command may say to ghostd.
@@ -55,6 +55,10 @@ pub enum ClientToMaster {
     /// `Ended` or `StartFailed` of a rank has come: it need not be told again. With the feature [`RESUME`].
     #[prost(message, tag = "11")]
     Noted(Noted),
+    /// Everything that was launched dies by SIGKILL, also what the programs have left behind. The connection goes on: what has been
+    /// written still comes, and the ends.
+    #[prost(message, tag = "12")]
+    Terminate(Terminate),
 }
 
 /// What ghostd may say to a command.
@@ -139,6 +143,22 @@ pub struct RankPlan {
     /// Not empty: this rank does not start, for this reason (`down`, `Operation not permitted`).
     #[prost(string, tag = "2")]
     pub reason: String,
+    #[prost(enumeration = "Obstacle", tag = "3")]
+    pub obstacle: i32,
+    /// The node's host name; empty if it never joined.
+    #[prost(string, tag = "4")]
+    pub name: String,
+}
+
+/// What kind of reason keeps a rank from being started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum Obstacle {
+    /// None, or one that has no name here.
+    Other = 0,
+    Unknown = 1,
+    Unreachable = 2,
+    Forbidden = 3,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -178,6 +198,12 @@ pub enum StartStage {
     Prepare = 2,
     /// The program could not be executed: the shell's 127 for ENOENT, 126 otherwise.
     Exec = 3,
+    /// The directory that it must not do without could not be entered.
+    Directory = 4,
+    /// The file that was to be its standard input, output or error could not be opened.
+    Stdin = 5,
+    Stdout = 6,
+    Stderr = 7,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -259,6 +285,9 @@ pub struct Noted {
     #[prost(uint32, tag = "1")]
     pub rank: u32,
 }
+
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Terminate {}
 
 /// How far a launch has come, as its command sees it.
 #[derive(Clone, PartialEq, Eq, prost::Message)]

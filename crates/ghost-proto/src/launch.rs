@@ -38,6 +38,23 @@ pub struct ProgramSpec {
     /// What descriptors 0, 1, 2 are: [`Stdio`] as numbers, in this order; missing ones mean [`Stdio::Null`].
     #[prost(enumeration = "Stdio", repeated, tag = "11")]
     pub stdio: Vec<i32>,
+    /// Without the working directory the program is not started.
+    #[prost(bool, tag = "12")]
+    pub cwd_required: bool,
+    /// Files on the node that become descriptors 0, 1, 2.
+    #[prost(message, optional, boxed, tag = "13")]
+    pub files: Option<Box<Files>>,
+}
+
+/// Files on the node in place of standard input, output and error, opened as the user; empty: what `stdio` says.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Files {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub stdin: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub stdout: Bytes,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub stderr: Bytes,
 }
 
 /// A resource limit, see getrlimit(2).
@@ -69,13 +86,26 @@ impl ProgramSpec {
         self.stdio.get(fd).and_then(|&value| Stdio::try_from(value).ok()).unwrap_or(Stdio::Null)
     }
 
+    /// The file on the node that becomes descriptor `fd`.
+    pub fn file(&self, fd: usize) -> Option<&Bytes> {
+        let files = self.files.as_ref()?;
+        let path = match fd {
+            0 => &files.stdin,
+            1 => &files.stdout,
+            _ => &files.stderr,
+        };
+        (fd < 3 && !path.is_empty()).then_some(path)
+    }
+
     /// Whether this can be started at all; the reason if not. Bounds are the kernel's own, so that what passes here fails
     /// on the node only for the node's reasons.
     pub fn check(&self) -> Result<(), &'static str> {
         if self.argv.first().is_none_or(Bytes::is_empty) {
             return Err("no command was given");
         }
-        if self.argv.iter().chain(&self.env).any(|s| s.contains(&0)) || self.cwd.contains(&0) {
+        if self.argv.iter().chain(&self.env).chain((0..3).filter_map(|fd| self.file(fd))).any(|s| s.contains(&0))
+            || self.cwd.contains(&0)
+        {
             return Err("an argument, environment entry or directory contains a NUL byte");
         }
         if self.umask > 0o777 {

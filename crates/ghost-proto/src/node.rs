@@ -286,6 +286,9 @@ pub struct CloseStream {
 pub struct EndLaunch {
     #[prost(fixed64, tag = "1")]
     pub launch: u64,
+    /// Also what its programs have left behind (daemons); else that is spared.
+    #[prost(bool, tag = "2")]
+    pub everything: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

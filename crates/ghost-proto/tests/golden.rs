@@ -32,6 +32,7 @@ fn program() -> ProgramSpec {
         ignored: 1 << 12,
         blocked: 1 << 63 | 1,
         stdio: vec![Stdio::Stream as i32, Stdio::Stream as i32, Stdio::Null as i32],
+        ..Default::default()
     }
 }
 
@@ -89,13 +90,14 @@ fn client_to_master() -> Samples<ClientToMaster> {
         ("GhostDied", ClientToMaster::GhostDied(client::GhostDied { rank: 2, status: 9 })),
         ("Resume", ClientToMaster::Resume(resume)),
         ("Noted", ClientToMaster::Noted(client::Noted { rank: 3 })),
+        ("Terminate", ClientToMaster::Terminate(client::Terminate {})),
     ]
 }
 
 fn master_to_client() -> Samples<MasterToClient> {
     let ranks = vec![
-        client::RankPlan { node: 0, reason: String::new() },
-        client::RankPlan { node: -1, reason: "Operation not permitted".into() },
+        client::RankPlan { node: 0, ..Default::default() },
+        client::RankPlan { node: -1, reason: "Operation not permitted".into(), ..Default::default() },
     ];
     let info = client::NodeInfo {
         node: 3,
@@ -178,7 +180,7 @@ fn master_to_node() -> Samples<MasterToNode> {
         ("Signal, named", MasterToNode::Signal(named)),
         ("Ack", MasterToNode::Ack(node::Ack { proc: 9, fd: 1, offset: 65_536 })),
         ("CloseStream", MasterToNode::CloseStream(node::CloseStream { proc: 9, fd: 2 })),
-        ("EndLaunch", MasterToNode::EndLaunch(node::EndLaunch { launch: 7 })),
+        ("EndLaunch", MasterToNode::EndLaunch(node::EndLaunch { launch: 7, everything: true })),
         ("Forget", MasterToNode::Forget(node::Forget { proc: 9 })),
         ("EndAll", MasterToNode::EndAll(node::EndAll {})),
         ("Renice", MasterToNode::Renice(node::Renice { proc: 9, nice: -5 })),
@@ -399,7 +401,7 @@ fn check<M: Control + Clone + PartialEq + Debug>(direction: &str, variants: &[&s
 
 #[test]
 fn client_to_master_bytes() {
-    let variants = variants!(ClientToMaster: Hello, Launch, Ack, CloseStream, NoGhost, Nodes, Processes, Admin, GhostDied, Resume, Noted);
+    let variants = variants!(ClientToMaster: Hello, Launch, Ack, CloseStream, NoGhost, Nodes, Processes, Admin, GhostDied, Resume, Noted, Terminate);
     check("client_to_master", variants, client_to_master());
 }
 

@@ -40,7 +40,7 @@ impl Core {
     fn tell_of_others_of(&mut self, id: LaunchId) {
         let Some(launch) = self.launches.get(&id).filter(|launch| !launch.ended) else { return };
         // Of a launch that was found it is not known before its command has come.
-        if !launch.plans.is_empty() && launch.plans.iter().all(|(node, _)| *node == launch.plans[0].0) {
+        if !launch.plans.is_empty() && launch.plans.iter().all(|plan| plan.node == launch.plans[0].node) {
             return;
         }
         let runs = |process: &&Process| matches!(process.remote, Remote::Running { .. }) && process.pid != 0;

@@ -37,6 +37,7 @@ impl Core {
             ClientToMaster::CloseStream(close) => self.client_closed_stream(client, &close),
             ClientToMaster::NoGhost(no) => self.no_ghost(client, &no),
             ClientToMaster::GhostDied(died) => self.ghost_died(client, &died),
+            ClientToMaster::Terminate(_) => self.terminate(client),
             ClientToMaster::Nodes(request) => self.list_nodes(client, &request, directory),
             ClientToMaster::Processes(_) => self.list_processes(client),
             ClientToMaster::Admin(request) => self.administer(client, request),
@@ -71,9 +72,22 @@ impl Core {
             }
         }
         for node in nodes {
-            self.tell_node(node, MasterToNode::EndLaunch(node::EndLaunch { launch: id.0 }));
+            self.tell_node(node, MasterToNode::EndLaunch(node::EndLaunch { launch: id.0, everything: false }));
         }
         self.clear_launch(id);
+    }
+
+    /// Everything that a command has launched is killed, wherever it has been; the command goes on.
+    fn terminate(&mut self, client: ClientId) {
+        let Some(id) = self.clients.get(&client).and_then(|state| state.launch) else { return };
+        let Some(launch) = self.launches.get(&id) else { return };
+        let planned = launch.plans.iter().filter(|plan| plan.reason.is_empty());
+        let mut nodes: Vec<NodeNumber> = planned.map(|plan| NodeNumber(plan.node)).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        for node in nodes {
+            self.tell_node(node, MasterToNode::EndLaunch(node::EndLaunch { launch: id.0, everything: true }));
+        }
     }
 
     fn client_closed_stream(&mut self, client: ClientId, close: &client::CloseStream) {

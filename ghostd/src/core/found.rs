@@ -405,7 +405,8 @@ impl Core {
         launch.window = window;
         launch.absent = false;
         launch.ranks.resize(message.ranks.len(), None);
-        launch.plans = message.ranks.iter().map(|rank| (NodeNumber(rank.node), String::new())).collect();
+        let plan = |rank: &client::ResumedRank| client::RankPlan { node: rank.node, ..Default::default() };
+        launch.plans = message.ranks.iter().map(plan).collect();
         launch.stdin.received = message.stdin;
         launch.stdin.before = message.sent;
         self.tell_client(client, MasterToClient::Resumed(client::Resumed { window }));

@@ -1,6 +1,6 @@
 //! Launches: from the request to the last status.
 
-use ghost_proto::client::{self, MasterToClient, StartStage};
+use ghost_proto::client::{self, MasterToClient, Obstacle, RankPlan, StartStage};
 use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
 use ghost_proto::launch::{Credentials, Stdio};
 use ghost_proto::node::{self, MasterToNode};
@@ -45,8 +45,7 @@ impl Core {
         let id = LaunchId(self.fresh_id());
         // Its processes have the names behind it, by rank.
         self.next_id += numbers.len() as u64;
-        let plans: Vec<(NodeNumber, String)> =
-            numbers.into_iter().map(|node| (node, self.objection(node, &user, directory))).collect();
+        let plans: Vec<RankPlan> = numbers.into_iter().map(|node| self.plan(node, &user, directory)).collect();
         let launch = Launch {
             client,
             user,
@@ -73,19 +72,30 @@ impl Core {
         self.act(Action::OpenPin { client, launch: id });
     }
 
-    /// Why a user cannot start programs on a node now; empty if there is nothing.
-    fn objection(&self, node: NodeNumber, user: &User, directory: &dyn Directory) -> String {
+    /// Whether a user can start programs on a node now, and why not.
+    fn plan(&self, node: NodeNumber, user: &User, directory: &dyn Directory) -> RankPlan {
+        let plan = |obstacle: Obstacle, reason: &str, name: &str| RankPlan {
+            node: node.0,
+            reason: reason.to_owned(),
+            obstacle: obstacle as i32,
+            name: name.to_owned(),
+        };
         if node == NodeNumber::MASTER {
-            return "the master runs no nodeagent; start the program directly".into();
+            return plan(Obstacle::Other, "the master runs no nodeagent; start the program directly", "");
         }
-        let Some(facts) = directory.node(node) else { return "no such node".into() };
+        let Some(facts) = directory.node(node) else { return plan(Obstacle::Unknown, "no such node", "") };
+        let name = self.nodes.get(&node).map_or(facts.hostname.as_str(), |known| known.hostname.as_str());
         if !directory.may_use(node, user) {
-            return "Operation not permitted".into();
+            return plan(Obstacle::Forbidden, "Operation not permitted", name);
         }
         if !self.is_connected(node) {
-            return if facts.reason.is_empty() { "down".into() } else { format!("down ({})", facts.reason) };
+            let reason = match facts.reason.as_str() {
+                "" => "down".to_owned(),
+                why => format!("down ({why})"),
+            };
+            return plan(Obstacle::Unreachable, &reason, name);
         }
-        String::new()
+        plan(Obstacle::Other, "", name)
     }
 
     /// The launch has its pin file: the client may make the ghosts.
@@ -96,8 +106,8 @@ impl Core {
         let streamed = [1, 2].map(|fd| launch.program.descriptor(fd) == Stdio::Stream);
         let stdin_open = launch.program.descriptor(0) == Stdio::Stream;
         let planned: Vec<(usize, NodeNumber)> = (launch.plans.iter().enumerate())
-            .filter(|(_, (_, reason))| reason.is_empty())
-            .map(|(rank, (node, _))| (rank, *node))
+            .filter(|(_, plan)| plan.reason.is_empty())
+            .map(|(rank, plan)| (rank, NodeNumber(plan.node)))
             .collect();
         for (rank, node) in planned {
             let process = ProcId(id.0 + 1 + rank as u64);
@@ -111,8 +121,7 @@ impl Core {
         self.by_file.insert(file, id);
         let Some(launch) = self.launches.get_mut(&id) else { return };
         launch.file = Some(file);
-        let ranks = launch.plans.iter().map(|(node, reason)| client::RankPlan { node: node.0, reason: reason.clone() });
-        let message = client::Launched { launch: id.0, ranks: ranks.collect(), window };
+        let message = client::Launched { launch: id.0, ranks: launch.plans.clone(), window };
         self.act(Action::Launched { client, message: MasterToClient::Launched(message) });
     }
 

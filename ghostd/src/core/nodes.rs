@@ -120,7 +120,7 @@ impl Core {
             }
         }
         for launch in ended_launches {
-            self.tell_node(number, MasterToNode::EndLaunch(node::EndLaunch { launch: launch.0 }));
+            self.tell_node(number, MasterToNode::EndLaunch(node::EndLaunch { launch: launch.0, everything: false }));
         }
     }
 

@@ -409,7 +409,7 @@ pub(super) struct Launch {
     /// A ghost is to be made, and nobody could make it when last looked.
     pub lacks_maker: bool,
     pub places: Places,
-    pub plans: Vec<(NodeNumber, String)>,
+    pub plans: Vec<client::RankPlan>,
     pub window: u32,
     pub stdin: Stdin,
     /// Somebody has stopped the launcher itself by SIGSTOP.
@@ -595,7 +595,7 @@ impl Launch {
     /// Whether it has, or had, a rank on this node.
     pub fn is_on(&self, node: NodeNumber) -> bool {
         // Of one that was found it is not known before its command comes; if it does.
-        self.plans.is_empty() || self.plans.iter().any(|(planned, reason)| *planned == node && reason.is_empty())
+        self.plans.is_empty() || self.plans.iter().any(|plan| plan.node == node.0 && plan.reason.is_empty())
     }
 }
 

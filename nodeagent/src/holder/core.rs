@@ -383,7 +383,9 @@ impl Core {
                     actions.push(Action::ServeOutput { proc, fd });
                 }
             }
-            MasterToNode::EndLaunch(end) => actions.push(Action::EndLaunch { launch: LaunchId(end.launch) }),
+            MasterToNode::EndLaunch(end) => {
+                actions.push(Action::EndLaunch { launch: LaunchId(end.launch), everything: end.everything });
+            }
             MasterToNode::Forget(forget) => self.forget(ProcId(forget.proc), actions),
             MasterToNode::SentDone(done) => {
                 self.upwards.done(done.seq);

@@ -413,7 +413,7 @@ impl Driver {
                     standins.beside(launch, &others, now());
                 }
             }
-            Action::EndLaunch { launch } => self.ends.begin(launch, now()),
+            Action::EndLaunch { launch, everything } => self.ends.begin(launch, everything, now()),
             Action::KillEverything => {
                 // ESRCH: there is nothing.
                 let _ = ghost_sys::pidfd::kill(-1, libc::SIGKILL);
@@ -500,6 +500,10 @@ impl Driver {
                     // Over the limit of processes: the number is checked at exec again (fs/exec.c, PF_NPROC_EXCEEDED).
                     _ if errno == libc::EAGAIN => StartStage::Create,
                     Stage::Prepare => StartStage::Prepare,
+                    Stage::Directory => StartStage::Directory,
+                    Stage::File(0) => StartStage::Stdin,
+                    Stage::File(1) => StartStage::Stdout,
+                    Stage::File(_) => StartStage::Stderr,
                     Stage::Exec => StartStage::Exec,
                 },
                 errno: errno.unsigned_abs(),

@@ -166,9 +166,11 @@ pub enum Action {
     Release {
         proc: ProcId,
     },
-    /// SIGKILL for the launch's processes ([`super::core::Core::living`]) and their descendants.
+    /// SIGKILL for the launch's processes ([`super::core::Core::living`]) and their descendants; or for everything that has come
+    /// from them.
     EndLaunch {
         launch: LaunchId,
+        everything: bool,
     },
     /// Have stand-ins of these ranks of the launch, which run on other nodes, and of no others.
     Beside {

@@ -5,7 +5,7 @@
 //!                                                                       └── none: done
 //! ```
 //! The cgroup is frozen so that no child is made, and no parent dies, while the tree is read: what is the child of a dead
-//! process belongs to init, and is spared. A frozen process dies by SIGKILL all the same (kernel/cgroup/freezer.c).
+//! process belongs to init, and is spared, unless everything that is in the launch's cgroup is to die. A frozen process dies by SIGKILL all the same (kernel/cgroup/freezer.c).
 //! Without a cgroup the tree is read as it runs, and again.
 
 use std::time::Duration;
@@ -24,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 struct Ending {
     launch: LaunchId,
+    everything: bool,
     freeze_until: Duration,
     give_up: Duration,
     next: Duration,
@@ -34,9 +35,13 @@ struct Ending {
 pub struct LaunchEnds(Vec<Ending>);
 
 impl LaunchEnds {
-    pub fn begin(&mut self, launch: LaunchId, now: Duration) {
-        if !self.is_ending(launch) {
-            self.0.push(Ending { launch, freeze_until: now + FREEZING, give_up: now + PATIENCE, next: now });
+    pub fn begin(&mut self, launch: LaunchId, everything: bool, now: Duration) {
+        match self.0.iter_mut().find(|ending| ending.launch == launch) {
+            Some(ending) => ending.everything |= everything,
+            None => {
+                let (freeze_until, give_up) = (now + FREEZING, now + PATIENCE);
+                self.0.push(Ending { launch, everything, freeze_until, give_up, next: now });
+            }
         }
     }
 
@@ -55,7 +60,10 @@ impl LaunchEnds {
             if ending.next > now {
                 return true;
             }
-            let roots = living(ending.launch);
+            let mut roots = living(ending.launch);
+            if ending.everything {
+                roots.extend(cgroups.members(ending.launch).unwrap_or_default());
+            }
             if roots.is_empty() || now >= ending.give_up {
                 cgroups.freeze(ending.launch, false);
                 return false;

@@ -40,6 +40,8 @@ pub fn program(
         argv: spec.argv.iter().map(|s| text(s.to_vec())).collect::<Result<_, _>>()?,
         environment: environment(&spec.env, rank, first).map(text).collect::<Result<_, _>>()?,
         directory: text(if spec.cwd.is_empty() { b"/".to_vec() } else { spec.cwd.to_vec() })?,
+        directory_required: spec.cwd_required,
+        files: files(spec)?,
         umask: spec.umask,
         limits: limits(spec, node),
         nice: spec.nice,
@@ -48,6 +50,17 @@ pub fn program(
         ignored: spec.ignored,
         blocked: spec.blocked,
     })
+}
+
+/// Files on the node in place of standard input, output and error.
+fn files(spec: &ProgramSpec) -> Result<[Option<CString>; 3], &'static str> {
+    let mut files = [None, None, None];
+    for (fd, file) in files.iter_mut().enumerate() {
+        if let Some(path) = spec.file(fd) {
+            *file = Some(text(path.to_vec())?);
+        }
+    }
+    Ok(files)
 }
 
 fn text(bytes: Vec<u8>) -> Result<CString, &'static str> {

@@ -5,7 +5,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::super::flags::Style;
+use super::super::flags::{Prefix, Style};
 use super::content::Content;
 
 /// One of the two outputs: index 0 is standard output, 1 standard error.
@@ -133,8 +133,12 @@ impl Layout {
             }
             screen.last = Some(rank);
         }
-        if self.style.prefix {
-            let prefix = format!("{node:>3}: ");
+        if let Some(prefix) = self.style.prefix {
+            let prefix = match prefix {
+                Prefix::Padded => format!("{node:>3}: "),
+                Prefix::Label { colour: false } => format!("{node}: "),
+                Prefix::Label { colour: true } => format!("\x1b[36m{node}:\x1b[0m "),
+            };
             for line in bytes.split_inclusive(|byte| *byte == b'\n') {
                 if !screen.mid_line {
                     text.extend_from_slice(prefix.as_bytes());
@@ -155,12 +159,15 @@ impl Layout {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::flags::Form;
     use super::*;
     use proptest::prelude::*;
 
-    const PLAIN: Style = Style { lines: None, prefix: false, sorted: false, divider: false };
+    const PLAIN: Style = Style { lines: None, prefix: None, sorted: false, divider: false, form: Form::Streams };
     const LINES: Style = Style { lines: Some(8), ..PLAIN };
-    const PREFIX: Style = Style { prefix: true, ..LINES };
+    const PREFIX: Style = Style { prefix: Some(Prefix::Padded), ..LINES };
+    const LABEL: Style = Style { prefix: Some(Prefix::Label { colour: false }), ..LINES };
+    const COLOUR: Style = Style { prefix: Some(Prefix::Label { colour: true }), ..LINES };
     const DIVIDER: Style = Style { divider: true, ..PLAIN };
 
     /// What a style makes of `(rank, text)` on standard output; ranks are nodes 0, 1, 20.
@@ -191,6 +198,8 @@ mod tests {
             (PREFIX, &[(0, "a\n\nb"), (2, "c\n"), (0, "d")], "  0: a\n  0: \n 20: c\n  0: bd"),
             (PREFIX, &[(0, "123456789"), (0, "x\ny\n")], "  0: 123456789x\n  0: y\n"),
             (PREFIX, &[(0, "123456789"), (1, "b\n"), (0, "x\n")], "  0: 123456789\n  1: b\n  0: x\n"),
+            (LABEL, &[(0, "a\nb\n"), (2, "c\n")], "0: a\n0: b\n20: c\n"),
+            (COLOUR, &[(2, "c\n")], "\x1b[36m20:\x1b[0m c\n"),
             (DIVIDER, &[(0, "a\n"), (0, "b"), (1, "c\n"), (0, "d\n")], &divided),
         ] {
             assert_eq!(shown(style, pieces), expected, "{style:?} {pieces:?}");

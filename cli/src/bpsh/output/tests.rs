@@ -1,3 +1,4 @@
+use super::super::flags::Prefix;
 use super::*;
 use bytes::Bytes;
 use std::io::{PipeReader, PipeWriter, Read, pipe};
@@ -12,7 +13,8 @@ struct Bench {
 impl Bench {
     fn new(style: Style, nodes: &[i32]) -> Bench {
         let ((stdout, out), (stderr, err)) = (pipe().expect("pipe"), pipe().expect("pipe"));
-        let output = Output::new(style, nodes, out, err);
+        let nodes_named = nodes.iter().map(|node| (*node, String::new())).collect();
+        let output = Output::new(style, nodes_named, out, err);
         Bench { output, stdout, stderr, acknowledged: vec![[0; 2]; nodes.len()] }
     }
 
@@ -22,7 +24,7 @@ impl Bench {
     }
 
     fn finish(&mut self, rank: usize) {
-        self.output.finish(rank);
+        self.output.finish(rank, String::new(), false);
         self.write();
     }
 
@@ -46,11 +48,11 @@ impl Bench {
     }
 }
 
-const SORTED: Style = Style { lines: None, prefix: false, sorted: true, divider: false };
+const SORTED: Style = Style { lines: None, prefix: None, sorted: true, divider: false, form: Form::Streams };
 
 #[test]
 fn the_column_of_the_magazine() {
-    let style = Style { lines: Some(100), prefix: true, sorted: true, divider: true };
+    let style = Style { lines: Some(100), prefix: Some(Prefix::Padded), divider: true, ..SORTED };
     let mut bench = Bench::new(style, &[0, 1, 2, 3, 4]);
     bench.push(4, 0, "total 0\n");
     bench.push(3, 0, "total 224856\n-rw-rw-r-- 1 forrest 9220");
@@ -94,8 +96,8 @@ fn much_output_before_its_turn_goes_through_a_file() {
         bench.push(1, 0, &line);
     }
     assert_eq!(bench.acknowledged[1][0], 500_000);
-    bench.output.finish(1);
-    bench.output.finish(0);
+    bench.output.finish(1, String::new(), false);
+    bench.output.finish(0, String::new(), false);
     let mut length = 0;
     while !bench.output.is_drained() {
         bench.write();
@@ -133,4 +135,27 @@ fn a_message_comes_at_once() {
     bench.output.message("1: down");
     bench.write();
     assert_eq!(bench.shown(1), "1: down\n");
+}
+
+#[test]
+fn gathered_output_is_acknowledged_at_once_and_shown_when_it_is_known() {
+    let mut bench = Bench::new(Style { sorted: false, form: Form::Gathered { colour: false }, ..SORTED }, &[0, 1]);
+    bench.push(0, 0, "same\n");
+    bench.push(1, 0, "same\n");
+    assert_eq!((bench.shown(0), bench.acknowledged[0][0]), (String::new(), 5));
+    bench.finish(0);
+    assert!(!bench.output.is_drained() || bench.shown(0).is_empty());
+    bench.finish(1);
+    assert_eq!(bench.shown(0), "---------------\n0-1 (2)\n---------------\nsame\n");
+    assert!(bench.output.is_drained());
+}
+
+#[test]
+fn events_carry_both_outputs_on_one() {
+    let mut bench = Bench::new(Style { sorted: false, form: Form::Events, ..SORTED }, &[0, 1]);
+    bench.push(1, 1, "error\n");
+    bench.finish(1);
+    let line = bench.shown(0);
+    assert!(line.contains(r#""rank":1,"node":1,"stream":"stderr","text":"error\n""#), "{line}");
+    assert_eq!((bench.shown(1), bench.acknowledged[1][1]), (String::new(), 6));
 }

@@ -19,6 +19,9 @@ const REPORT_FD: usize = 3;
 pub(super) const NOTE_DIRECTORY: u32 = 1;
 pub(super) const FAILED_PREPARE: u32 = 2;
 pub(super) const FAILED_EXEC: u32 = 3;
+pub(super) const FAILED_DIRECTORY: u32 = 4;
+/// This and the two behind it: the file that was to be descriptor 0, 1 or 2.
+pub(super) const FAILED_FILE: u32 = 5;
 
 /// Everything the child needs, made ready by the parent.
 pub(super) struct Plan {
@@ -38,6 +41,12 @@ pub(super) struct Plan {
     pub ignored: u64,
     pub blocked: u64,
     pub directory: *const c_char,
+    /// Without it there is no start.
+    pub directory_required: bool,
+    /// Files that become descriptors 0, 1, 2; null: what `stdio` says.
+    pub files: [*const c_char; 3],
+    /// Standard error is the same open file as standard output.
+    pub errors_to_output: bool,
     /// Files to try, in order.
     pub candidates: Vec<*const c_char>,
     /// `/bin/sh`, then the program's argument vector, then a null pointer: with its second entry replaced by the file it
@@ -65,7 +74,7 @@ pub(super) unsafe extern "C" fn run(plan: *const c_void) -> ! {
     // SAFETY: this is the fresh child.
     unsafe {
         let (stage, errno) = match prepare(plan) {
-            Err(errno) => (FAILED_PREPARE, errno),
+            Err(Failure(stage, errno)) => (stage, errno),
             Ok(()) => (FAILED_EXEC, execute(plan)),
         };
         report(stage, errno);
@@ -82,7 +91,16 @@ unsafe fn must(number: i64, arguments: [usize; 6]) -> Result<usize, i32> {
     if result < 0 { Err(-result as i32) } else { Ok(result as usize) }
 }
 
-unsafe fn prepare(plan: &Plan) -> Result<(), i32> {
+/// The stage and the errno of a failure on the way to exec.
+struct Failure(u32, i32);
+
+impl From<i32> for Failure {
+    fn from(errno: i32) -> Failure {
+        Failure(FAILED_PREPARE, errno)
+    }
+}
+
+unsafe fn prepare(plan: &Plan) -> Result<(), Failure> {
     // SAFETY: every pointer is to the plan's own memory, every length is that memory's; descriptors are this process's own
     // copies, so closing them takes nothing from the parent (no CLONE_FILES).
     unsafe {
@@ -120,10 +138,38 @@ unsafe fn prepare(plan: &Plan) -> Result<(), i32> {
             syscall(libc::SYS_sched_setscheduler, [0, plan.policy as usize, (&raw const priority) as usize, 0, 0, 0]);
         }
         if let Err(errno) = must(libc::SYS_chdir, [plan.directory as usize, 0, 0, 0, 0, 0]) {
+            if plan.directory_required {
+                return Err(Failure(FAILED_DIRECTORY, errno));
+            }
             must(libc::SYS_chdir, [c"/".as_ptr() as usize, 0, 0, 0, 0, 0])?;
             report(NOTE_DIRECTORY, errno);
         }
+        files(plan)?;
         signals(plan);
+    }
+    Ok(())
+}
+
+/// Opens files as the user, from his directory, with his umask: as a shell's redirection does.
+unsafe fn files(plan: &Plan) -> Result<(), Failure> {
+    let write = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC;
+    for ((target, flags), stage) in [(0usize, libc::O_RDONLY), (1, write), (2, write)].into_iter().zip(FAILED_FILE..) {
+        let path = plan.files[target];
+        if path.is_null() {
+            continue;
+        }
+        let fail = |errno| Failure(stage, errno);
+        // SAFETY: a string of the plan; descriptors are this process's own copies.
+        unsafe {
+            if target == 2 && plan.errors_to_output {
+                must(libc::SYS_dup3, [1, target, 0, 0, 0, 0]).map_err(fail)?;
+                continue;
+            }
+            let flags = (flags | libc::O_CLOEXEC | libc::O_NOCTTY) as usize;
+            let arguments = [libc::AT_FDCWD as usize, path as usize, flags, 0o666, 0, 0];
+            let opened = must(libc::SYS_openat, arguments).map_err(fail)?;
+            must(libc::SYS_dup3, [opened, target, 0, 0, 0, 0]).map_err(fail)?;
+        }
     }
     Ok(())
 }

@@ -39,6 +39,11 @@ pub struct Program {
     pub environment: Vec<CString>,
     /// If the user cannot enter it, it is `/`, which [`Outcome::Running`] tells.
     pub directory: CString,
+    /// Without the directory the program is not started.
+    pub directory_required: bool,
+    /// Files that are opened as the user and become descriptors 0, 1, 2 in place of what [`Place`] gives; one that is both
+    /// standard output and error is opened once.
+    pub files: [Option<CString>; 3],
     pub umask: u32,
     /// Resource, soft and hard limit; what the caller may not give is left as it is.
     pub limits: Vec<(u32, u64, u64)>,
@@ -83,6 +88,10 @@ pub enum Outcome {
 pub enum Stage {
     /// On the way to be what it must be: credentials, descriptors.
     Prepare,
+    /// The directory that it cannot do without.
+    Directory,
+    /// The file that was to be this descriptor.
+    File(u8),
     Exec,
 }
 
@@ -165,6 +174,7 @@ pub fn spawn(program: Program, place: Place<'_>) -> io::Result<Spawned> {
     Ok(Spawned { pid, pidfd, starting })
 }
 
+const FAILED_LAST_FILE: u32 = child::FAILED_FILE + 2;
 /// include/uapi/linux/sched.h
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -181,6 +191,10 @@ impl Starting {
                     match u32::from_ne_bytes([a, b, c, d]) {
                         child::NOTE_DIRECTORY => self.directory_errno = errno,
                         child::FAILED_EXEC => self.failed = Some((Stage::Exec, errno)),
+                        child::FAILED_DIRECTORY => self.failed = Some((Stage::Directory, errno)),
+                        stage @ child::FAILED_FILE..=FAILED_LAST_FILE => {
+                            self.failed = Some((Stage::File((stage - child::FAILED_FILE) as u8), errno));
+                        }
                         _ => self.failed = Some((Stage::Prepare, errno)),
                     }
                 }
@@ -248,6 +262,9 @@ impl Memory {
             ignored: program.ignored,
             blocked: program.blocked,
             directory: program.directory.as_ptr(),
+            directory_required: program.directory_required,
+            files: [0, 1, 2].map(|fd| program.files[fd].as_ref().map_or(ptr::null(), |path| path.as_ptr())),
+            errors_to_output: program.files[1].is_some() && program.files[1] == program.files[2],
             candidates: pointers(&program.candidates),
             argv,
             environment,

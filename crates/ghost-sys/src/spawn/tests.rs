@@ -193,3 +193,42 @@ fn a_child_stopped_before_its_program_holds_nobody() {
         waitpid(pid, None).expect("wait");
     }
 }
+
+#[test]
+fn files_are_opened_in_its_directory_with_its_umask() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = std::env::temp_dir().join(format!("ghost-sys-spawn-{}", std::process::id()));
+    std::fs::create_dir(&directory).expect("a directory");
+    std::fs::write(directory.join("in"), "from the file\n").expect("a file");
+    std::fs::write(directory.join("out"), "much older text, which is cut off").expect("a file");
+    let mut shell = program(&["/bin/sh", "-c", "cat; echo error >&2; echo more"]);
+    shell.directory = c(directory.to_str().expect("text"));
+    shell.umask = 0o027;
+    shell.files = [Some(c("in")), Some(c("out")), Some(c("out"))];
+    let ended = run(shell.clone());
+    assert_eq!((ended.outcome, ended.output.as_str()), (Outcome::Running { directory_errno: 0 }, ""));
+    let text = |name: &str| std::fs::read_to_string(directory.join(name)).expect(name);
+    assert_eq!(text("out"), "from the file\nerror\nmore\n");
+
+    shell.files = [None, None, Some(c("err"))];
+    assert_eq!(run(shell.clone()).output, "more\n");
+    assert_eq!(text("err"), "error\n");
+    let mode = std::fs::metadata(directory.join("err")).expect("err").permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+
+    for (fd, path, errno) in [(0u8, "none", libc::ENOENT), (1, "no/where", libc::ENOENT), (2, "/", libc::EISDIR)] {
+        shell.files = [None, None, None];
+        shell.files[usize::from(fd)] = Some(c(path));
+        assert_eq!(run(shell.clone()).outcome, Outcome::Failed { stage: Stage::File(fd), errno }, "{path}");
+    }
+    std::fs::remove_dir_all(directory).expect("removed");
+}
+
+#[test]
+fn a_directory_that_is_required_must_be_there() {
+    let mut shell = program(&["/bin/pwd"]);
+    shell.directory = c("/no/such");
+    assert!(matches!(run(shell.clone()).outcome, Outcome::Running { directory_errno: libc::ENOENT }));
+    shell.directory_required = true;
+    assert_eq!(run(shell).outcome, Outcome::Failed { stage: Stage::Directory, errno: libc::ENOENT });
+}

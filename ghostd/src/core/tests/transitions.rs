@@ -182,6 +182,16 @@ fn output(proc: u64, offset: u64, bytes: &'static [u8], eof: bool) -> Data {
 }
 
 #[test]
+fn everything_is_killed_where_it_was_launched() {
+    let mut bench = Bench::new();
+    bench.launch("0,0,2");
+    bench.read(GHOST, 0);
+    let actions = bench.say(ClientToMaster::Terminate(client::Terminate {}));
+    let end = MasterToNode::EndLaunch(node::EndLaunch { launch: 1, everything: true });
+    assert_eq!(to_nodes(&actions), [&end], "once for each node that is there");
+}
+
+#[test]
 fn a_process_is_asked_for_when_its_ghost_is_watched() {
     let mut bench = Bench::new();
     let launched = bench.launch("0,2,3");
@@ -362,7 +372,7 @@ fn a_client_that_calls_a_sleeping_ghost_dead_is_not_believed() {
 fn a_launch_ends_with_its_client() {
     let mut bench = Bench::running();
     let actions = bench.feed(Event::ClientGone { client: CLIENT });
-    assert!(to_nodes(&actions).contains(&&MasterToNode::EndLaunch(node::EndLaunch { launch: 1 })));
+    assert!(to_nodes(&actions).contains(&&MasterToNode::EndLaunch(node::EndLaunch { launch: 1, everything: false })));
     bench.end(9);
     bench.feed(Event::GhostExited { ghost: 2, launcher: false, pid: 0 });
     assert_eq!(bench.core.filled_tables(), []);
@@ -438,7 +448,7 @@ fn what_a_cut_has_swallowed_is_said_again() {
     assert_eq!(signals(&back), [(9, 2)], "the kill alone counts");
     let told = to_nodes(&back);
     assert!(told.contains(&&MasterToNode::CloseStream(node::CloseStream { proc: 2, fd: 1 })));
-    assert!(told.contains(&&MasterToNode::EndLaunch(node::EndLaunch { launch: 1 })));
+    assert!(told.contains(&&MasterToNode::EndLaunch(node::EndLaunch { launch: 1, everything: false })));
 }
 
 #[test]

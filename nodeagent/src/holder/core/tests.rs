@@ -580,7 +580,7 @@ proptest! {
                     id: proc, offset: millis, fd: (number % 3) as u8, eof: false, bytes: vec![1; number as usize].into(),
                 })),
                 18 => bench.message(MasterToNode::Lease(Lease { seq: 1 })),
-                19 => bench.message(MasterToNode::EndLaunch(EndLaunch { launch: proc })),
+                19 => bench.message(MasterToNode::EndLaunch(EndLaunch { launch: proc, everything: proc % 2 == 0 })),
                 20 => { bench.now += Duration::from_millis(millis); bench.event(Event::Tick) }
                 _ => bench.event(Event::NoChildren),
             };

@@ -296,7 +296,7 @@ impl World {
             Action::Release { proc } => {
                 self.nodes[number].machine.close(proc.0);
             }
-            Action::EndLaunch { launch } => {
+            Action::EndLaunch { launch, everything: _ } => {
                 let roots = self.nodes[number].holder.living(launch);
                 self.kill_below(number, roots);
             }
