@@ -11,10 +11,12 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Parser;
 use ghost_proto::client::{ClientToMaster, MasterToClient, NodeInfo, NodesRequest, ProcessInfo, ProcessesRequest};
+use serde::Serialize;
 
 use crate::connection::{Connection, ConnectionError, instance};
 use crate::node_list::NodeList;
 use accounts::Accounts;
+use nodes::Order;
 
 /// Show nodes of the cluster and what runs on them
 #[derive(Parser, Debug)]
@@ -28,6 +30,7 @@ Examples:
   bpstat                 the nodes; those that are alike share a row
   bpstat -l 0-3          one row for each of these, with its address
   bpstat -t up           how many are up
+  bpstat -l -S notup     those that are not, by status, and why
   ps xf | bpstat -P      ps, with a column for the node"
 )]
 struct Flags {
@@ -55,6 +58,21 @@ struct Flags {
     /// Put a column with the node before each line of ps's output
     #[arg(short = 'P', long, group = "form")]
     ps: bool,
+    /// Everything as one JSON object (with -p: the processes)
+    #[arg(long, conflicts_with_all = ["compact", "long", "address", "status", "number", "total", "ps"])]
+    json: bool,
+    /// Reverse the order
+    #[arg(short = 'R', long)]
+    reverse: bool,
+    /// In the order of numbers (the default)
+    #[arg(short = 'N', long, group = "order")]
+    by_number: bool,
+    /// In the order of statuses
+    #[arg(short = 'S', long, group = "order")]
+    by_status: bool,
+    /// In the order of the node list
+    #[arg(short = 'O', long, group = "order")]
+    as_given: bool,
     /// Which cluster [default: $GHOSTPROC_INSTANCE]
     #[arg(long, value_name = "NAME")]
     instance: Option<String>,
@@ -100,10 +118,19 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
         return filter(&mut connection);
     }
     if flags.processes {
-        return print(&processes_table(processes(&mut connection)?));
+        let processes = processes(&mut connection)?;
+        return print(&if flags.json { processes_json(processes) } else { processes_table(processes) });
     }
-    let nodes = nodes(&mut connection, list.as_ref())?;
-    let text = if flags.long {
+    let mut nodes = nodes(&mut connection, list.as_ref())?;
+    let order = match (flags.by_status, flags.as_given) {
+        (true, _) => Order::Status,
+        (_, true) => Order::Given,
+        _ => Order::Number,
+    };
+    nodes::sort(&mut nodes, order, flags.reverse);
+    let text = if flags.json {
+        nodes::json(&nodes, &mut Accounts::default())
+    } else if flags.long {
         nodes::long(&nodes, &mut Accounts::default())
     } else if flags.address {
         nodes::single(&nodes, |node| nodes::address(node).to_owned())
@@ -146,6 +173,27 @@ fn processes_table(mut processes: Vec<ProcessInfo>) -> String {
         vec![process.pid.to_string(), process.node.to_string(), there.map(|pid| pid.to_string()).unwrap_or_default()]
     });
     nodes::table(&["PID", "Node", "Node's PID"], rows)
+}
+
+/// The same for programs.
+fn processes_json(mut processes: Vec<ProcessInfo>) -> String {
+    #[derive(Serialize)]
+    struct Process {
+        pid: u32,
+        node: i32,
+        /// 0: it has not started yet.
+        node_pid: u32,
+        uid: u32,
+    }
+    #[derive(Serialize)]
+    struct Processes {
+        version: u32,
+        processes: Vec<Process>,
+    }
+    processes.sort_by_key(|process| process.pid);
+    let process = |p: ProcessInfo| Process { pid: p.pid, node: p.node, node_pid: p.node_pid, uid: p.uid };
+    let all = Processes { version: 1, processes: processes.into_iter().map(process).collect() };
+    serde_json::to_string(&all).unwrap_or_default() + "\n"
 }
 
 /// Copies standard input with a column for the node. ghostd is asked when the first line is there: by then, who writes has
@@ -196,11 +244,17 @@ mod tests {
         let process = |pid, node, node_pid| ProcessInfo { pid, node, node_pid, uid: 0 };
         let text = processes_table(vec![process(300, 2, 7), process(20, 0, 20), process(21, 1, 0)]);
         assert_eq!(text, "PID  Node  Node's PID\n20   0\n21   1\n300  2     7\n");
+        let json = processes_json(vec![process(300, 2, 7), process(20, 0, 20)]);
+        let first = r#"{"pid":20,"node":0,"node_pid":20,"uid":0}"#;
+        assert!(json.starts_with(&format!(r#"{{"version":1,"processes":[{first},"#)), "{json}");
     }
 
     #[test]
     fn one_form_at_a_time() {
         assert!(Flags::try_parse_from(["bpstat", "-l", "-p"]).is_err());
+        assert!(Flags::try_parse_from(["bpstat", "-l", "--json"]).is_err());
+        assert!(Flags::try_parse_from(["bpstat", "-N", "-S"]).is_err());
+        assert!(Flags::try_parse_from(["bpstat", "-RS", "-c", "up"]).is_ok());
         assert!(Flags::try_parse_from(["bpstat", "-l", "0-3"]).is_ok());
         assert_eq!(Flags::try_parse_from(["bpstat", "-1"]).expect("-1").nodes.as_deref(), Some("-1"));
     }

@@ -1,7 +1,9 @@
 //! Tables of nodes. Pure.
 
 use ghost_proto::client::NodeInfo;
+use ghost_proto::node_state::NodeStatus;
 use ghost_proto::nodeset::fold_set;
+use serde::Serialize;
 
 /// Names of users and groups, as far as they are known.
 pub trait Names {
@@ -9,10 +11,37 @@ pub trait Names {
     fn group(&mut self, gid: u32) -> String;
 }
 
+/// In which order nodes are shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Order {
+    #[default]
+    Number,
+    /// By status, then by number.
+    Status,
+    /// As they were asked for.
+    Given,
+}
+
+/// Puts nodes in order.
+pub fn sort(nodes: &mut [NodeInfo], order: Order, reverse: bool) {
+    let status = |node: &NodeInfo| {
+        let known = NodeStatus::ALL.iter().position(|status| status.name() == node.status);
+        known.unwrap_or(NodeStatus::ALL.len())
+    };
+    match order {
+        Order::Number => nodes.sort_by_key(|node| node.node),
+        Order::Status => nodes.sort_by_key(|node| (status(node), node.node)),
+        Order::Given => {}
+    }
+    if reverse {
+        nodes.reverse();
+    }
+}
+
 /// The compact table: nodes that are alike share a row.
 pub fn compact(nodes: &[NodeInfo], names: &mut impl Names) -> String {
-    let mut rows: Vec<(Vec<i32>, [String; 4])> = Vec::new();
-    for node in sorted(nodes) {
+    let mut rows: Vec<(Vec<i32>, [String; 5])> = Vec::new();
+    for node in nodes {
         let columns = columns(node, names);
         match rows.iter_mut().find(|(_, known)| *known == columns) {
             Some((numbers, _)) => numbers.push(node.node),
@@ -24,22 +53,63 @@ pub fn compact(nodes: &[NodeInfo], names: &mut impl Names) -> String {
         row.extend(columns);
         row
     });
-    table(&["Node(s)", "Status", "Mode", "User", "Group"], rows)
+    table(with_reason(nodes, &["Node(s)", "Status", "Mode", "User", "Group", "Reason"]), rows)
 }
 
-/// One row a node, with its address.
+/// One row a node, with its address and name.
 pub fn long(nodes: &[NodeInfo], names: &mut impl Names) -> String {
-    let rows = sorted(nodes).into_iter().map(|node| {
+    let rows = nodes.iter().map(|node| {
+        let host = if node.hostname.is_empty() { "-" } else { &node.hostname };
         let mut row = vec![node.node.to_string(), address(node).to_owned()];
-        row.extend(columns(node, names));
+        let [status, mode, user, group, reason] = columns(node, names);
+        row.extend([status, mode, user, group, host.to_owned(), reason]);
         row
     });
-    table(&["Node", "Address", "Status", "Mode", "User", "Group"], rows)
+    table(with_reason(nodes, &["Node", "Address", "Status", "Mode", "User", "Group", "Host", "Reason"]), rows)
+}
+
+/// Everything, for programs.
+pub fn json(nodes: &[NodeInfo], names: &mut impl Names) -> String {
+    #[derive(Serialize)]
+    struct Node<'a> {
+        node: i32,
+        name: &'a str,
+        address: &'a str,
+        status: &'a str,
+        mode: String,
+        user: String,
+        uid: u32,
+        group: String,
+        gid: u32,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        reason: &'a str,
+    }
+    #[derive(Serialize)]
+    struct Nodes<'a> {
+        version: u32,
+        nodes: Vec<Node<'a>>,
+    }
+    let node = |node: &'_ NodeInfo| (names.user(node.uid), names.group(node.gid));
+    let accounts: Vec<(String, String)> = nodes.iter().map(node).collect();
+    let nodes = nodes.iter().zip(accounts).map(|(node, (user, group))| Node {
+        node: node.node,
+        name: &node.hostname,
+        address: &node.address,
+        status: &node.status,
+        mode: format!("{:04o}", node.mode),
+        user,
+        uid: node.uid,
+        group,
+        gid: node.gid,
+        reason: &node.reason,
+    });
+    // Strings and numbers: nothing in it can fail to be written.
+    serde_json::to_string(&Nodes { version: 1, nodes: nodes.collect() }).unwrap_or_default() + "\n"
 }
 
 /// One figure of each node, a line each.
 pub fn single(nodes: &[NodeInfo], figure: impl Fn(&NodeInfo) -> String) -> String {
-    sorted(nodes).into_iter().map(|node| figure(node) + "\n").collect()
+    nodes.iter().map(|node| figure(node) + "\n").collect()
 }
 
 /// A node's address, `-` if it has never connected.
@@ -47,14 +117,15 @@ pub fn address(node: &NodeInfo) -> &str {
     if node.address.is_empty() { "-" } else { &node.address }
 }
 
-fn sorted(nodes: &[NodeInfo]) -> Vec<&NodeInfo> {
-    let mut nodes: Vec<&NodeInfo> = nodes.iter().collect();
-    nodes.sort_by_key(|node| node.node);
-    nodes
+/// A table in which no node has a reason has no such column, the last.
+fn with_reason<'a>(nodes: &[NodeInfo], head: &'a [&'a str]) -> &'a [&'a str] {
+    let has = nodes.iter().any(|node| !node.reason.is_empty());
+    if has { head } else { &head[..head.len() - 1] }
 }
 
-fn columns(node: &NodeInfo, names: &mut impl Names) -> [String; 4] {
-    [node.status.clone(), mode(node.mode), names.user(node.uid), names.group(node.gid)]
+/// The reason is why a node is not up.
+fn columns(node: &NodeInfo, names: &mut impl Names) -> [String; 5] {
+    [node.status.clone(), mode(node.mode), names.user(node.uid), names.group(node.gid), node.reason.clone()]
 }
 
 /// Permission bits as ls shows them.
@@ -98,31 +169,39 @@ mod tests {
 
     fn node(node: i32, status: &str, mode: u32) -> NodeInfo {
         let address = if status == "up" { format!("10.0.0.{}", node + 1) } else { String::new() };
-        NodeInfo { node, status: status.to_owned(), mode, address, ..NodeInfo::default() }
+        let reason = if status == "up" { String::new() } else { "not connected".to_owned() };
+        let hostname = if status == "up" { format!("n{node}") } else { String::new() };
+        NodeInfo { node, status: status.to_owned(), mode, address, reason, hostname, ..NodeInfo::default() }
     }
 
     fn cluster() -> Vec<NodeInfo> {
         let mut nodes: Vec<NodeInfo> = [4, 0, 1, 3, 2].map(|number| node(number, "up", 0o111)).to_vec();
         nodes.push(node(5, "down", 0));
+        sort(&mut nodes, Order::Number, false);
         nodes
     }
 
     #[test]
     fn the_compact_table_folds_what_is_alike() {
         let expected = "\
-Node(s)  Status  Mode        User  Group
+Node(s)  Status  Mode        User  Group  Reason
 0-4      up      ---x--x--x  root  root
-5        down    ----------  root  root
+5        down    ----------  root  root   not connected
 ";
         assert_eq!(compact(&cluster(), &mut Root), expected);
+        let expected = "\
+Node(s)  Status  Mode        User  Group
+0-4      up      ---x--x--x  root  root
+";
+        assert_eq!(compact(&cluster()[..5], &mut Root), expected);
     }
 
     #[test]
     fn the_long_table_has_addresses() {
         let expected = "\
-Node  Address   Status  Mode        User  Group
-0     10.0.0.1  up      ---x--x--x  root  root
-5     -         down    ----------  root  root
+Node  Address   Status  Mode        User  Group  Host  Reason
+5     -         down    ----------  root  root   -     not connected
+0     10.0.0.1  up      ---x--x--x  root  root   n0
 ";
         assert_eq!(long(&[node(5, "down", 0), node(0, "up", 0o111)], &mut Root), expected);
     }
@@ -135,8 +214,34 @@ Node  Address   Status  Mode        User  Group
     }
 
     #[test]
+    fn orders() {
+        let mut nodes = [node(4, "up", 0), node(0, "error", 0), node(3, "up", 0), node(7, "down", 0)];
+        for (order, reverse, expected) in [
+            (Order::Given, false, [4, 0, 3, 7]),
+            (Order::Given, true, [7, 3, 0, 4]),
+            (Order::Status, false, [7, 3, 4, 0]),
+            (Order::Number, false, [0, 3, 4, 7]),
+            (Order::Number, true, [7, 4, 3, 0]),
+        ] {
+            sort(&mut nodes, order, reverse);
+            assert_eq!(nodes.each_ref().map(|node| node.node), expected, "{order:?} {reverse}");
+        }
+    }
+
+    #[test]
+    fn everything_as_json() {
+        let expected = concat!(
+            r#"{"version":1,"nodes":[{"node":0,"name":"n0","address":"10.0.0.1","status":"up","mode":"0111","user":"root","#,
+            r#""uid":0,"group":"root","gid":0},{"node":5,"name":"","address":"","status":"down","mode":"0000","user":"root","#,
+            r#""uid":0,"group":"root","gid":0,"reason":"not connected"}]}"#,
+            "\n"
+        );
+        assert_eq!(json(&[node(0, "up", 0o111), node(5, "down", 0)], &mut Root), expected);
+    }
+
+    #[test]
     fn single_figures() {
         assert_eq!(single(&cluster(), |node| node.node.to_string()), "0\n1\n2\n3\n4\n5\n");
-        assert_eq!(single(&cluster()[4..], |node| address(node).to_owned()), "10.0.0.3\n-\n");
+        assert_eq!(single(&cluster()[4..], |node| address(node).to_owned()), "10.0.0.5\n-\n");
     }
 }

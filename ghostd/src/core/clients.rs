@@ -144,7 +144,10 @@ impl Core {
                     if let Some(unknown) = wanted.iter().find(|n| !facts.iter().any(|f| f.number == **n)) {
                         return self.refuse(client, format!("there is no node {unknown}"), None);
                     }
+                    // In the order of the list, each once.
+                    let place = |number| wanted.iter().position(|wanted| *wanted == number);
                     facts.retain(|f| wanted.contains(&f.number));
+                    facts.sort_by_key(|f| place(f.number));
                 }
                 Err((text, position)) => return self.refuse(client, text, Some(position)),
             }

@@ -112,7 +112,7 @@ impl<'a> Cluster<'a> {
                     Some(meant) => format!("; did you mean {meant}?"),
                     None => {
                         let states = NodeStatus::ALL.map(NodeStatus::name).join(", ");
-                        format!("; `bpctl nodes list` shows the names, states are {states}")
+                        format!("; `bpstat -l` shows the names, states are {states}")
                     }
                 };
                 Err(Problem::NoSuchName { name: name.to_owned(), hint })
