@@ -14,6 +14,7 @@
 //! - It never hangs a reader for long. The server is a process of its own; it waits for a node a moment at most, and not at
 //!   all for one that was late. When it does not answer for [`watch::PATIENCE`] the guard kills it; its end of the connection
 //!   is in no other process, so that every reader gets ENOTCONN at once; a successor is mounted anew.
+//! - Who opens a file that comes in parts waits longer, for as long as parts come, and can be killed meanwhile ([`serving`]).
 //! - The guard itself asks the file system for nothing but in a thread for that, which ends with the server's death.
 //! - Neither looks at a ghost through /proc, where the view is, but through a mount of proc of its own (`RUN/proc`). That one
 //!   carries no view at all, which also keeps unprivileged mounts of proc possible (fs/namespace.c `mnt_already_visible`).

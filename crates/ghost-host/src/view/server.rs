@@ -14,7 +14,7 @@
 //! answered, those files that have changed are made to be asked for again. So a look at a ghost that does nothing costs one
 //! request; who keeps a file open and reads it again and again is answered from what is known for [`KEPT`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -78,6 +78,8 @@ pub struct Server {
     waiting: Vec<Waiting>,
     pub(super) snapshots: Snapshots,
     pub(super) openings: Vec<Opening>,
+    /// Nodes that have let somebody wait for a part of a file in vain, and have said nothing since.
+    pub(super) late: HashSet<i32>,
 }
 
 /// Serves until the guard is gone or the file system is unmounted.
@@ -98,6 +100,7 @@ pub fn run(device: OwnedFd, ghostd: Port, guard: Port, paths: Paths) -> io::Resu
         waiting: Vec::new(),
         snapshots: Snapshots::new(now_ns(), Instant::now()),
         openings: Vec::new(),
+        late: HashSet::new(),
     };
     let mut buffer = vec![0; fuse::READ_BUFFER];
     let mut ghostd_there = true;
@@ -197,6 +200,7 @@ impl Server {
                 GhostdToServer::Figures(_) | GhostdToServer::Part(_) => continue,
             };
             let now = Instant::now();
+            self.late.remove(&node);
             let procs: Vec<u64> = figures.processes.iter().map(|process| process.proc).collect();
             self.asking.answered(node, &figures.files, procs.into_iter(), figures.last);
             for process in figures.processes {

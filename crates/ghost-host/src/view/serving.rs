@@ -61,13 +61,16 @@ impl Server {
             self.fetch(wanted);
         }
         let opening = Opening { unique: request.unique, ghost, snapshot, pid: request.pid, interrupted: false };
-        // The host's init must not wait for anything that hangs on this cluster.
-        if request.pid == 1 && !self.answer_opening(&opening)? {
-            return self.fail(request.unique, libc::EAGAIN);
+        if self.answer_opening(&opening)? {
+            return Ok(());
         }
-        if request.pid != 1 && !self.answer_opening(&opening)? {
-            self.openings.push(opening);
+        // The host's init must not wait for anything that hangs on this cluster; and nobody waits for a node that lets
+        // everybody wait. It is asked all the same: what comes is there for who asks next.
+        let is_late = self.ghosts.get(&ghost).is_some_and(|ghost| self.late.contains(&ghost.show.node));
+        if request.pid == 1 || is_late {
+            return self.fail(request.unique, libc::ETIMEDOUT);
         }
+        self.openings.push(opening);
         Ok(())
     }
 
@@ -84,6 +87,7 @@ impl Server {
 
     pub(super) fn take_part(&mut self, node: i32, mut part: Part) {
         let (reading, now) = (part.reading, Instant::now());
+        self.late.remove(&node);
         // Its first line is in its first part, which with this file is all of it.
         if part.last
             && part.offset == 0
@@ -102,7 +106,11 @@ impl Server {
 
     /// Answers those who wait for what is there now, or will not come.
     pub(super) fn look_after_snapshots(&mut self) {
-        self.snapshots.expire(Instant::now());
+        for ghost in self.snapshots.expire(Instant::now()) {
+            if let Some(ghost) = self.ghosts.get(&ghost) {
+                self.late.insert(ghost.show.node);
+            }
+        }
         for opening in std::mem::take(&mut self.openings) {
             let killed = opening.interrupted && self.is_killed(opening.pid);
             let answered = if killed {

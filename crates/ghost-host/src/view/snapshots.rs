@@ -25,8 +25,8 @@ use ghost_proto::view::Part;
 use super::FRESH;
 use super::files::Place;
 
-/// How long a reader waits for the next part.
-pub(super) const PATIENCE: Duration = Duration::from_millis(1000);
+/// How long a reader waits for the next part: a node may be busy.
+const PATIENCE: Duration = Duration::from_millis(3000);
 /// Bytes of the largest file that is shown.
 pub(super) const LARGEST: usize = 64 * 1024 * 1024;
 /// Bytes of all.
@@ -285,18 +285,21 @@ impl Snapshots {
         }
     }
 
-    /// Ends readings of which nothing has come for long, and gives up what nobody has used for very long.
-    pub(super) fn expire(&mut self, now: Instant) {
+    /// Ends readings of which nothing has come for long, and gives up what nobody has used for very long. Gives
+    /// the ghosts whose node was late.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<u32> {
         let since = |at: Instant| now.saturating_duration_since(at);
         let late = self.readings.values().copied().filter(|number| {
             let state = self.all.get(number).map(|snapshot| &snapshot.state);
             matches!(state, Some(State::Reading { heard, .. }) if since(*heard) >= PATIENCE)
         });
+        let mut ghosts = Vec::new();
         for number in late.collect::<Vec<_>>() {
+            ghosts.extend(self.all.get(&number).map(|snapshot| snapshot.ghost));
             self.set(number, State::Failed(libc::ETIMEDOUT));
         }
         if since(self.tidied) < LONG / 4 {
-            return;
+            return ghosts;
         }
         self.tidied = now;
         let unused = self
@@ -306,6 +309,7 @@ impl Snapshots {
         for number in unused.map(|(&number, _)| number).collect::<Vec<_>>() {
             self.set(number, State::GivenUp);
         }
+        ghosts
     }
 
     /// A part cannot be asked for now: there is nobody to ask.
@@ -398,15 +402,16 @@ mod tests {
         let first = snapshots.look_up(1, MAPS, "maps", now).expect("a number");
         assert!(matches!(snapshots.attributes(first, now), Answer::Ask(_)));
         assert!(snapshots.take(part(1, 0, b"begin", false), 0, now + ms(900)).is_some());
-        assert_eq!(snapshots.next_expiry(), Some(now + ms(1_900)));
-        snapshots.expire(now + ms(1_899));
+        let over = now + ms(900) + PATIENCE;
+        assert_eq!(snapshots.next_expiry(), Some(over));
+        assert!(snapshots.expire(over - ms(1)).is_empty());
         assert_eq!(snapshots.attributes(first, now), Answer::Wait);
-        snapshots.expire(now + ms(1_900));
+        assert_eq!(snapshots.expire(over), [1]);
         assert_eq!(snapshots.attributes(first, now), Answer::Fail(libc::ETIMEDOUT));
         assert_eq!((snapshots.next_expiry(), snapshots.held), (None, 0));
         // Too late.
-        assert_eq!(snapshots.take(part(1, 5, b"end", true), 0, now + ms(2_000)), None);
-        assert_ne!(snapshots.look_up(1, MAPS, "maps", now + ms(2_000)), Some(first));
+        assert_eq!(snapshots.take(part(1, 5, b"end", true), 0, over), None);
+        assert_ne!(snapshots.look_up(1, MAPS, "maps", over), Some(first));
     }
 
     #[test]
