@@ -67,7 +67,8 @@ pub(super) static FILES: [File; 45] = [
     file("oom_score", 0o444, Source::Node, Together),
     file("oom_score_adj", 0o444, Source::Node, Together),
     file("oom_adj", 0o444, Source::Node, Together),
-    file("environ", 0o400, Source::Node, Alone),
+    // `ps aux` opens it of every process.
+    file("environ", 0o400, Source::Node, Together),
     file("limits", 0o444, Source::Node, Together),
     file("exe", 0o777, Source::NodeLink, Together),
     file("cwd", 0o777, Source::NodeLink, Together),
@@ -402,6 +403,17 @@ mod tests {
         assert_eq!(name(Place::DescriptorInfo(7)).as_deref(), Some("fdinfo/7"));
         assert_eq!(name(Place::NetFile(0)).as_deref(), Some("net/arp"));
         assert_eq!(name(Place::File(0)), None);
+    }
+
+    /// What is asked for alone costs a request for each process, and a reader may wait for it.
+    #[test]
+    fn what_ps_and_top_open_of_every_process_is_asked_for_together() {
+        for name in
+            ["stat", "status", "statm", "cmdline", "environ", "wchan", "io", "schedstat", "smaps_rollup", "oom_score"]
+        {
+            let file = FILES.iter().find(|file| file.name == name).unwrap();
+            assert_ne!(file.asked, Asked::Alone, "{name}");
+        }
     }
 
     /// The nodes' own figures must not be taken for this host's identity.
