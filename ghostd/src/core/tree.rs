@@ -274,16 +274,27 @@ impl Core {
             return;
         }
         let pgid = self.group_there(id);
-        let Some(node) = self.processes.get(&id).map(|process| process.node).filter(|_| pgid != 0) else { return };
+        let Some((node, home)) = self.processes.get(&id).map(|process| (process.node, process.ghost_pgid)) else {
+            return;
+        };
         let blocked = |process: &Process| match process.ghost {
             Ghost::Expected { .. } | Ghost::Arriving => process.fork.is_some(),
             // What is launched is in its group as soon as it has been asked for.
             Ghost::Awake { .. } => process.remote != Remote::Planned,
             _ => false,
         };
+        // Of processes that were found the groups there are not known before their node has come; the ghosts' are, and stand for them
+        // where there are stand-ins.
+        let stood_for = |process: &Process| {
+            process.found && self.launches.get(&process.launch).is_some_and(|launch| launch.origin.is_some())
+        };
+        let same_group = |other: ProcId, process: &Process| match (pgid, self.group_there(other)) {
+            (0, 0) => home != 0 && process.ghost_pgid == home && stood_for(process),
+            (group, others) => group == others,
+        };
         // Other launches may have the same group.
         let of_group = |(other, process): &(&ProcId, &Process)| {
-            **other != id && process.node == node && blocked(process) && self.group_there(**other) == pgid
+            **other != id && process.node == node && blocked(process) && same_group(**other, process)
         };
         for other in self.processes.iter().filter(of_group).map(|(&other, _)| other).collect::<Vec<_>>() {
             if let Some(process) = self.processes.get_mut(&other) {
