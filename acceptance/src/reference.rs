@@ -4,7 +4,6 @@
 //! Invariant: two transcripts are equal line by line, or differ by what [`permitted`] lists; anything else is a failure.
 
 pub mod diff;
-pub mod pending;
 pub mod permitted;
 
 /// Lines of a transcript that say that something did not work as the case wants it: such a transcript proves nothing.

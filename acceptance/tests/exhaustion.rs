@@ -164,44 +164,73 @@ fn a_command_with_few_descriptors_works_or_says_why() {
     health.must_be_as_before(&cluster);
 }
 
-/// No more tasks on a node than there are now.
-struct NoMoreTasks {
+/// What a node may be short of.
+#[derive(Clone, Copy)]
+enum Resource {
+    /// No more tasks than there are now.
+    Tasks,
+    /// So many MiB for all that begins from now on.
+    Memory(u64),
+}
+
+impl Resource {
+    /// The controller's name, its limit in the older version of the hierarchy and in the newer.
+    fn names(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Resource::Tasks => ("pids", "pids.max", "pids.max"),
+            Resource::Memory(_) => ("memory", "memory.limit_in_bytes", "memory.max"),
+        }
+    }
+}
+
+/// A node that is short of something.
+struct Scarcity {
     group: PathBuf,
+    limit: &'static str,
     /// Where its processes came from, if it was made for this.
     from: Option<PathBuf>,
 }
 
-impl NoMoreTasks {
-    /// By the version of the hierarchy that has the controller of PIDs here.
-    fn on(cluster: &Cluster, node: u32) -> NoMoreTasks {
+impl Scarcity {
+    /// By the version of the hierarchy that has the controller here.
+    fn on(cluster: &Cluster, node: u32, resource: Resource) -> Scarcity {
         let member = cluster.node(node);
-        let old = PathBuf::from("/sys/fs/cgroup/pids");
-        let (group, from) = if old.is_dir() {
+        let (controller, older, newer) = resource.names();
+        let old = PathBuf::from("/sys/fs/cgroup").join(controller);
+        let (group, limit, from) = if old.is_dir() {
             let group = old.join(format!("ghostproc-{}-{}", cluster.id, member.name));
             fs::create_dir_all(&group).expect("a cgroup for the node");
             for process in cluster.snapshot().of(&member.name) {
                 // One that has ended meanwhile.
                 let _ = fs::write(group.join("cgroup.procs"), process.pid.to_string());
             }
-            (group, Some(old))
+            (group, older, Some(old))
         } else {
             let mut above: Vec<_> =
                 member.cgroup.ancestors().skip(1).filter(|p| p.join("cgroup.procs").exists()).collect();
             above.reverse();
             for group in above {
-                fs::write(group.join("cgroup.subtree_control"), "+pids").expect("the controller of PIDs");
+                fs::write(group.join("cgroup.subtree_control"), format!("+{controller}")).expect("the controller");
             }
-            (member.cgroup.clone(), None)
+            (member.cgroup.clone(), newer, None)
         };
-        let now = fs::read_to_string(group.join("pids.current")).expect("the number of tasks");
-        fs::write(group.join("pids.max"), now.trim()).expect("the limit");
-        NoMoreTasks { group, from }
+        let most = match resource {
+            Resource::Tasks => fs::read_to_string(group.join("pids.current")).expect("the number of tasks"),
+            Resource::Memory(mebibytes) => {
+                let now = fs::read_to_string(group.join("memory.current")).unwrap_or_default();
+                (now.trim().parse().unwrap_or(0) + (mebibytes << 20)).to_string()
+            }
+        };
+        fs::write(group.join(limit), most.trim()).expect("the limit");
+        Scarcity { group, limit, from }
     }
 }
 
-impl Drop for NoMoreTasks {
+impl Drop for Scarcity {
     fn drop(&mut self) {
-        let _ = fs::write(self.group.join("pids.max"), "max");
+        for none in ["max", "-1"] {
+            let _ = fs::write(self.group.join(self.limit), none);
+        }
         if let Some(from) = &self.from {
             for _ in 0..100 {
                 for pid in fs::read_to_string(self.group.join("cgroup.procs")).unwrap_or_default().lines() {
@@ -220,7 +249,7 @@ fn a_node_without_pids_refuses_and_keeps_what_it_has() {
     let cluster = Cluster::attach();
     works(&cluster);
     let mut recorder = Recorder::begin(&cluster, "1");
-    let limit = NoMoreTasks::on(&cluster, 1);
+    let limit = Scarcity::on(&cluster, 1, Resource::Tasks);
     for _ in 0..3 {
         said_why(&bpsh(&cluster, &["1", "true"]).limit(LONG).run());
         assert_eq!(bpsh(&cluster, &["0", "true"]).run().ended, Ended::Exited(0), "another node");
@@ -236,6 +265,31 @@ fn a_node_without_pids_refuses_and_keeps_what_it_has() {
     assert_eq!(cluster.node(1).daemon(), agent, "the agent was started again");
     drop(limit);
     recorder.send(&cluster, 50);
+    recorder.judge();
+    works(&cluster);
+}
+
+#[test]
+fn on_a_node_without_memory_who_takes_it_all_is_killed_and_nobody_else() {
+    let cluster = Cluster::attach();
+    works(&cluster);
+    let mut recorder = Recorder::begin(&cluster, "1");
+    let agent = cluster.node(1).daemon();
+    let limit = Scarcity::on(&cluster, 1, Resource::Memory(96));
+    for _ in 0..2 {
+        // It keeps what it reads until a line ends.
+        let glutton = bpsh(&cluster, &["1", "tail", "-n1", "/dev/zero"]).limit(LONG).run();
+        glutton.expect(Ended::Signaled(9));
+        recorder.send(&cluster, 50);
+    }
+    // Output that nobody takes is kept for a while: not without bound.
+    let script = "bpsh 1 head -c 200M /dev/zero | { sleep 1; wc -c; }";
+    let flood = cluster.command("sh").args(["-c", script]).limit(LONG).start();
+    recorder.send(&cluster, 50);
+    assert_eq!(flood.wait().success().trim(), (200 << 20).to_string());
+    assert_eq!(bpsh(&cluster, &["1", "true"]).run().ended, Ended::Exited(0), "launches go on there");
+    assert_eq!(cluster.node(1).daemon(), agent, "the agent was started again");
+    drop(limit);
     recorder.judge();
     works(&cluster);
 }

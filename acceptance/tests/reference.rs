@@ -1,11 +1,11 @@
 //! The reference run: the same small programs as plain local children and through `bpsh 0`, seen by the same observer. Linux
 //! itself says what is right: the transcripts must be equal, but for the closed list of [`acceptance::reference::permitted`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use acceptance::reference::{compare, pending, permitted_in};
+use acceptance::reference::{compare, permitted_in};
 use acceptance::{Cluster, Ended, User};
 
 /// How many cases run at a time.
@@ -39,10 +39,7 @@ fn cases(cluster: &Cluster) -> Vec<Case> {
 
 fn transcript(cluster: &Cluster, case: &Case, launcher: &[&str]) -> String {
     // The observer leads a session, so that the numbers of sessions mean something.
-    let mut observer = cluster.command("setsid").args(["--wait", "reference", "observe"]);
-    if !launcher.is_empty() && pending::reason(&case.name).is_some() {
-        observer = observer.arg("--hasty");
-    }
+    let observer = cluster.command("setsid").args(["--wait", "reference", "observe"]);
     let observer = observer.arg(&case.name).args(launcher);
     let finished = observer.user(case.user.clone()).run();
     let errors = finished.error_text();
@@ -83,7 +80,7 @@ fn judge_all(cluster: &Cluster, cases: &[Case]) -> Vec<(String, String)> {
 fn theme(name: &str) {
     let cluster = attach();
     let mut all = cases(&cluster);
-    all.retain(|case| case.theme == name && pending::reason(&case.name).is_none());
+    all.retain(|case| case.theme == name);
     let wrong = judge_all(&cluster, &all);
     let told: Vec<String> =
         wrong.iter().map(|(case, why)| format!("==== {case}: local -, launched +\n{why}")).collect();
@@ -108,28 +105,7 @@ fn every_theme_is_judged_and_the_list_is_long_enough() {
     assert_eq!(themes, THEMES.iter().copied().collect());
     let names: BTreeSet<&str> = all.iter().map(|case| case.name.as_str()).collect();
     assert_eq!(names.len(), all.len(), "no name twice");
-    for (case, _) in pending::PENDING {
-        assert!(names.contains(case), "{case} is pending, but no case");
-    }
-    let judged = all.len() - pending::PENDING.len();
-    assert!(judged >= 80, "only {judged} cases");
-}
-
-/// Tells which of those that are not judged pass by now.
-#[test]
-fn pending_cases() {
-    let cluster = attach();
-    let mut all = cases(&cluster);
-    all.retain(|case| pending::reason(&case.name).is_some());
-    let wrong: BTreeMap<String, String> = judge_all(&cluster, &all).into_iter().collect();
-    println!("reference: {} cases are pending", wrong.len());
-    for case in &all {
-        let reason = pending::reason(&case.name).unwrap_or_default();
-        match wrong.get(&case.name) {
-            Some(why) => println!("reference: pending: {}: {reason}; local -, launched +\n{why}", case.name),
-            None => println!("reference: passes now, take it from the list: {}", case.name),
-        }
-    }
+    assert!(all.len() >= 80, "only {} cases", all.len());
 }
 
 /// The checker: launchers that are not what a local child has.

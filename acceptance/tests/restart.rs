@@ -282,6 +282,36 @@ fn a_ghostd_that_is_stopped_ends_everything() {
     }
 }
 
+/// As before Linux 6.9, where nobody can go on with the pin of a ghostd that has died: here its mount is gone. What ran ends, the
+/// statuses say so, and the space is as new.
+#[test]
+fn a_ghostd_that_cannot_go_on_ends_everything_and_says_so() {
+    let cluster = Cluster::attach();
+    let everywhere = sleeper(&cluster, &[0, 1, 2, 3], LONG);
+    let one = sleeper(&cluster, &[2], LONG);
+    let stopped = sleeper(&cluster, &[3], LONG);
+    let ghosts = [&everywhere, &one, &stopped].map(|bpsh| acceptance::process::children_of(bpsh.pid())).concat();
+    ghost_sys::pidfd::kill(acceptance::process::children_of(stopped.pid())[0].cast_signed(), 19).expect("a ghost");
+    let script = "umount -l \"$(awk '$1 == \"ghostproc-pin\" { print $2 }' /proc/mounts)\"";
+    cluster.command("sh").args(["-c", script]).run().success();
+    cluster.master().control("kill SIGKILL");
+    for (bpsh, nodes) in [(one, &[2][..]), (stopped, &[3]), (everywhere, &[0, 1, 2, 3])] {
+        let ended = bpsh.wait();
+        for node in nodes {
+            assert!(ended.error_text().contains(&format!("{node}: lost")), "{}", ended.error_text());
+        }
+        ended.expect(if nodes.len() == 1 { Ended::Signaled(9) } else { Ended::Exited(137) });
+    }
+    eventually("the ghosts have ended", LONG, || ghosts.iter().all(|pid| is_gone(*pid)).then_some(()));
+    eventually("nothing is left on the nodes", LONG, || {
+        (cluster.snapshot().remote().filter(|process| !process.is_holder()).count() == 0).then_some(())
+    });
+    wait_for_ghostd(&cluster);
+    for node in 0..NODES as u32 {
+        eventually("the node is up again", LONG, || is_up(&cluster, node).then_some(()));
+    }
+}
+
 /// Stopped jobs, killed ghosts, dead commands: what is decided while there is no ghostd holds when there is one.
 #[test]
 fn what_happens_to_ghosts_while_there_is_no_ghostd_happens_to_their_processes() {

@@ -191,6 +191,21 @@ pub enum Task {
     Detached,
 }
 
+impl Style {
+    /// Output is passed on as it comes, and nothing is added.
+    fn is_plain(self) -> bool {
+        self.lines.is_none() && self.prefix.is_none() && !self.sorted && !self.divider && self.form == Form::Streams
+    }
+}
+
+impl Request {
+    /// Of a single process bpsh has nothing to tell but its output, as it is, and how it ended.
+    pub fn is_plain(&self) -> bool {
+        let judges = self.timeout.is_some() || self.halt.is_some() || self.time || self.exit == ExitRule::Count;
+        self.task == Task::Run && self.style.is_plain() && !judges
+    }
+}
+
 /// What is meant.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Request {

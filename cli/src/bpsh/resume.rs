@@ -3,7 +3,8 @@
 //! ```text
 //! connected --- lost ---> away --- connects ---> connected: Resume, then what may have been lost
 //!                          |  no ghost lives any more: ghostd has not left them to another one
-//!                          +--> the end, as of any lost connection
+//!                          |  or the next one does not know them: what it was given was of no use to it
+//!                          +--> all that ran is lost, as with its node
 //! ```
 //! Invariant: what ghostd is to know follows from what is kept here: how far each stream has come, the input that not all have taken, which
 //! ranks are over, which ghosts are dead.
@@ -11,11 +12,11 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ghost_proto::client::{ClientToMaster, Noted, Resume, ResumedOutput, ResumedRank};
+use ghost_proto::client::{Ack, ClientToMaster, Noted, Resume, ResumedOutput, ResumedRank};
 use ghost_proto::frame::{ALL_RANKS, Data, MAX_DATA};
 use ghost_proto::instance::Instance;
 
-use super::session::{Failure, Session, failure, offer_memory};
+use super::session::{Failure, Session, offer_memory};
 use crate::connection::{Connection, ConnectionError};
 
 /// Pauses between two attempts: the first, and the longest.
@@ -94,7 +95,9 @@ impl Session {
         }
         let long = now.saturating_duration_since(away.since);
         if self.flock.all_dead() && long > if self.flock.is_empty() { PATIENCE } else { DYING } {
-            return Err(failure(&away.why));
+            let why = std::mem::take(&mut away.why);
+            self.lose(&why);
+            return Ok(());
         }
         away.pause = (away.pause * 2).min(PAUSES.1);
         away.next = now + away.pause;
@@ -145,6 +148,18 @@ impl Session {
         }
         let dead = self.flock.dead();
         self.report(dead);
+    }
+
+    /// What has been written is acknowledged, however little it is: for a while nothing else will be.
+    pub(super) fn acknowledge_all(&mut self) {
+        for (rank, state) in self.ranks.iter_mut().enumerate() {
+            for (fd, (receiver, done)) in (1..).zip(state.receivers.iter_mut().zip(state.done)) {
+                if let Some(offset) = receiver.ack_due(true).filter(|_| !done) {
+                    let rank = u32::try_from(rank).unwrap_or(u32::MAX);
+                    self.connection.queue(ClientToMaster::Ack(Ack { rank, fd, offset }));
+                }
+            }
+        }
     }
 
     /// A rank's end is known here: it need not be told again. Unless all is over: then the connection's end says it.

@@ -104,7 +104,8 @@ pub fn run(request: &Request, start: Instant) -> Result<Verdict, Failure> {
     let nodes = NodeList::read(&request.nodes, &instance)?;
     let mut connection = Connection::open(&instance, "bpsh")?;
     offer_memory(&mut connection);
-    connection.queue(ClientToMaster::Launch(Launch { nodes: nodes.text().to_owned(), program: Some(program.clone()) }));
+    let (list, plain) = (nodes.text().to_owned(), request.is_plain());
+    connection.queue(ClientToMaster::Launch(Launch { nodes: list, program: Some(program.clone()), plain }));
     let mut quiet = Quiet::begin()?;
     if request.style.sorted {
         ghost_sys::inherit::raise_descriptor_limit();
@@ -408,6 +409,9 @@ impl Session {
     /// Stops as the ghosts have stopped: who waits for bpsh waits for them.
     fn stop(&mut self, signal: u8) {
         self.write_output();
+        self.acknowledge_all();
+        // An error comes again when bpsh goes on.
+        let _ = self.flush();
         let (flock, mut died) = (&mut self.flock, Vec::new());
         quiet::stop_by(i32::from(signal), || {
             let still;

@@ -122,6 +122,10 @@ pub struct Launch {
     pub nodes: String,
     #[prost(message, optional, tag = "2")]
     pub program: Option<ProgramSpec>,
+    /// The command has nothing to tell of a single rank but its output, as it is, and how it ended: when that is killed by SIGKILL
+    /// while everything stands still, the command may be killed in the same way instead of being continued to say so.
+    #[prost(bool, tag = "3")]
+    pub plain: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

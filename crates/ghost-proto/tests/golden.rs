@@ -72,7 +72,10 @@ fn client_to_master() -> Samples<ClientToMaster> {
     };
     vec![
         ("Hello", ClientToMaster::Hello(hello())),
-        ("Launch", ClientToMaster::Launch(client::Launch { nodes: "0,2-3".into(), program: Some(program()) })),
+        (
+            "Launch",
+            ClientToMaster::Launch(client::Launch { nodes: "0,2-3".into(), program: Some(program()), plain: true }),
+        ),
         ("Launch empty", ClientToMaster::Launch(client::Launch::default())),
         ("Ack", ClientToMaster::Ack(client::Ack { rank: 3, fd: 2, offset: 1 << 40 })),
         ("CloseStream", ClientToMaster::CloseStream(client::CloseStream { rank: 3, fd: 1 })),

@@ -306,7 +306,7 @@ fn an_older_command_is_understood() {
     let expected = next::Hello { version: 1, features: vec!["tty".into()], program: "bpsh 0.1.0".into(), extra: None };
     assert_eq!(read, next::hello_to_master::known(expected));
     let program = ProgramSpec { argv: vec!["true".into()], stdio: vec![1, 0], nice: 3, ..ProgramSpec::default() };
-    let launch = client::Launch { nodes: "0".into(), program: Some(program) };
+    let launch = client::Launch { nodes: "0".into(), program: Some(program), ..Default::default() };
     let read: next::launch_to_master::Envelope = as_next(ClientToMaster::Launch(launch));
     let program = next::ProgramSpec { argv: vec!["true".into()], stdio: vec![1, 0], weight: 0.0 };
     let expected = next::Launch { nodes: "0".into(), program: Some(program), everywhere: false };

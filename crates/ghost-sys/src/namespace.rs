@@ -249,33 +249,6 @@ pub fn new_network() -> io::Result<OwnedFd> {
     made.join().map_err(|_| io::Error::other("the thread that makes a network namespace panicked"))?
 }
 
-/// Replaces the calling program by `command`, with `descriptors` (numbers of open descriptors of this process) as its
-/// descriptors 3, 4, … in that order: the form in which systemd passes sockets and stored descriptors
-/// (sd_listen_fds(3)). Returns only on failure.
-pub fn exec_with_descriptors(mut command: Command, descriptors: &[RawFd]) -> io::Error {
-    const FIRST: RawFd = 3;
-    let mut placed = Vec::new();
-    for &fd in descriptors {
-        // Out of the way first: a source may stand on a number that is still to be filled.
-        // SAFETY: system call without memory arguments; the new descriptor belongs to nobody else.
-        let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD, FIRST + descriptors.len() as RawFd) };
-        if copy < 0 {
-            return io::Error::last_os_error();
-        }
-        placed.push(copy);
-    }
-    for (copy, wanted) in placed.into_iter().zip(FIRST..) {
-        // SAFETY: what was open at `wanted` is lost, which is this function's contract: the program ends here, and no
-        // code of it runs any more except on failure, which callers report on standard error and exit.
-        if unsafe { libc::dup2(copy, wanted) } < 0 {
-            return io::Error::last_os_error();
-        }
-        // SAFETY: `copy` was made above and is used nowhere else.
-        unsafe { libc::close(copy) };
-    }
-    command.exec()
-}
-
 fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: pidfd_open(2) takes two integers and returns a new descriptor or -1.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };

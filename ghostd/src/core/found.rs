@@ -161,6 +161,7 @@ impl Core {
             client: NOBODY,
             user,
             program: ProgramSpec::default(),
+            plain: false,
             file: None,
             ranks: Vec::new(),
             forked: Default::default(),
@@ -390,7 +391,7 @@ impl Core {
         let user = state.user.clone();
         let known = self.launches.get(&id).is_some_and(|launch| launch.absent && !launch.ended);
         if launch != Some(id) || !known || state.launch.is_some() || message.ranks.len() > MOST_RANKS {
-            return self.refuse(client, "what was launched is not known any more", None);
+            return self.refuse(client, "ghostd has begun anew and does not know it any more", None);
         }
         state.launch = Some(id);
         let streams_in = message.stdio.first() == Some(&(Stdio::Stream as i32));

@@ -50,6 +50,7 @@ impl Core {
             client,
             user,
             program,
+            plain: request.plain,
             origin: None,
             file: None,
             ranks: vec![None; plans.len()],
@@ -233,6 +234,9 @@ impl Core {
             WaitStatus::Exited(code) => Answer::Exit(code),
             WaitStatus::Signaled { signal, .. } => Answer::Die(signal),
         };
+        if stopped && launched && !lost {
+            self.is_perhaps_its_launchers_end(launch, status);
+        }
         self.answer_ghost(id, answer);
         self.over(id);
         if stopped && launched {

@@ -29,6 +29,7 @@ mod clients;
 mod found;
 mod ghosts;
 mod groups;
+mod last_word;
 mod launches;
 mod nice;
 mod nodes;
@@ -93,6 +94,8 @@ pub struct Core {
     beside: BTreeMap<LaunchId, Instant>,
     /// Launchers that are being continued, and how often still: one may have decided to stop just before.
     waking: BTreeMap<LaunchId, u8>,
+    /// Launchers that end with what they launched as soon as its output is told; ticks until they have to tell it themselves.
+    dying: BTreeMap<LaunchId, u8>,
     view: View,
     nice: Nice,
     /// The newest record of a signal, those below which nothing comes again, and those below which soon nothing will.
@@ -135,6 +138,7 @@ impl Core {
             restless: BTreeSet::new(),
             beside: BTreeMap::new(),
             waking: BTreeMap::new(),
+            dying: BTreeMap::new(),
             last_record: 0,
             settled: 0,
             next_settled: 0,
@@ -192,6 +196,7 @@ impl Core {
         !self.restless.is_empty()
             || !self.beside.is_empty()
             || !self.waking.is_empty()
+            || !self.dying.is_empty()
             || !self.unborn.is_empty()
             || !self.strays.is_empty()
             || self.view.is_restless()
@@ -236,6 +241,7 @@ impl Core {
             ("restless", self.restless.len()),
             ("beside", self.beside.len()),
             ("waking", self.waking.len()),
+            ("dying", self.dying.len()),
             ("view", self.view.table_entries()),
             ("nice", self.nice.table_entries()),
             ("actions", self.actions.len()),

@@ -16,6 +16,9 @@ use ghost_proto::status::WaitStatus;
 use super::types::{Node, Output, Remote};
 use super::{Action, Core, LinkId};
 
+/// Nodes that get a lease before they are due because others are: no more, so that no tick takes long.
+const TAKEN_ALONG: usize = 100;
+
 impl Core {
     pub(super) fn is_connected(&self, node: NodeNumber) -> bool {
         self.nodes.get(&node).is_some_and(|n| n.link.is_some())
@@ -244,11 +247,13 @@ impl Core {
         for number in self.nodes.keys().copied().collect::<Vec<_>>() {
             self.tend_node(number);
         }
+        self.send_leases();
         self.settle_signals();
         self.tell_of_others();
         self.tend_unborn();
         self.gather_strays();
         self.wake_launchers_again();
+        self.end_launchers();
         self.view_tick();
         for id in self.restless.iter().copied().collect::<Vec<_>>() {
             self.continue_ghost(id);
@@ -264,9 +269,6 @@ impl Core {
                 node.link = None;
                 self.act(Action::CloseNode { node: number, link });
             }
-            Some(_) if node.lease_acked == node.lease_seq && now.saturating_sub(node.last_lease_sent) >= lease / 4 => {
-                self.send_lease(number);
-            }
             None if node.epoch != 0 && now.saturating_sub(node.last_lease_sent) > lease + margin => {
                 // From now on nothing of that epoch is believed.
                 node.epoch = 0;
@@ -275,6 +277,30 @@ impl Core {
                 self.act(Action::NoteNode { node: number, epoch: 0, holder: 0 });
             }
             _ => {}
+        }
+    }
+
+    /// To every node that is due for one. Waking up is what costs most, here as well as where the answers arrive: so others are
+    /// taken along whose turn comes soon, and nodes fall in step.
+    fn send_leases(&mut self) {
+        let (now, lease) = (self.now, self.settings.lease);
+        let mut due = Vec::new();
+        let mut soon = Vec::new();
+        for (&number, node) in &self.nodes {
+            let since = now.saturating_sub(node.last_lease_sent);
+            match node.link {
+                Some(_) if node.lease_acked != node.lease_seq => {}
+                Some(_) if since >= lease / 4 => due.push(number),
+                Some(_) if since >= lease / 8 => soon.push(number),
+                _ => {}
+            }
+        }
+        if due.is_empty() {
+            return;
+        }
+        due.extend(soon.into_iter().take(TAKEN_ALONG));
+        for number in due {
+            self.send_lease(number);
         }
     }
 

@@ -183,6 +183,9 @@ impl Core {
     /// A launcher stops itself when all its ghosts are stopped. One of them is not any more, and the launcher can see it:
     /// the ghost's own SIGCONT, or its death, comes before this one.
     pub(super) fn wake_launcher(&mut self, launch: LaunchId) {
+        if self.is_to_end(launch) {
+            return;
+        }
         // SIGSTOP to oneself cannot be made to wait for anything: the launcher may be about to send it.
         self.waking.insert(launch, WAKES);
         self.wake_launcher_now(launch);

@@ -330,7 +330,11 @@ pub enum Action {
     ContinueLauncher {
         client: ClientId,
     },
-    /// The same of one that has not come back, if that number still is the launcher.
+    /// SIGKILL to a launcher that stands still: what it launched was killed, and it has nothing to say about it.
+    KillLauncher {
+        client: ClientId,
+    },
+    /// SIGCONT to one that has not come back, if that number still is the launcher.
     ContinueAbsent {
         launch: LaunchId,
         pid: u32,
@@ -398,6 +402,8 @@ pub(super) struct Launch {
     pub client: ClientId,
     pub user: User,
     pub program: ProgramSpec,
+    /// See [`ghost_proto::client::Launch::plain`].
+    pub plain: bool,
     /// Its launcher, and the group and the session of that.
     pub origin: Option<Origin>,
     pub file: Option<u64>,

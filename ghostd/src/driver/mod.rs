@@ -234,13 +234,8 @@ impl Driver {
             Action::InterruptGhost { token } => self.refuse(token, libc_errno::EINTR),
             Action::RefuseRead { token } => self.refuse(token, libc_errno::EPERM),
             Action::ContinueGhost { process, pid } => self.continue_ghost(process, pid),
-            Action::ContinueLauncher { client } => {
-                if let Some(port) = self.clients.get(&client)
-                    && let Err(error) = ghost_sys::pidfd::signal(&port.pidfd, nix::libc::SIGCONT)
-                {
-                    tracing::debug!("a launcher could not be continued: {error}");
-                }
-            }
+            Action::ContinueLauncher { client } => self.signal_launcher(client, nix::libc::SIGCONT),
+            Action::KillLauncher { client } => self.signal_launcher(client, nix::libc::SIGKILL),
             Action::ContinueAbsent { launch, pid } => self.continue_absent(launch, pid),
             Action::ShowGhost { process, pid, uid, gid, node } => self.show_ghost(process, pid, (uid, gid), node),
             Action::HideGhost { process } => self.hide_ghost(process),

@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, UnixListener};
 use super::Driver;
 use super::kernel::pollable;
 use super::store::{self, Noted, Store};
-use crate::core::{Event, Found, FoundGhost, FoundLauncher};
+use crate::core::{ClientId, Event, Found, FoundGhost, FoundLauncher};
 
 /// What ghostd stands on.
 pub(super) struct Begun {
@@ -36,8 +36,10 @@ pub(super) fn begin(directory: &Path) -> Result<Begun> {
     let names: Vec<String> = kept.keys().cloned().collect();
     if kept.contains_key(store::PIN) {
         let (store, before) = Store::open(&mut kept)?;
-        match take_over(directory, &mut kept, &store, &before) {
-            Ok((pin, programs)) => {
+        let programs = Programs::take_over(&mut kept, before.pid).context("its kernel programs");
+        let pin = take_over_pin(directory, &mut kept, &store);
+        let why = match (programs, pin) {
+            (Ok(programs), Ok(pin)) => {
                 tracing::info!(
                     generation = store.generation(),
                     before = before.pid,
@@ -45,19 +47,23 @@ pub(super) fn begin(directory: &Path) -> Result<Begun> {
                 );
                 return Ok(Begun { pin, programs, kept, store, before: Some(before) });
             }
-            // With the last copy of its descriptor the pin goes, and with it every ghost; the nodes end what they run when they hear of
-            // another epoch.
-            Err(why) => {
-                tracing::warn!("all remote processes end, what the ghostd before has left is of no use: {why:#}")
+            (Ok(programs), Err(why)) => {
+                let_go(&programs);
+                why
             }
-        }
+            (Err(why), _) => why,
+        };
+        // With the last copy of its descriptor the pin goes, and with it every ghost; the nodes end what they run when they hear of
+        // another epoch.
+        tracing::warn!("all remote processes end, what the ghostd before has left is of no use: {why:#}");
     }
-    for name in names {
-        store::forget(&name);
+    // Its sockets do as well for a new beginning, and their addresses would not be free before the service manager has let go of them.
+    let sockets = |name: &str| name == store::TCP || name == store::UNIX;
+    for name in names.iter().filter(|name| !sockets(name)) {
+        store::forget(name);
     }
-    drop(kept);
-    let mut kept = BTreeMap::new();
-    let (store, _) = Store::open(&mut kept)?;
+    kept.retain(|name, _| sockets(name));
+    let (store, _) = Store::open(&mut BTreeMap::new())?;
     let programs = Programs::load().context("the kernel programs cannot be loaded")?;
     let pin = mount_pin(directory)?;
     store::keep(store::PIN, pin.as_fd());
@@ -67,19 +73,41 @@ pub(super) fn begin(directory: &Path) -> Result<Begun> {
     Ok(Begun { pin, programs, kept, store, before: None })
 }
 
-fn take_over(
-    directory: &Path,
-    kept: &mut BTreeMap<String, OwnedFd>,
-    store: &Store,
-    before: &Noted,
-) -> Result<(Pin, Programs)> {
+fn take_over_pin(directory: &Path, kept: &mut BTreeMap<String, OwnedFd>, store: &Store) -> Result<Pin> {
+    let device = kept.remove(store::PIN).context("its pin")?;
     let mounts = ghost_sys::mount::mounts().context("mounts")?;
     anyhow::ensure!(mounts.iter().any(|mount| mount.point == directory), "its pin is not mounted any more");
-    let programs = Programs::take_over(kept, before.pid).context("its kernel programs")?;
-    let device = kept.remove(store::PIN).context("its pin")?;
-    let pin = Pin::take_over(device, directory, store.generation() << 40)
-        .context("its pin (which needs Linux 6.9 or later)")?;
-    Ok((pin, programs))
+    Pin::take_over(device, directory, store.generation() << 40).context("its pin (which needs Linux 6.9 or later)")
+}
+
+/// Ghosts and launchers that stand still would not see that their ghostd is gone for good.
+fn let_go(programs: &Programs) {
+    // A launcher looks whether its ghosts stand still: they come first.
+    for launchers in [false, true] {
+        let Ok(tasks) = tasks(programs) else { return };
+        for task in tasks.filter(|task| task.state.launcher() == launchers) {
+            if let Err(error) = pidfd::signal(&task.pidfd, nix::libc::SIGCONT) {
+                tracing::debug!(task.pid, "could not be continued: {error}");
+            }
+        }
+    }
+}
+
+/// A task that the kernel has under a process or a launch.
+struct Task {
+    pid: u32,
+    pidfd: OwnedFd,
+    state: GhostState,
+}
+
+/// All of them, one after the other: each takes a descriptor.
+fn tasks(programs: &Programs) -> std::io::Result<impl Iterator<Item = Task>> {
+    Ok(fs::read_dir("/proc")?.flatten().filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let pidfd = pidfd::open(pid).ok()?;
+        let state = programs.state(pidfd.as_fd()).ok()??;
+        Some(Task { pid, pidfd, state })
+    }))
 }
 
 /// Nothing is left to be gone on with.
@@ -161,18 +189,14 @@ impl Driver {
         Ok(())
     }
 
-    /// Every task that the kernel has under a process or a launch.
     fn look_around(&mut self) -> std::io::Result<(Found, HashMap<ProcId, GhostState>)> {
         let (mut found, mut states) = (Found::default(), HashMap::new());
-        for entry in fs::read_dir("/proc")? {
-            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            let Ok(pidfd) = pidfd::open(pid) else { continue };
-            let Ok(Some(state)) = self.programs.state(pidfd.as_fd()) else { continue };
+        for Task { pid, pidfd, state } in tasks(&self.programs)? {
             let Ok(who) = identity::of(&pidfd, pid) else { continue };
             if state.launcher() {
                 let launch = LaunchId(state.ghost);
-                let (exited, origin) = (state.exited(), self.origin_of(pid, who.uid));
-                found.launchers.push(FoundLauncher { launch, pid, uid: who.uid, gid: who.uid, exited, origin });
+                let exited = state.exited();
+                found.launchers.push(FoundLauncher { launch, pid, uid: who.uid, gid: who.uid, exited, origin: None });
             } else {
                 states.insert(ProcId(state.ghost), state);
                 found.ghosts.push(FoundGhost {
@@ -186,7 +210,18 @@ impl Driver {
                 });
             }
         }
+        for launcher in &mut found.launchers {
+            launcher.origin = self.origin_of(launcher.pid, launcher.uid);
+        }
         Ok((found, states))
+    }
+
+    pub(super) fn signal_launcher(&self, client: ClientId, signal: i32) {
+        if let Some(port) = self.clients.get(&client)
+            && let Err(error) = pidfd::signal(&port.pidfd, signal)
+        {
+            tracing::debug!(signal, "a launcher could not be signalled: {error}");
+        }
     }
 
     pub(super) fn continue_absent(&self, launch: LaunchId, pid: u32) {

@@ -27,7 +27,7 @@ pub fn hello() -> ClientToMaster {
 }
 
 pub fn launch(nodes: &str, program: ProgramSpec) -> ClientToMaster {
-    ClientToMaster::Launch(Launch { nodes: nodes.to_owned(), program: Some(program) })
+    ClientToMaster::Launch(Launch { nodes: nodes.to_owned(), program: Some(program), plain: false })
 }
 
 /// What goes over the socket in one connection, frame by frame.
@@ -128,7 +128,7 @@ fn extreme(random: &mut Random) -> Vec<u8> {
         2 => ClientToMaster::NoGhost(NoGhost { rank, errno: random.next() as u32 }),
         3 => ClientToMaster::GhostDied(GhostDied { rank, status: random.next() as i32 }),
         4 => launch(&nodes(random), hostile_program(random)),
-        5 => ClientToMaster::Launch(Launch { nodes: nodes(random), program: None }),
+        5 => ClientToMaster::Launch(Launch { nodes: nodes(random), program: None, plain: random.below(2) == 0 }),
         6 => ClientToMaster::Nodes(NodesRequest { nodes: nodes(random) }),
         7 => ClientToMaster::Admin(AdminRequest { admin: admin(random) }),
         _ => {

@@ -39,12 +39,10 @@ mod tree;
 mod view;
 
 use case::{Body, Case};
-use observer::Patience;
 
 const USAGE: &str = "reference CASE                    runs the case: it wants to be observed
 reference list                    theme, case and user of each, one a line
-reference observe [--hasty] CASE [WORDS…]
-                                  runs the case, launched by these words, and prints the transcript";
+reference observe CASE [WORDS…]   runs the case, launched by these words, and prints the transcript";
 
 /// Themes, in the order in which they are listed.
 const THEMES: &[(&str, &[Case])] = &[
@@ -87,8 +85,7 @@ fn run(words: &[String]) -> Result<()> {
             }
             Ok(())
         }
-        ["observe", "--hasty", case, launcher @ ..] => observer::observe(find(case)?, launcher, Patience::SHORT),
-        ["observe", case, launcher @ ..] => observer::observe(find(case)?, launcher, Patience::LONG),
+        ["observe", case, launcher @ ..] => observer::observe(find(case)?, launcher),
         ["start", case, launcher @ ..] => find(case)?.start(launcher),
         ["sentinel"] => sentinel::run(),
         // What a case itself has others do.

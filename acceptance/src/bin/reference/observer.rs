@@ -25,21 +25,10 @@ use crate::case::Case;
 use crate::sentinel::Sentinel;
 use crate::steps::{self, Step};
 
-/// How patient an observer is.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// How long a step waits for what it waits for.
-    step: Duration,
-    /// How long the case may take.
-    case: Duration,
-}
-
-impl Patience {
-    /// For what is to come about, on a machine that is busy.
-    pub const LONG: Patience = Patience { step: Duration::from_secs(8), case: Duration::from_secs(25) };
-    /// For what hardly will.
-    pub const SHORT: Patience = Patience { step: Duration::from_millis(700), case: Duration::from_secs(4) };
-}
+/// How long a step waits for what it waits for, on a machine that is busy.
+const STEP_TIME: Duration = Duration::from_secs(8);
+/// How long a case may take.
+const CASE_TIME: Duration = Duration::from_secs(25);
 
 #[derive(Debug)]
 enum Event {
@@ -68,11 +57,10 @@ struct Observer {
     err: Vec<String>,
     seen: Vec<String>,
     until: Instant,
-    patience: Patience,
 }
 
 /// Runs the case, launched by these words, and prints the transcript.
-pub fn observe(case: &Case, launcher: &[&str], patience: Patience) -> Result<()> {
+pub fn observe(case: &Case, launcher: &[&str]) -> Result<()> {
     let sentinel = Sentinel::start()?;
     let mut command = Command::new("/proc/self/exe");
     command.arg("start").arg(case.name).args(launcher).process_group(sentinel.group().cast_signed());
@@ -96,8 +84,7 @@ pub fn observe(case: &Case, launcher: &[&str], patience: Patience) -> Result<()>
         out: Vec::new(),
         err: Vec::new(),
         seen: Vec::new(),
-        until: Instant::now() + patience.case,
-        patience,
+        until: Instant::now() + CASE_TIME,
     };
     observer.run()
 }
@@ -148,7 +135,7 @@ impl Observer {
                     self.status_seen(status);
                 }
                 None => {
-                    self.failed(&format!("not over after {} s", self.patience.case.as_secs()));
+                    self.failed(&format!("not over after {} s", CASE_TIME.as_secs()));
                     break;
                 }
             }
@@ -210,7 +197,7 @@ impl Observer {
         if let Some(Event::Wait(status)) = early.and_then(|at| self.early.remove(at)) {
             return Some(status);
         }
-        let until = Instant::now() + self.patience.step;
+        let until = Instant::now() + STEP_TIME;
         loop {
             match self.fresh(until)? {
                 Event::Wait(status) => return Some(status),
@@ -307,7 +294,7 @@ impl Observer {
             Step::State(letters, name) => {
                 let number = self.known(name)?;
                 let mut last = None;
-                let seen = poll_until(self.patience.step, || {
+                let seen = poll_until(STEP_TIME, || {
                     last = Stat::of(number).map(|stat| stat.state);
                     last.filter(|state| letters.contains(*state))
                 });
@@ -319,7 +306,7 @@ impl Observer {
             Step::Threads(count) => {
                 let directory = format!("/proc/{}/task", self.known("program")?);
                 let there = || std::fs::read_dir(&directory).map_or(0, Iterator::count);
-                poll_until(self.patience.step, || (there() == *count).then_some(()))
+                poll_until(STEP_TIME, || (there() == *count).then_some(()))
                     .with_context(|| format!("it has {}", there()))?;
                 format!("program has {count} threads")
             }
@@ -335,7 +322,7 @@ impl Observer {
             }
             Step::Gone(name) => {
                 let path = format!("/proc/{}", self.known(name)?);
-                let gone = poll_until(self.patience.step, || (!std::path::Path::new(&path).exists()).then_some(()));
+                let gone = poll_until(STEP_TIME, || (!std::path::Path::new(&path).exists()).then_some(()));
                 gone.context("it is still there")?;
                 format!("{name} is gone")
             }

@@ -12,7 +12,7 @@ use super::super::halt::Halt;
 use super::super::outcome::{NOT_RUN, Outcome, describe, not_started};
 use super::super::report::{self, Event, NotRun, Place, fold_lines};
 use super::super::winding_down::{Step, WindingDown};
-use super::{CHILDREN_TICK, Failure, RankState, Session, failure};
+use super::{CHILDREN_TICK, Failure, RankState, Session};
 use crate::connection::Incoming;
 use crate::duration;
 
@@ -49,7 +49,8 @@ impl Session {
             }
             MasterToClient::Ack(Ack { rank, offset, .. }) => self.broadcast.acknowledge(rank as usize, offset),
             MasterToClient::StdinGone(gone) => self.broadcast.leave(gone.rank as usize),
-            MasterToClient::Refused(refused) => return Err(failure(&refused.text)),
+            // It has been launched: what is refused is to go on with it.
+            MasterToClient::Refused(refused) => self.lose(&refused.text),
             MasterToClient::Reap(reap) => {
                 self.flock.foster(reap.pid.cast_signed());
                 self.look_at_children.get_or_insert_with(|| Instant::now() + CHILDREN_TICK);
@@ -86,19 +87,34 @@ impl Session {
         let rank = ended.rank as usize;
         let Some(state) = self.ranks.get_mut(rank).filter(|state| state.outcome.is_none()) else { return };
         let status = WaitStatus::from_raw(ended.status).unwrap_or(WaitStatus::KILLED);
-        let mut outcome = state.early.unwrap_or(Outcome::Ended(status));
         state.usage = ended.usage.clone();
         if ended.lost {
-            // Its outputs have no end but this.
-            state.done = [true; 2];
-            outcome = state.early.unwrap_or(Outcome::Lost);
-            if !self.tells_events {
-                let text = "lost: nothing was heard from it for longer than its lease, its processes are dead";
-                let text = format!("{}: {text}", state.node);
-                self.output.message(&text);
-            }
+            return self.lose_rank(rank, "the node, or what holds its processes, is gone for good; they are dead");
+        }
+        let outcome = state.early.unwrap_or(Outcome::Ended(status));
+        self.settle(rank, outcome);
+    }
+
+    /// A rank has gone with its node, or with the ghostd that knew of it.
+    fn lose_rank(&mut self, rank: usize, why: &str) {
+        let Some(state) = self.ranks.get_mut(rank).filter(|state| state.outcome.is_none()) else { return };
+        // Its outputs have no end but this.
+        state.done = [true; 2];
+        let outcome = state.early.unwrap_or(Outcome::Lost);
+        if !self.tells_events {
+            let text = format!("{}: lost: {why}", state.node);
+            self.output.message(&text);
         }
         self.settle(rank, outcome);
+    }
+
+    /// Nobody knows of what was launched any more, so nobody lets it run: the nodes end what no master knows.
+    pub(in crate::bpsh) fn lose(&mut self, why: &str) {
+        self.home.away = None;
+        self.flock.kill();
+        for rank in 0..self.ranks.len() {
+            self.lose_rank(rank, &format!("{why}; its processes are dead"));
+        }
     }
 
     fn start_failed(&mut self, failure: &StartFailed) {

@@ -3,6 +3,8 @@
 mod found;
 mod groups;
 mod hostile_node;
+mod last_word;
+mod leases;
 mod nice;
 mod simulation;
 mod transitions;

@@ -55,11 +55,16 @@ impl Bench {
     pub fn running() -> Bench {
         let mut bench = Bench::new();
         bench.launch("0");
-        bench.read(GHOST, 0);
-        bench.feed(Event::Adopted { process: ProcId(2), ok: true, pgid: 100 });
-        bench.read(GHOST, 0);
-        bench.node(0, 10, NodeToMaster::Started(node::Started { proc: 2, pid: GHOST, cwd_errno: 0, pgid: 0, sid: 0 }));
+        bench.begin();
         bench
+    }
+
+    /// The process of the launch before, on node 0, begins.
+    pub fn begin(&mut self) {
+        self.read(GHOST, 0);
+        self.feed(Event::Adopted { process: ProcId(2), ok: true, pgid: 100 });
+        self.read(GHOST, 0);
+        self.node(0, 10, NodeToMaster::Started(node::Started { proc: 2, pid: GHOST, cwd_errno: 0, pgid: 0, sid: 0 }));
     }
 
     pub fn feed(&mut self, event: Event) -> Vec<Action> {
@@ -86,9 +91,13 @@ impl Bench {
     }
 
     pub fn launch(&mut self, nodes: &str) -> Vec<Action> {
+        self.launch_as(nodes, false)
+    }
+
+    pub fn launch_as(&mut self, nodes: &str, plain: bool) -> Vec<Action> {
         let stdio = vec![Stdio::Stream as i32; 3];
         let program = ProgramSpec { argv: vec!["x".into()], stdio, ..ProgramSpec::default() };
-        self.say(ClientToMaster::Launch(client::Launch { nodes: nodes.into(), program: Some(program) }));
+        self.say(ClientToMaster::Launch(client::Launch { nodes: nodes.into(), program: Some(program), plain }));
         self.feed(Event::PinOpened { client: CLIENT, file: FILE })
     }
 
@@ -119,7 +128,7 @@ impl Bench {
     }
 
     /// A few ticks later nothing is left to be done.
-    fn rest(&mut self) {
+    pub fn rest(&mut self) {
         for _ in 0..10 {
             self.feed(Event::Tick);
         }
@@ -177,7 +186,7 @@ fn signals(actions: &[Action]) -> Vec<(u32, u64)> {
     to_nodes(actions).iter().filter_map(signal).collect()
 }
 
-fn output(proc: u64, offset: u64, bytes: &'static [u8], eof: bool) -> Data {
+pub(super) fn output(proc: u64, offset: u64, bytes: &'static [u8], eof: bool) -> Data {
     Data { id: proc, offset, fd: 1, eof, bytes: Bytes::from_static(bytes) }
 }
 
@@ -430,7 +439,11 @@ fn input_before_there_is_a_reader_is_refused() {
     let mut bench = Bench::new();
     let stdio = vec![Stdio::Stream as i32; 3];
     let program = ProgramSpec { argv: vec!["x".into()], stdio, ..ProgramSpec::default() };
-    bench.say(ClientToMaster::Launch(client::Launch { nodes: "0".into(), program: Some(program) }));
+    bench.say(ClientToMaster::Launch(client::Launch {
+        nodes: "0".into(),
+        program: Some(program),
+        ..Default::default()
+    }));
     let data = Data { fd: 0, ..output(ALL_RANKS, 0, b"early", false) };
     let refused = bench.feed(Event::ClientData { client: CLIENT, data });
     assert!(refused.contains(&Action::CloseClient { client: CLIENT }), "its node would see a gap");

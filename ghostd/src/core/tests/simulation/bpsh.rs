@@ -130,7 +130,10 @@ impl World {
             ..ProgramSpec::default()
         };
         let nodes = command.nodes.clone();
-        self.client_says(index, ClientToMaster::Launch(client::Launch { nodes, program: Some(program) }));
+        self.client_says(
+            index,
+            ClientToMaster::Launch(client::Launch { nodes, program: Some(program), ..Default::default() }),
+        );
     }
 
     fn connect_command(&mut self, index: usize) {

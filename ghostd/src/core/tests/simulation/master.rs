@@ -172,7 +172,10 @@ impl World {
             // Nobody looks.
             Action::TellAgent { .. } | Action::TellView(_) => {}
             // bpsh is never stopped here.
-            Action::ContinueLauncher { .. } | Action::ContinueAbsent { .. } | Action::Admin { .. } => {}
+            Action::ContinueLauncher { .. }
+            | Action::KillLauncher { .. }
+            | Action::ContinueAbsent { .. }
+            | Action::Admin { .. } => {}
         }
     }
 
