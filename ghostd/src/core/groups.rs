@@ -22,6 +22,7 @@
 //! - A stopped ghost cannot move: a stray that is to stop is placed first, one that has stopped goes on for as long as it takes.
 
 use ghost_proto::ids::{LaunchId, ProcId};
+use ghost_proto::status::WaitStatus;
 use ghost_proto::tree::Standing;
 use ghost_sys::ghost::Answer;
 
@@ -30,6 +31,8 @@ use super::{Action, Core};
 
 /// Ticks for which a ghost tries to get to its place.
 const TRIES: u16 = 250;
+/// Ticks for which the end of one waits for that.
+const LATE: u8 = 20;
 /// So many of them in vain, and those that are awaited are not any more.
 const VAIN: u16 = 10;
 
@@ -239,6 +242,7 @@ impl Core {
         self.strays.remove(&id);
         self.unplaced.remove(&id);
         self.stop_now(id);
+        self.end_now(id);
         // Now there is somebody to join.
         let waits = |other: &ProcId| self.processes.get(other).is_some_and(|other| (other.node, other.pgid) == group);
         for other in self.strays.keys().copied().filter(waits).collect::<Vec<_>>() {
@@ -268,6 +272,43 @@ impl Core {
                     self.unplaced.insert(id);
                 }
                 self.stop_now(id);
+            }
+        }
+    }
+
+    /// A process has ended whose ghost is still on its way to where it belongs. As a zombie it would stand in the wrong group for as
+    /// long as nobody waits for it: so it ends when it is there, or soon.
+    pub(super) fn ends_later(&mut self, id: ProcId, status: WaitStatus) -> bool {
+        let strays = self.strays.contains_key(&id);
+        let waits = |process: &Process| {
+            process.fork.is_some() && !process.killed && (process.pid == 0 || strays && process.is_here())
+        };
+        let late =
+            self.processes.get(&id).is_some_and(waits) && self.late_ends.get(&id).is_none_or(|(_, left)| *left > 0);
+        if late {
+            self.late_ends.entry(id).or_insert((status, LATE));
+        }
+        late
+    }
+
+    /// Nothing is left for a late end to wait for.
+    pub(super) fn end_now(&mut self, id: ProcId) {
+        if let Some((status, left)) = self.late_ends.get_mut(&id) {
+            *left = 0;
+            let status = *status;
+            self.ended(id, status, false, None);
+        }
+    }
+
+    /// At each tick.
+    pub(super) fn end_the_late(&mut self) {
+        for id in self.late_ends.keys().copied().collect::<Vec<_>>() {
+            if let Some((_, left)) = self.late_ends.get_mut(&id) {
+                *left = left.saturating_sub(1);
+                let is_being_made = self.processes.get(&id).is_some_and(|process| process.pid == 0);
+                if *left == 0 || !is_being_made && !self.strays.contains_key(&id) {
+                    self.end_now(id);
+                }
             }
         }
     }

@@ -212,9 +212,11 @@ impl Core {
     /// A process is dead, or its node is lost.
     pub(super) fn ended(&mut self, id: ProcId, status: WaitStatus, lost: bool, usage: Option<Usage>) {
         let Some(process) = self.processes.get_mut(&id) else { return };
-        if process.remote.is_over() {
+        if process.remote.is_over() || !lost && self.ends_later(id, status) {
             return;
         }
+        self.late_ends.remove(&id);
+        let Some(process) = self.processes.get_mut(&id) else { return };
         let stopped = process.ghost_stopped || process.stopped;
         let node_pid = if let Remote::Running { pid } = process.remote { pid } else { 0 };
         process.remote = Remote::Ended(status);

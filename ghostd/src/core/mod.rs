@@ -48,6 +48,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use ghost_proto::client::{self, MasterToClient};
 use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
 use ghost_proto::node::MasterToNode;
+use ghost_proto::status::WaitStatus;
 use ghost_sys::ghost::Answer;
 
 pub use found::{Found, FoundGhost, FoundLauncher};
@@ -79,6 +80,8 @@ pub struct Core {
     unborn: BTreeSet<ProcId>,
     /// Ghosts that could not join their process's group yet, and how often they try still.
     strays: BTreeMap<ProcId, u16>,
+    /// How those of them have ended whose ghosts are to get to their places before, and the ticks that they have for it.
+    late_ends: BTreeMap<ProcId, (WaitStatus, u8)>,
     /// Those that have tried in vain for long.
     unplaced: BTreeSet<ProcId>,
     /// The groups of launched processes on their nodes: of which launches, and the launchers' group.
@@ -131,6 +134,7 @@ impl Core {
             by_node_pid: HashMap::new(),
             unborn: BTreeSet::new(),
             strays: BTreeMap::new(),
+            late_ends: BTreeMap::new(),
             unplaced: BTreeSet::new(),
             homes: HashMap::new(),
             group_calls: VecDeque::new(),
@@ -199,6 +203,7 @@ impl Core {
             || !self.dying.is_empty()
             || !self.unborn.is_empty()
             || !self.strays.is_empty()
+            || !self.late_ends.is_empty()
             || self.view.is_restless()
             || self.ending
     }
@@ -235,6 +240,7 @@ impl Core {
             ("by_node_pid", self.by_node_pid.len()),
             ("unborn", self.unborn.len()),
             ("strays", self.strays.len()),
+            ("late_ends", self.late_ends.len()),
             ("unplaced", self.unplaced.len()),
             ("homes", self.homes.len()),
             ("acting", self.acting.len()),

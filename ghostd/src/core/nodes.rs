@@ -252,6 +252,7 @@ impl Core {
         self.tell_of_others();
         self.tend_unborn();
         self.gather_strays();
+        self.end_the_late();
         self.wake_launchers_again();
         self.end_launchers();
         self.view_tick();

@@ -391,7 +391,7 @@ impl Core {
     /// for orphaned (kernel/exit.c, `kill_orphaned_pgrp()`). What is true of the process its node's kernel has said.
     pub(super) fn should_stop(&self, id: ProcId) -> bool {
         self.processes.get(&id).is_some_and(|process| {
-            process.fork.is_some()
+            (process.fork.is_some() || process.leads_session)
                 && process.stopped
                 && !process.killed
                 && !process.ghost_stopped

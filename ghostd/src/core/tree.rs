@@ -165,6 +165,7 @@ impl Core {
 
     /// A dead process's parent has waited for it.
     pub(super) fn reaped(&mut self, id: ProcId) {
+        self.end_now(id);
         let Some(fork) = self.processes.get_mut(&id).and_then(|p| p.fork.as_mut()) else { return };
         if std::mem::replace(&mut fork.reaped, true) {
             return;
@@ -227,6 +228,7 @@ impl Core {
     pub(super) fn leave_tree(&mut self, id: ProcId) {
         self.unborn.remove(&id);
         self.strays.remove(&id);
+        self.late_ends.remove(&id);
         self.unplaced.remove(&id);
         let Some(process) = self.processes.get(&id) else { return };
         let Some(fork) = &process.fork else { return };
