@@ -475,9 +475,13 @@ impl Core {
     /// It has ended before anybody could make its ghost.
     fn give_up(&mut self, id: ProcId) {
         self.unborn.remove(&id);
-        if let Some(process) = self.processes.get_mut(&id) {
-            process.ghost = Ghost::Gone;
-        }
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        process.ghost = Ghost::Gone;
+        let children = std::mem::take(&mut process.made);
         self.clear_process(id);
+        // Somebody else makes the ghosts of its children.
+        for child in children {
+            self.tend_birth(child);
+        }
     }
 }

@@ -74,7 +74,8 @@ impl Core {
         };
         self.tell_node(number, MasterToNode::Welcome(welcome));
         if resumes {
-            if !met {
+            // At the end of the space all that was not there has been declared dead.
+            if !met && !self.ending {
                 self.meet_held(number, &hello.processes);
             }
             self.reconcile(number, &hello.processes.iter().map(|p| ProcId(p.proc)).collect::<Vec<_>>());
