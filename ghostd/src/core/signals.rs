@@ -366,17 +366,17 @@ impl Core {
         self.restless.remove(&id);
         if !process.ghost_stopped && !process.killed {
             let signal = u8::try_from(signal).unwrap_or(libc::SIGSTOP as u8);
-            if self.strays.contains_key(&id) {
-                // First into its group: stopped it would do nothing any more.
-                process.stop_later = Some(signal);
-            } else {
-                self.answer_ghost(id, Answer::Stop(signal));
-            }
+            process.stop_later = Some(signal);
+            // First into its group, and to whom it has to wait for: stopped it would do nothing any more.
+            self.stop_now(id);
         }
     }
 
-    /// A stopped process's ghost is where it belongs, and stops.
+    /// A stopped process's ghost stops, if it is where it belongs and has waited for whom it has to.
     pub(super) fn stop_now(&mut self, id: ProcId) {
+        if self.strays.contains_key(&id) || self.has_to_reap(id) {
+            return;
+        }
         let Some(process) = self.processes.get_mut(&id) else { return };
         if let Some(signal) = process.stop_later.take()
             && process.stopped

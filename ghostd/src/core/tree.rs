@@ -18,7 +18,7 @@ use nix::libc;
 use super::Core;
 use super::signal_queue::MOST;
 use super::signals::bit;
-use super::types::{Doing, Ghost, Order, Output, Parent, Process, Remote};
+use super::types::{Doing, Fork, Ghost, Order, Output, Parent, Process, Remote};
 
 /// Group signals that are remembered: as many as can be under way at once.
 const CALLS: usize = 64;
@@ -184,10 +184,22 @@ impl Core {
         }
         let (launch, pid) = (process.launch, process.pid);
         match fork.parent {
-            Parent::Ghost(parent) => self.order(parent, Order::Reap(pid)),
+            Parent::Ghost(parent) => {
+                self.order(parent, Order::Reap(pid));
+                self.stop_now(parent);
+            }
             Parent::Launcher => self.tell_launcher(launch, MasterToClient::Reap(Reap { pid })),
             Parent::Init => {}
         }
+    }
+
+    /// Whether its process has waited for a child whose ghost is not dead yet.
+    pub(super) fn has_to_reap(&self, id: ProcId) -> bool {
+        let Some(process) = self.processes.get(&id) else { return false };
+        process.made.iter().filter_map(|child| self.processes.get(child)).any(|child| {
+            let is_made = |fork: &Fork| fork.reaped && (child.pid != 0 || fork.is_told());
+            child.fork.as_ref().is_some_and(is_made) && !matches!(child.ghost, Ghost::Gone)
+        })
     }
 
     /// Whether its ghost is to be seen as a zombie yet: dead, not waited for, and not left to the host's init.
