@@ -69,7 +69,7 @@ impl Part {
             Part::Simulation => {
                 let mut command = products::cargo("test");
                 let test = "core::tests::simulation";
-                command.args(["--quiet", "--package", "ghostd", "--lib", test, "--", "--nocapture"]);
+                command.args(["--quiet", "--release", "--package", "ghostd", "--lib", test, "--", "--nocapture"]);
                 command
             }
             Part::Fuzzing => {
