@@ -14,7 +14,7 @@ mod output;
 mod plan;
 mod program;
 mod received;
-mod report;
+pub(crate) mod report;
 mod resume;
 mod session;
 mod stdin;

@@ -1,0 +1,330 @@
+//! One copy, seen from where it was asked for: sources one after the other, to here or to nodes.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, bail, ensure};
+use ghost_proto::client::{ClientToMaster, MasterToClient, NodeInfo, NodesRequest};
+use ghost_proto::instance::Instance;
+
+use super::archive::{Decoder, Frame};
+use super::flags::Request;
+use super::launch::{self, Launch};
+use super::operand::Operand;
+use super::progress::Progress;
+use super::receive::{Receiver, Wanted};
+use super::send::{Sender, Sink};
+use crate::bpsh::report::fold_lines;
+use crate::connection::{Connection, ConnectionError, instance};
+use crate::node_list::NodeList;
+
+/// So many failures are told one by one.
+const TOLD: usize = 1000;
+
+/// Copies: whether everything was copied. What failed has been told.
+///
+/// # Errors
+/// It cannot begin.
+pub fn run(request: &Request) -> anyhow::Result<bool> {
+    let instance = instance(request.instance.as_deref())?;
+    let mut resolver = Resolver { instance, connection: None };
+    let sources = resolver.sources(&request.sources)?;
+    let to = match &request.target {
+        Operand::Here(path) => {
+            let wanted =
+                Wanted { target: path.clone(), into: request.into, preserve: request.preserve, sync: request.sync };
+            To::Here(Box::new(Receiver::begin(wanted).map_err(anyhow::Error::msg)?))
+        }
+        Operand::There { nodes, path } => {
+            resolver.nodes(nodes)?;
+            To::Nodes(Box::new(Launch::start(receiving(request, nodes, path)?).context("cannot run bpsh")?))
+        }
+    };
+    drop(resolver);
+    let mut outbound = Outbound {
+        to,
+        items: 0,
+        depth: 0,
+        in_file: false,
+        whole: true,
+        from: None,
+        failures: Vec::new(),
+        progress: Progress::new(request.quiet),
+    };
+    for source in &sources {
+        // Who takes nothing any more tells why at the end.
+        if outbound.source(source, request).is_err() {
+            outbound.whole = false;
+            break;
+        }
+    }
+    Ok(outbound.finish())
+}
+
+/// What is to be sent, from one place.
+#[derive(Debug)]
+enum Source<'a> {
+    Here(&'a Path),
+    There { node: i32, paths: Vec<&'a Path> },
+}
+
+struct Resolver {
+    instance: Instance,
+    connection: Option<Connection>,
+}
+
+impl Resolver {
+    /// # Errors
+    /// It is no node list, or there are no such nodes, or ghostd cannot be asked.
+    fn nodes(&mut self, typed: &str) -> anyhow::Result<Vec<NodeInfo>> {
+        let list = NodeList::read(typed, &self.instance)?;
+        if self.connection.is_none() {
+            self.connection = Some(Connection::open(&self.instance, "bpcp")?);
+        }
+        let connection = self.connection.as_mut().context("no connection")?;
+        let nodes = match connection.request(ClientToMaster::Nodes(NodesRequest { nodes: list.text().to_owned() })) {
+            Ok(MasterToClient::Nodes(reply)) => reply.nodes,
+            Ok(_) => bail!("ghostd answered something else than was asked"),
+            Err(ConnectionError::Refused(refused)) => bail!(list.explain(&refused)),
+            Err(error) => return Err(error.into()),
+        };
+        ensure!(!nodes.is_empty(), "{typed}: none of the nodes; `bpstat` shows them");
+        Ok(nodes)
+    }
+
+    /// Neighbours from one node are sent by one launch.
+    fn sources<'a>(&mut self, operands: &'a [Operand]) -> anyhow::Result<Vec<Source<'a>>> {
+        let mut sources: Vec<Source<'a>> = Vec::new();
+        for operand in operands {
+            match operand {
+                Operand::Here(path) => sources.push(Source::Here(path)),
+                Operand::There { nodes, path } => {
+                    let [NodeInfo { node: number, .. }] = self.nodes(nodes)?[..] else {
+                        bail!("{nodes}:{}: a source is on one node; copy from one after the other", path.display());
+                    };
+                    match sources.last_mut() {
+                        Some(Source::There { node, paths })
+                            if *node == number && paths[0].is_absolute() == path.is_absolute() =>
+                        {
+                            paths.push(path);
+                        }
+                        _ => sources.push(Source::There { node: number, paths: vec![path] }),
+                    }
+                }
+            }
+        }
+        Ok(sources)
+    }
+}
+
+/// The bpsh beside this program, else the one in the PATH.
+fn bpsh(request: &Request) -> Command {
+    let beside = std::env::current_exe().ok().map(|own| own.with_file_name("bpsh")).filter(|path| path.is_file());
+    let mut command = Command::new(beside.unwrap_or_else(|| PathBuf::from("bpsh")));
+    if let Some(instance) = &request.instance {
+        command.args(["--instance", instance]);
+    }
+    command
+}
+
+/// Paths that are not absolute are seen from the directory with the name of this one, which has to be there.
+fn from_here(command: &mut Command, relative: bool) -> anyhow::Result<()> {
+    if relative {
+        command.arg("--chdir").arg(std::env::current_dir().context("the working directory")?);
+    }
+    Ok(())
+}
+
+fn receiving(request: &Request, nodes: &str, path: &Path) -> anyhow::Result<Command> {
+    let mut command = bpsh(request);
+    command.arg("--json");
+    from_here(&mut command, path.is_relative())?;
+    command.args(["--", nodes, "bpcp", "--receive"]);
+    for (wanted, option) in [(request.into, "--into"), (request.preserve, "-p"), (request.sync, "--sync")] {
+        if wanted {
+            command.arg(option);
+        }
+    }
+    command.arg("--").arg(path);
+    Ok(command)
+}
+
+fn sending(request: &Request, node: i32, paths: &[&Path]) -> anyhow::Result<Child> {
+    let mut command = bpsh(request);
+    command.arg("-n");
+    from_here(&mut command, paths.iter().any(|path| path.is_relative()))?;
+    command.args(["--", &node.to_string(), "bpcp", "--send"]);
+    if request.recursive {
+        command.arg("-r");
+    }
+    command.arg("--").args(paths);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot run bpsh")
+}
+
+/// Where it goes.
+enum To {
+    Here(Box<Receiver>),
+    Nodes(Box<Launch>),
+}
+
+/// All that is sent, from whatever source, on its way.
+struct Outbound {
+    to: To,
+    /// Files, directories and links that have begun.
+    items: u64,
+    depth: usize,
+    in_file: bool,
+    /// Everything could be read so far.
+    whole: bool,
+    /// The node that it comes from.
+    from: Option<i32>,
+    /// Node, if it is one, and text.
+    failures: Vec<(Option<i32>, String)>,
+    progress: Progress,
+}
+
+impl Sink for Outbound {
+    fn frame(&mut self, frame: &Frame<'_>) -> io::Result<()> {
+        match frame {
+            Frame::Directory { .. } => (self.items, self.depth) = (self.items + 1, self.depth + 1),
+            Frame::Leave => self.depth -= 1,
+            Frame::File { name, size, .. } => {
+                self.items += 1;
+                self.in_file = true;
+                self.progress.file(name, *size);
+            }
+            Frame::Data(bytes) => self.progress.bytes(bytes.len() as u64),
+            Frame::Hole(length) => self.progress.bytes(*length),
+            Frame::FileEnd { .. } => self.in_file = false,
+            Frame::Link { .. } => self.items += 1,
+            Frame::Failed(text) => {
+                self.whole = false;
+                self.failures.push((self.from, String::from_utf8_lossy(text).into_owned()));
+                if !std::mem::take(&mut self.in_file) {
+                    return Ok(());
+                }
+            }
+            Frame::End => {}
+        }
+        self.pass(frame)
+    }
+}
+
+impl Outbound {
+    fn pass(&mut self, frame: &Frame<'_>) -> io::Result<()> {
+        match &mut self.to {
+            To::Here(receiver) => {
+                receiver.take(frame);
+                self.failures.extend(receiver.failures().into_iter().map(|text| (None, text)));
+                Ok(())
+            }
+            To::Nodes(launch) => launch.take(frame),
+        }
+    }
+
+    /// # Errors
+    /// Nobody takes anything any more.
+    fn source(&mut self, source: &Source<'_>, request: &Request) -> io::Result<()> {
+        match source {
+            Source::Here(path) => {
+                self.from = None;
+                Sender::new(self, request.recursive).send(path)
+            }
+            Source::There { node, paths } => {
+                self.from = Some(*node);
+                let mut child = match sending(request, *node, paths) {
+                    Ok(child) => child,
+                    Err(error) => return self.broken(&format!("{error:#}")),
+                };
+                let Some(mut output) = child.stdout.take() else { return self.broken("no pipe") };
+                launch::widen(&output);
+                let relayed = self.relay(&mut output);
+                drop(output);
+                let status = child.wait();
+                match relayed? {
+                    None => Ok(()),
+                    // bpsh has said why.
+                    Some(_) if status.is_ok_and(|status| matches!(status.code(), Some(125..=127))) => {
+                        self.whole = false;
+                        self.close()
+                    }
+                    Some(reason) => self.broken(&reason),
+                }
+            }
+        }
+    }
+
+    /// Passes on what a sending end sends; why it is not all, if it is not.
+    fn relay(&mut self, input: &mut impl Read) -> io::Result<Option<String>> {
+        let mut decoder = Decoder::default();
+        loop {
+            loop {
+                match decoder.next_frame() {
+                    Ok(Some(Frame::End)) => return Ok(None),
+                    Ok(Some(frame)) => self.frame(&frame)?,
+                    Ok(None) => break,
+                    Err(error) => return Ok(Some(error.to_string())),
+                }
+            }
+            match input.read(decoder.room()) {
+                Ok(0) => return Ok(Some("the sending end has ended early".to_owned())),
+                Ok(n) => decoder.filled(n),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Ok(Some(crate::connection::plain(&error))),
+            }
+        }
+    }
+
+    /// The source has ended where it should not have.
+    fn broken(&mut self, reason: &str) -> io::Result<()> {
+        self.whole = false;
+        self.failures.push((self.from, reason.to_owned()));
+        self.close()
+    }
+
+    /// Closes what is open: of a file nothing is kept.
+    fn close(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.in_file) {
+            self.pass(&Frame::Failed(&[]))?;
+        }
+        while self.depth > 0 {
+            self.frame(&Frame::Leave)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the end and tells what failed: whether everything was copied.
+    fn finish(mut self) -> bool {
+        // Who takes nothing any more tells why.
+        let ended = self.pass(&Frame::End).is_ok();
+        let (all, told) = match self.to {
+            To::Here(receiver) => {
+                let count = receiver.count();
+                (count.failed == 0 && count.made == self.items, Vec::new())
+            }
+            To::Nodes(launch) => launch.finish(self.items),
+        };
+        self.progress.clear();
+        let nodes: Vec<(i32, String)> = self
+            .failures
+            .into_iter()
+            .filter_map(|(node, text)| match node {
+                Some(node) => Some((node, text)),
+                None => {
+                    crate::complain(&format!("bpcp: {text}"));
+                    None
+                }
+            })
+            .chain(told)
+            .collect();
+        let more = nodes.len().saturating_sub(TOLD);
+        for line in fold_lines(nodes.into_iter().take(TOLD)) {
+            crate::complain(&format!("bpcp: {line}"));
+        }
+        if more > 0 {
+            crate::complain(&format!("bpcp: and {more} more failures"));
+        }
+        all && ended && self.whole
+    }
+}
