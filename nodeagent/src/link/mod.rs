@@ -5,6 +5,7 @@
 //!                       up:   frames, control before bulk
 //!                       down: bytes as they come
 //!                       and between the two, [sampler] and [readings]: what the view asks for
+//!                       [pulse]: a holder that stands still is ended
 //! ```
 //! Invariants:
 //! - Each session with the master has a connection of its own to the holder, so that the holder's hello is the first frame
@@ -13,6 +14,7 @@
 
 pub mod holder_process;
 pub mod own_frames;
+mod pulse;
 mod readings;
 mod sampler;
 pub mod service;

@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info, warn};
 
 use super::holder_process::HolderProcess;
+use super::pulse::Pulse;
 use super::session::{self, Progress};
 use crate::identity::Store;
 
@@ -38,9 +39,10 @@ pub fn run(instance: &Instance, store: &Store) -> Result<()> {
             let mut pauses = Pauses::new();
             let mut last = String::new();
             let mut known = Vec::new();
+            let pulse = Pulse::new();
             loop {
                 tell(NotifyState::Status(&format!("node {number}: connecting to {}", identity.master)));
-                let (progress, why) = session::run(&identity, &mut holder, &mut known, || {
+                let (progress, why) = session::run(&identity, &mut holder, &pulse, &mut known, || {
                     info!(node = number.0, master = %identity.master, "connected");
                     tell(NotifyState::Status(&format!("node {number}: connected to {}", identity.master)));
                 })

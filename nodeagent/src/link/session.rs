@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 use bytes::{Bytes, BytesMut};
-use ghost_proto::frame::Offer;
+use ghost_proto::Control;
+use ghost_proto::frame::{HEADER, Offer, peek};
+use ghost_proto::node::{MasterToNode, Welcome};
 use ghost_sys::fdpass;
 use ghost_trust::Distrust;
 use ghost_trust::tls::{node_client_config, server_name};
@@ -22,6 +24,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::holder_process::HolderProcess;
 use super::own_frames::{OwnFrames, Piece};
+use super::pulse::Pulse;
 use super::sampler::Sampler;
 use super::socket;
 use super::splitter::Splitter;
@@ -52,6 +55,7 @@ pub enum Progress {
 pub async fn run(
     identity: &Identity,
     holder: &mut HolderProcess,
+    pulse: &Pulse,
     known: &mut Vec<SocketAddr>,
     connected: impl FnOnce(),
 ) -> (Progress, Error) {
@@ -60,7 +64,7 @@ pub async fn run(
         connected();
         Progress::Welcomed
     };
-    match session(identity, holder, known, on_word, &mut progress).await {
+    match session(identity, holder, pulse, known, on_word, &mut progress).await {
         Ok(()) => (progress, anyhow!("the connection was closed")),
         Err(why) => (progress, why),
     }
@@ -69,6 +73,7 @@ pub async fn run(
 async fn session(
     identity: &Identity,
     holder: &mut HolderProcess,
+    pulse: &Pulse,
     known: &mut Vec<SocketAddr>,
     on_word: impl FnOnce() -> Progress,
     progress: &mut Progress,
@@ -93,8 +98,12 @@ async fn session(
     to_holder.write_all(&offer).await.context("writing to the holder")?;
     let (from_master, to_master) = tokio::io::split(tls);
     tokio::select! {
-        ended = up(from_holder, figures, to_master) => ended,
-        ended = down(from_master, to_holder, &mut sampler, on_word, progress) => ended,
+        ended = up(from_holder, figures, to_master, pulse) => ended,
+        ended = down(from_master, to_holder, &mut sampler, pulse, on_word, progress) => ended,
+        () = pulse.is_missed() => {
+            holder.end()?;
+            bail!("the holder stood still for longer than its lease: it was ended, and with it all cluster processes of this node")
+        }
     }
 }
 
@@ -120,6 +129,7 @@ async fn up(
     holder: OwnedReadHalf,
     mut figures: mpsc::Receiver<Bytes>,
     mut master: WriteHalf<TlsStream<TcpStream>>,
+    pulse: &Pulse,
 ) -> Result<()> {
     let mut splitter = Splitter::default();
     let mut buffer = vec![0; FROM_HOLDER];
@@ -137,7 +147,10 @@ async fn up(
             }
             match received {
                 Ok(0) => bail!("the holder has closed its connection (its log says why), or has ended"),
-                Ok(_) => splitter.cut()?,
+                Ok(_) => {
+                    pulse.beat();
+                    splitter.cut()?;
+                }
                 Err(why) if why.kind() == io::ErrorKind::WouldBlock => break,
                 Err(why) => return Err(why).context("reading from the holder"),
             }
@@ -161,6 +174,7 @@ async fn down(
     mut master: ReadHalf<TlsStream<TcpStream>>,
     mut holder: OwnedWriteHalf,
     sampler: &mut Sampler,
+    pulse: &Pulse,
     on_word: impl FnOnce() -> Progress,
     progress: &mut Progress,
 ) -> Result<()> {
@@ -174,6 +188,9 @@ async fn down(
         }
         if let Some(on_word) = on_word.take() {
             *progress = on_word();
+            if let Some(welcome) = first_message(&buffer) {
+                pulse.lease_is(Duration::from_millis(welcome.lease_ms.into()));
+            }
         }
         while let Some(piece) = own.next(&mut buffer)? {
             match piece {
@@ -181,6 +198,16 @@ async fn down(
                 Piece::Own(message) => sampler.request(message),
             }
         }
+    }
+}
+
+/// The master's first message, which comes in one piece.
+fn first_message(input: &[u8]) -> Option<Welcome> {
+    let (body, _) = peek(input)?;
+    let body = input.get(HEADER..HEADER + body)?;
+    match MasterToNode::decode_body(Bytes::copy_from_slice(body)) {
+        Ok(Some(MasterToNode::Welcome(welcome))) => Some(welcome),
+        _ => None,
     }
 }
 
