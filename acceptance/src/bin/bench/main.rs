@@ -2,6 +2,7 @@
 //! cluster. Absolute times depend on the machine; the ratios are what is to be compared.
 
 mod commands;
+mod copy;
 mod ghosts;
 mod heartbeats;
 mod launches;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Some("stamp") => signals::stamp(),
         Some("ghosts") => ghosts::launcher(),
         Some("mother") => tree::mother(),
+        Some("copy") => only(|table| copy::measure(table, Some(&ssh::Server::start()?))),
         Some("view") => only(view::measure),
         Some("heartbeats") => only(heartbeats::measure),
         Some(other) => Err(anyhow::anyhow!("unknown argument {other}")),
@@ -57,6 +59,7 @@ fn run() -> anyhow::Result<()> {
     ghosts::measure(&mut table)?;
     tree::measure(&mut table)?;
     throughput::measure(&mut table, ssh.as_ref())?;
+    copy::measure(&mut table, ssh.as_ref())?;
     view::measure(&mut table)?;
     // Last: its nodes stay members.
     heartbeats::measure(&mut table)?;

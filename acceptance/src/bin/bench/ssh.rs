@@ -45,6 +45,8 @@ impl Server {
             "UsePAM=no".to_owned(),
             "PermitRootLogin=yes".to_owned(),
             "PidFile=none".to_owned(),
+            // What scp asks for.
+            "Subsystem=sftp internal-sftp".to_owned(),
         ];
         let daemon = Command::new("bpsh")
             .args(["-n", "0", sshd, "-D", "-f", "/dev/null"])
@@ -74,6 +76,15 @@ impl Server {
             command.args(["-S", &format!("{at}/master")]);
         }
         command.arg(format!("root@{}", self.address));
+        command
+    }
+
+    /// `scp FILE HOST:TARGET`.
+    pub fn copy(&self, file: &str, target: &str) -> Command {
+        let mut command = Command::new("scp");
+        command.args(["-q", "-F", "/dev/null", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]);
+        command.args(["-i", &format!("{}/user", self.directory.display()), "-P", &PORT.to_string()]);
+        command.args([file, &format!("root@{}:{target}", self.address)]);
         command
     }
 
