@@ -154,7 +154,6 @@ fn from_the_master(forest: &Forest, shell: &mut Shell, random: &mut Random) -> O
 }
 
 #[test]
-#[ignore = "one run in ten under heavy load ends with a zombie's ghost in another group than its process"]
 fn the_ghosts_are_the_processes_at_every_quiet_point() {
     let cluster = Cluster::attach();
     let mut shell = Shell::start(&cluster, User::ordinary());
