@@ -110,6 +110,9 @@ config! {
     signal_flags,
     /// `signal_struct.group_exit_code`.
     signal_group_exit_code,
+    /// In bits: `is_child_subreaper` and `has_child_subreaper`, each one bit wide.
+    signal_is_child_subreaper_bit,
+    signal_has_child_subreaper_bit,
     /// `pid.level`.
     pid_level,
     /// `pid.numbers`.

@@ -13,7 +13,7 @@
 
 use crate::record::{Malformed, u32_at, u64_at};
 
-/// Bytes of the ring buffer; a power of two and a multiple of the page size. Some 3,800 processes that fork, execute and
+/// Bytes of the ring buffer; a power of two and a multiple of the page size. Some 3,700 processes that fork, execute and
 /// end fit in while nobody reads.
 pub const RING_BYTES: u32 = 1 << 20;
 
@@ -137,11 +137,17 @@ pub struct Exit {
     pub sid: i32,
     /// Always zero.
     pub reserved: u32,
+    /// Key of the process that inherits its children, if that is an ancestor that has asked for it (PR_SET_CHILD_SUBREAPER,
+    /// prctl(2)); 0: the init of their namespace does, or there are more than [`Exit::ANCESTORS`] processes in between. What
+    /// was the case at this instant: the children are handed on a little later.
+    pub heir_key: u64,
 }
 
 impl Exit {
     /// Size in bytes.
     pub const SIZE: usize = size_of::<Self>();
+    /// So many ancestors are looked at.
+    pub const ANCESTORS: u32 = 32;
 
     fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
         if bytes.len() != Self::SIZE {
@@ -156,6 +162,7 @@ impl Exit {
             pgid: u32_at(bytes, 28)?.cast_signed(),
             sid: u32_at(bytes, 32)?.cast_signed(),
             reserved: u32_at(bytes, 36)?,
+            heir_key: u64_at(bytes, 40)?,
         })
     }
 }
@@ -317,10 +324,10 @@ mod tests {
 
     #[test]
     fn no_padding() {
-        assert_eq!([Process::SIZE, Exit::SIZE, Reaped::SIZE, Changed::SIZE], [88, 40, 24, 32]);
+        assert_eq!([Process::SIZE, Exit::SIZE, Reaped::SIZE, Changed::SIZE], [88, 48, 24, 32]);
         // Each entry has a header of 8 bytes (BPF_RINGBUF_HDR_SZ).
         let life = 2 * Process::SIZE + Exit::SIZE + Reaped::SIZE + 4 * 8;
-        assert!(RING_BYTES as usize / life >= 3_800);
+        assert!(RING_BYTES as usize / life >= 3_700);
     }
 
     #[test]
@@ -378,7 +385,8 @@ mod tests {
         bytes[offset_of!(Exit, pid)] = 5;
         bytes[offset_of!(Exit, pgid)] = 6;
         bytes[offset_of!(Exit, sid)] = 7;
-        let exit = Exit { kind: 3, status: 3 << 8, seq: 0, key: 4, pid: 5, pgid: 6, sid: 7, reserved: 0 };
+        bytes[offset_of!(Exit, heir_key)] = 8;
+        let exit = Exit { kind: 3, status: 3 << 8, seq: 0, key: 4, pid: 5, pgid: 6, sid: 7, reserved: 0, heir_key: 8 };
         assert_eq!(Record::from_bytes(&bytes), Ok(Record::Exit(exit)));
         let mut bytes = [0u8; Reaped::SIZE];
         bytes[0] = Kind::Reaped as u8;

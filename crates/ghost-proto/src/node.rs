@@ -362,6 +362,10 @@ pub struct Ended {
     pub status: i32,
     #[prost(message, optional, tag = "3")]
     pub usage: Option<Usage>,
+    /// The process that inherits its children, having asked for it (PR_SET_CHILD_SUBREAPER, prctl(2)); 0: none that the master was
+    /// told of.
+    #[prost(fixed64, tag = "4")]
+    pub heir: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

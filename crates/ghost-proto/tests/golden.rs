@@ -214,7 +214,7 @@ fn node_to_master() -> Samples<NodeToMaster> {
         ("StartFailed", NodeToMaster::StartFailed(failed)),
         ("Stopped", NodeToMaster::Stopped(node::Stopped { proc: 9, signal: 20 })),
         ("Continued", NodeToMaster::Continued(node::Continued { proc: 9 })),
-        ("Ended", NodeToMaster::Ended(node::Ended { proc: 9, status: 0x8b, usage: Some(usage()) })),
+        ("Ended", NodeToMaster::Ended(node::Ended { proc: 9, status: 0x8b, usage: Some(usage()), heir: 8 })),
         ("Ack", NodeToMaster::Ack(node::Ack { proc: 9, fd: 0, offset: 10 })),
         ("StdinGone", NodeToMaster::StdinGone(node::StdinGone { proc: 9 })),
         ("SignalDone", NodeToMaster::SignalDone(node::SignalDone { proc: 9, seq: 12, errno: 1 })),

@@ -112,6 +112,8 @@ pub enum Answer {
     Found(u32),
     /// Send a signal, and read again.
     Kill(Kill),
+    /// Take in the children of descendants that end (PR_SET_CHILD_SUBREAPER, prctl(2)), and read again.
+    TakeIn,
 }
 
 impl Answer {
@@ -146,6 +148,7 @@ impl Answer {
                 let (low, high) = (kill.value as u32, (kill.value >> 32) as u32);
                 words = [12, kill.signal as u32 | kind, kill.target as u32, low, high];
             }
+            Answer::TakeIn => words[0] = 13,
         }
         let mut bytes = [0; ANSWER_SIZE];
         let mut at = 0;
@@ -211,6 +214,7 @@ impl Answer {
                 let value = pid as u64 | (place as u64) << 32;
                 Some(Answer::Kill(Kill { target: rank as i32, signal, kind, value }))
             }
+            13 => Some(Answer::TakeIn),
             _ => None,
         }
     }

@@ -6,7 +6,7 @@ use crate::{
     members::{self, Member},
     namespace::Namespace,
     ring,
-    task::Task,
+    task::{Signal, Task},
 };
 
 /// Fires in the parent before the child is woken for the first time (kernel/fork.c, `kernel_clone()`).
@@ -63,7 +63,30 @@ pub fn exited(task: Task) {
     }
     let (pgid, sid) = signal.standing(namespace);
     let (kind, seq) = (Kind::Exit as u32, ring::sequence());
-    ring::put(Exit { kind, status: signal.status(), seq, key, pid, pgid, sid, reserved: 0 });
+    let heir_key = heir(task, signal, namespace);
+    ring::put(Exit { kind, status: signal.status(), seq, key, pid, pgid, sid, reserved: 0, heir_key });
+}
+
+/// Who inherits the children of a process without threads, as kernel/exit.c, `find_new_reaper()`, finds it: the nearest ancestor of
+/// its own namespace that reaps and lives. 0 if there is none.
+#[inline(always)]
+fn heir(task: Task, signal: Signal, namespace: Namespace) -> u64 {
+    if !signal.has_subreaper() {
+        return 0;
+    }
+    let level = signal.level();
+    let mut ancestor = task;
+    for _ in 0..Exit::ANCESTORS {
+        ancestor = ancestor.real_parent();
+        let signal = ancestor.signal();
+        if signal.process(namespace) == 0 || signal.level() != level {
+            break;
+        }
+        if signal.is_subreaper() && !signal.is_dead() {
+            return ancestor.leader().key();
+        }
+    }
+    0
 }
 
 /// Fires for each task a grace period after it was released (kernel/exit.c, `delayed_put_task_struct()`), in whatever task

@@ -55,6 +55,16 @@ impl Namespace {
         unsafe { self.number(field(signal, config!(signal_tgid))) }
     }
 
+    /// How deep the namespace is nested that a process is an inhabitant of; 0 if it has been reaped.
+    ///
+    /// # Safety
+    /// As [`Self::process`].
+    #[inline(always)]
+    pub unsafe fn level_of(signal: *const c_void) -> u32 {
+        // SAFETY: as this function's.
+        unsafe { field(field(signal, config!(signal_tgid)), config!(pid_level)) }
+    }
+
     /// The process group here; 0 if it was made outside of the namespace.
     ///
     /// # Safety

@@ -45,7 +45,7 @@ impl Task {
     }
 
     #[inline(always)]
-    fn real_parent(self) -> Self {
+    pub fn real_parent(self) -> Self {
         Self(self.get(config!(task_real_parent)))
     }
 
@@ -143,6 +143,32 @@ impl Signal {
     #[inline(always)]
     pub fn status(self) -> u32 {
         self.get(config!(signal_group_exit_code))
+    }
+
+    /// It is to inherit what its descendants leave (PR_SET_CHILD_SUBREAPER).
+    #[inline(always)]
+    pub fn is_subreaper(self) -> bool {
+        self.bit(config!(signal_is_child_subreaper_bit))
+    }
+
+    /// An ancestor of it is such a one, or was when it was forked.
+    #[inline(always)]
+    pub fn has_subreaper(self) -> bool {
+        self.bit(config!(signal_has_child_subreaper_bit))
+    }
+
+    /// A bit field, by a load of the byte that it is in: the verifier takes the access if it covers the field
+    /// (kernel/bpf/btf.c, `btf_struct_walk()`).
+    #[inline(always)]
+    fn bit(self, offset: u32) -> bool {
+        self.get::<u8>(offset / 8) & 1 << (offset % 8) != 0
+    }
+
+    /// How deep the namespace is nested that the process is an inhabitant of.
+    #[inline(always)]
+    pub fn level(self) -> u32 {
+        // SAFETY: this type's invariant.
+        unsafe { Namespace::level_of(self.0) }
     }
 
     #[inline(always)]

@@ -127,6 +127,7 @@ impl Core {
             since: now,
             failures: 0,
             reaped: false,
+            heir: None,
         };
         let process = Process {
             fork: Some(fork),
@@ -176,6 +177,8 @@ impl Core {
             return;
         };
         fork.making = Making::Asked { maker, kin, told: false };
+        let parent = if kin == Kin::Orphan { self.taker_from(Parent::Ghost(maker)) } else { parent };
+        let Some(fork) = self.processes.get_mut(&id).and_then(|p| p.fork.as_mut()) else { return };
         fork.parent = parent;
         if let Parent::Ghost(parent) = parent
             && let Some(parent) = self.processes.get_mut(&parent)
@@ -369,8 +372,8 @@ impl Core {
             fork.due = now;
             self.tend_birth(id);
         } else {
-            fork.making = Making::Made;
             fork.due = now + COMING;
+            self.is_made_after_all(id);
         }
     }
 

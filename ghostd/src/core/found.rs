@@ -199,6 +199,7 @@ impl Core {
             since: self.now,
             failures: 0,
             reaped: false,
+            heir: None,
         });
         let streams = [(); 2].map(|()| if forked { Output::none() } else { Output::found(window(1)) });
         let process = Process {

@@ -242,7 +242,7 @@ impl Core {
         self.strays.remove(&id);
         self.unplaced.remove(&id);
         self.stop_now(id);
-        self.end_now(id);
+        self.end_if_nothing_is_left(id);
         // Now there is somebody to join.
         let waits = |other: &ProcId| self.processes.get(other).is_some_and(|other| (other.node, other.pgid) == group);
         for other in self.strays.keys().copied().filter(waits).collect::<Vec<_>>() {
@@ -283,8 +283,8 @@ impl Core {
         let waits = |process: &Process| {
             process.fork.is_some() && !process.killed && (process.pid == 0 || strays && process.is_here())
         };
-        let late =
-            self.processes.get(&id).is_some_and(waits) && self.late_ends.get(&id).is_none_or(|(_, left)| *left > 0);
+        let late = (self.processes.get(&id).is_some_and(waits) || self.awaits_heir(id))
+            && self.late_ends.get(&id).is_none_or(|(_, left)| *left > 0);
         if late {
             self.late_ends.entry(id).or_insert((status, LATE));
         }
@@ -305,11 +305,20 @@ impl Core {
         for id in self.late_ends.keys().copied().collect::<Vec<_>>() {
             if let Some((_, left)) = self.late_ends.get_mut(&id) {
                 *left = left.saturating_sub(1);
-                let is_being_made = self.processes.get(&id).is_some_and(|process| process.pid == 0);
-                if *left == 0 || !is_being_made && !self.strays.contains_key(&id) {
-                    self.end_now(id);
+                match *left {
+                    0 => self.end_now(id),
+                    _ => self.end_if_nothing_is_left(id),
                 }
             }
+        }
+    }
+
+    /// Ends one whose end waits, unless there is something left to wait for.
+    pub(super) fn end_if_nothing_is_left(&mut self, id: ProcId) {
+        let Some(process) = self.processes.get(&id) else { return };
+        let is_reaped = process.fork.as_ref().is_some_and(|fork| fork.reaped);
+        if (is_reaped || process.pid != 0 && !self.strays.contains_key(&id)) && !self.awaits_heir(id) {
+            self.end_now(id);
         }
     }
 

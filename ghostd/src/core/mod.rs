@@ -29,6 +29,7 @@ mod clients;
 mod found;
 mod ghosts;
 mod groups;
+mod heirs;
 mod last_word;
 mod launches;
 mod nice;

@@ -179,6 +179,7 @@ impl Core {
                     let usage = m.usage.clone();
                     self.if_there(number, m.proc, |core, id| {
                         if core.processes.get(&id).is_some_and(|p| p.remote.is_live()) {
+                            core.has_heir(id, ProcId(m.heir));
                             core.ended(id, status, false, usage);
                         }
                     });

@@ -43,6 +43,7 @@ impl Process {
             orders: Default::default(),
             doing: None,
             made: Default::default(),
+            takes_in: false,
             pgid: 0,
             sid: 0,
             ghost_pgid: 0,
@@ -112,6 +113,7 @@ impl Core {
             let doing = match order {
                 Order::Fork(child) => self.beget(id, child).then_some(Doing::Fork(child)),
                 Order::Reap(pid) => self.tell_ghost(id, Answer::Reap(pid), Doing::Other),
+                Order::TakeIn => self.tell_ghost(id, Answer::TakeIn, Doing::TakeIn),
                 Order::Name(comm) => self.tell_ghost(id, Answer::Name(comm), Doing::Other),
                 Order::Place | Order::Lead => match self.answer_of_place(id, order == Order::Lead) {
                     Some((answer, moving)) => self.tell_ghost(id, answer, Doing::Move(moving)),
@@ -142,6 +144,7 @@ impl Core {
         match doing {
             Some(Doing::Fork(child)) => self.birth_done(id, child, errno),
             Some(Doing::Move(moving)) => self.moved(id, moving, errno),
+            Some(Doing::TakeIn) => self.takes_in(id, errno),
             Some(Doing::Other) | None => {}
         }
     }
@@ -165,7 +168,9 @@ impl Core {
 
     /// A dead process's parent has waited for it.
     pub(super) fn reaped(&mut self, id: ProcId) {
-        self.end_now(id);
+        if !self.awaits_heir(id) {
+            self.end_now(id);
+        }
         let Some(fork) = self.processes.get_mut(&id).and_then(|p| p.fork.as_mut()) else { return };
         if std::mem::replace(&mut fork.reaped, true) {
             return;
@@ -219,21 +224,16 @@ impl Core {
         let Some(process) = self.processes.get_mut(&id) else { return };
         let launch = process.launch;
         self.unborn.remove(&id);
+        let to_reap = |order: &Order| if let Order::Reap(pid) = *order { Some(pid) } else { None };
+        let dead: Vec<u32> = process.orders.iter().filter_map(to_reap).collect();
         process.orders.clear();
-        // The host's init waits for its children.
         let made = std::mem::take(&mut process.made);
         let place = process.fork.as_mut().and_then(|fork| fork.place.take()).filter(|_| process.pid != 0);
         if let (Some(place), Some(launch)) = (place, self.launches.get_mut(&launch)) {
             launch.places.give_back(place);
         }
         self.reap_ghost(id);
-        for child in made {
-            if self.unborn.contains(&child) {
-                self.tend_birth(child);
-            } else {
-                self.clear_process(child);
-            }
-        }
+        self.hand_on(id, made, &dead);
     }
 
     /// A process is forgotten.

@@ -450,6 +450,8 @@ pub(super) struct Process {
     pub doing: Option<Doing>,
     /// Processes whose ghosts are this one's children, or are to be.
     pub made: BTreeSet<ProcId>,
+    /// Its ghost gets the children that those below it leave.
+    pub takes_in: bool,
     /// Process group and session on the node; 0: as at the start.
     pub pgid: u32,
     pub sid: u32,
@@ -518,6 +520,8 @@ pub(super) struct Fork {
     pub failures: u32,
     /// Its parent on the node has waited for it.
     pub reaped: bool,
+    /// Who gets its children there, if that is not the namespace's init. Known at its end.
+    pub heir: Option<ProcId>,
 }
 
 impl Fork {
@@ -559,6 +563,8 @@ pub(super) enum Order {
     Place,
     /// Lead a session: its process does. Whom it has made before is not of that session.
     Lead,
+    /// Be who gets the children of those below: its process is.
+    TakeIn,
     /// Send a signal that the process has sent; its number at the node.
     Kill(Kill, u64),
 }
@@ -568,6 +574,7 @@ pub(super) enum Order {
 pub(super) enum Doing {
     Fork(ProcId),
     Move(Moving),
+    TakeIn,
     Other,
 }
 

@@ -75,6 +75,8 @@ struct Fork {
     parent: ProcId,
     creator: ProcId,
     standing: Standing,
+    /// Who has inherited its children.
+    heir: Option<ProcId>,
     reaped: bool,
     /// The master needs its status no more.
     forgotten: bool,
@@ -459,7 +461,7 @@ impl Core {
                 say(NodeToMaster::Sent(sent));
             }
             if let Life::Ended { status, usage, .. } = &process.life {
-                say(ended(proc, *status, usage));
+                say(ended(proc, *status, usage, process.heir()));
             }
             if process.fork.as_ref().is_some_and(|fork| fork.reaped) {
                 say(NodeToMaster::Reaped(Reaped { proc: proc.0 }));
@@ -727,7 +729,7 @@ impl Core {
         process.stopped = None;
         process.input.close();
         let signals = process.take_signals();
-        let message = ended(proc, status, &usage);
+        let message = ended(proc, status, &usage, process.heir());
         process.life = Life::Ended { directory_errno, status, usage };
         if self.welcomed {
             actions.extend(self.upwards.last_of(proc.0).into_iter().map(NodeToMaster::Sent).map(Action::Send));
@@ -822,7 +824,7 @@ impl Core {
             TreeEvent::Executed(process) => self.tree.executed(&process, &mut told),
             TreeEvent::Stands { pid, pgid, sid } => self.tree.stands(pid, pgid, sid, &mut told),
             TreeEvent::Compared { all, seen } => self.tree.compared(&all, seen, &mut told),
-            TreeEvent::Ended { key, status } => self.tree.ended(key, status, &mut told),
+            TreeEvent::Ended { key, status, heir } => self.tree.ended(key, status, heir, &mut told),
             TreeEvent::Reaped { key } => self.tree.reaped(key, &mut told),
             TreeEvent::Stopped { key, signal } => {
                 if let Some(pid) =
@@ -840,7 +842,7 @@ impl Core {
             match told {
                 Told::Forked { proc, parent, launch, pid, standing, creator } => {
                     let uid = standing.uid;
-                    let fork = Fork { parent, creator, standing, reaped: false, forgotten: false };
+                    let fork = Fork { parent, creator, standing, heir: None, reaped: false, forgotten: false };
                     let process = Process::of_fork(proc, launch, pid, uid, fork);
                     if let Some(fork) = &process.fork {
                         self.tell(process.forked(proc, fork), actions);
@@ -861,7 +863,12 @@ impl Core {
                     }
                     self.tell(NodeToMaster::Execed(Execed { proc: proc.0, standing: Some(standing) }), actions);
                 }
-                Told::Ended { proc, status } => self.over(proc, status, Usage::default(), actions),
+                Told::Ended { proc, status, heir } => {
+                    if let Some(fork) = self.processes.get_mut(&proc).and_then(|process| process.fork.as_mut()) {
+                        fork.heir = heir;
+                    }
+                    self.over(proc, status, Usage::default(), actions);
+                }
                 Told::Reaped { proc } => {
                     self.tell(NodeToMaster::Reaped(Reaped { proc: proc.0 }), actions);
                     if let Some(fork) = self.processes.get_mut(&proc).and_then(|process| process.fork.as_mut()) {
@@ -980,6 +987,10 @@ impl Process {
         std::mem::take(&mut self.signals)
     }
 
+    fn heir(&self) -> Option<ProcId> {
+        self.fork.as_ref()?.heir
+    }
+
     fn close_streams(&mut self) {
         self.input.close();
         self.outputs.iter_mut().for_each(Output::close);
@@ -990,8 +1001,9 @@ fn failed(proc: ProcId, stage: StartStage, errno: u32, text: &str) -> NodeToMast
     NodeToMaster::StartFailed(StartFailed { proc: proc.0, stage: stage.into(), errno, text: text.to_owned() })
 }
 
-fn ended(proc: ProcId, status: i32, usage: &Usage) -> NodeToMaster {
-    NodeToMaster::Ended(Ended { proc: proc.0, status, usage: Some(usage.clone()) })
+fn ended(proc: ProcId, status: i32, usage: &Usage, heir: Option<ProcId>) -> NodeToMaster {
+    let heir = heir.unwrap_or_default().0;
+    NodeToMaster::Ended(Ended { proc: proc.0, status, usage: Some(usage.clone()), heir })
 }
 
 /// Another number, unlike the first (the finalizer of splitmix64).

@@ -117,6 +117,8 @@ pub enum TreeEvent {
     Ended {
         key: u64,
         status: i32,
+        /// Key of who inherits its children; 0: the namespace's init, or it is not known.
+        heir: u64,
     },
     /// It has been waited for.
     Reaped {

@@ -49,6 +49,8 @@ pub enum Told {
     Ended {
         proc: ProcId,
         status: i32,
+        /// Who inherits its children, if the master knows that one.
+        heir: Option<ProcId>,
     },
     Reaped {
         proc: ProcId,
@@ -244,8 +246,8 @@ impl Tree {
         !self.members.is_empty()
     }
 
-    /// The last thread of a process ends.
-    pub fn ended(&mut self, key: u64, status: i32, told: &mut Vec<Told>) {
+    /// The last thread of a process ends. `heir`: who inherits its children; 0: nobody here.
+    pub fn ended(&mut self, key: u64, status: i32, heir: u64, told: &mut Vec<Told>) {
         let Some(member) = self.members.get_mut(&key) else { return };
         if std::mem::replace(&mut member.ended, true) {
             return;
@@ -264,11 +266,29 @@ impl Tree {
                 member.ended = true;
             }
         }
+        self.hand_on(key, heir);
+        let heir = self.members.get(&heir).filter(|heir| !heir.ended).and_then(|heir| heir.proc);
         match proc {
             // The holder waits for it itself.
             Some(_) if launched => {}
-            Some(proc) => told.push(Told::Ended { proc, status }),
+            Some(proc) => told.push(Told::Ended { proc, status, heir }),
             None => self.drop(key),
+        }
+    }
+
+    /// Its children are another one's.
+    fn hand_on(&mut self, key: u64, heir: u64) {
+        if heir == key || !self.members.contains_key(&heir) {
+            return;
+        }
+        let children = self.members.get_mut(&key).map(|member| std::mem::take(&mut member.children));
+        for child in children.into_iter().flatten() {
+            if let Some(member) = self.members.get_mut(&child) {
+                member.parent = Some(heir);
+            }
+            if let Some(heir) = self.members.get_mut(&heir) {
+                heir.children.insert(child);
+            }
         }
     }
 
@@ -466,8 +486,8 @@ mod tests {
         tree.executed(&process(11, 10), &mut told);
         assert!(tree.stopped(key(11), Some(19)).is_some());
         assert!(tree.stopped(key(11), Some(19)).is_none(), "told once");
-        tree.ended(key(11), 256, &mut told);
-        tree.ended(key(11), 256, &mut told);
+        tree.ended(key(11), 256, 0, &mut told);
+        tree.ended(key(11), 256, 0, &mut told);
         tree.reaped(key(11), &mut told);
         let names: Vec<&str> = told
             .iter()
@@ -501,7 +521,7 @@ mod tests {
         let at_once = told.len();
         assert_eq!(at_once, BURST as usize);
         for pid in 100..1090 {
-            tree.ended(key(pid), 0, &mut told);
+            tree.ended(key(pid), 0, 0, &mut told);
         }
         told.clear();
         tree.tick(MS + PATIENCE - MS, &mut told);
@@ -537,7 +557,7 @@ mod tests {
         tree.forked(&process(50, 10), None, MS, &mut told);
         tree.forked(&process(51, 50), None, 2 * MS, &mut told);
         tree.forked(&process(52, 51), None, 3 * MS, &mut told);
-        tree.ended(key(50), 0, &mut told);
+        tree.ended(key(50), 0, 0, &mut told);
         tree.reaped(key(50), &mut told);
         tree.tick(100 * MS, &mut told);
         let found = forks(&told);
@@ -547,16 +567,37 @@ mod tests {
     }
 
     #[test]
+    fn the_children_of_the_dead_are_their_heirs() {
+        let (mut tree, mut told) = (tree(), Vec::new());
+        for (pid, parent) in [(50, 10), (51, 50), (52, 51), (53, 52)] {
+            tree.forked(&process(pid, parent), None, MS, &mut told);
+        }
+        let named: Vec<ProcId> = told
+            .drain(..)
+            .filter_map(|told| if let Told::Forked { proc, .. } = told { Some(proc) } else { None })
+            .collect();
+        tree.ended(key(52), 0, key(50), &mut told);
+        assert_eq!(told, [Told::Ended { proc: named[2], status: 0, heir: Some(named[0]) }]);
+        tree.ended(key(53), 0, 0, &mut told);
+        assert_eq!(tree.dead_children(50), [(key(53), 53)]);
+        // Who is not known inherits nothing; neither does a dead one.
+        told.clear();
+        tree.ended(key(50), 0, 0, &mut told);
+        tree.ended(key(51), 0, key(50), &mut told);
+        assert_eq!(told[1], Told::Ended { proc: named[1], status: 0, heir: None });
+    }
+
+    #[test]
     fn children_are_told_of_before_their_parent_is_gone() {
         let (mut tree, mut told) = (tree(), Vec::new());
         for pid in 100..300 {
             tree.forked(&process(pid, 10), None, MS, &mut told);
         }
-        tree.ended(key(100), 0, &mut told);
+        tree.ended(key(100), 0, 0, &mut told);
         assert_eq!(forks(&told).len(), BURST as usize);
-        tree.ended(key(250), 0, &mut told);
+        tree.ended(key(250), 0, 0, &mut told);
         // The launched one: its own end is told otherwise.
-        tree.ended(key(10), 0, &mut told);
+        tree.ended(key(10), 0, 0, &mut told);
         let found = forks(&told);
         assert_eq!(found.len(), 199, "all but the one that was not told of and has ended");
         assert!(found.iter().all(|(_, parent)| *parent == ProcId(7)));
@@ -685,7 +726,7 @@ mod tests {
                     }
                     2 if live.len() > 1 => {
                         let pid = live.remove(1 + which % (live.len() - 1));
-                        tree.ended(key(pid), 0, &mut told);
+                        tree.ended(key(pid), 0, 0, &mut told);
                         dead.push(pid);
                     }
                     3 if !dead.is_empty() => {
@@ -713,7 +754,7 @@ mod tests {
             let told_living: BTreeSet<i32> = living.iter().map(|(_, pid)| *pid).collect();
             prop_assert_eq!(told_living, live[1..].iter().copied().collect::<BTreeSet<i32>>());
             for pid in live.into_iter().chain(dead) {
-                tree.ended(key(pid), 0, &mut told);
+                tree.ended(key(pid), 0, 0, &mut told);
                 tree.reaped(key(pid), &mut told);
             }
             prop_assert!(tree.members.is_empty() && tree.held.is_empty());

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use ghost_sys::quiet::bit;
 use ghost_sys::signal::{send, set_blocked};
 use ghost_sys::signal_wait;
@@ -22,6 +22,7 @@ pub const CASES: &[Case] = &[
     Case::own("child-ends-on-the-master", child_ends),
     Case::own("zombie-on-the-master", zombie),
     Case::own("orphan-on-the-master", orphan),
+    Case::own("subreaper-on-the-master", subreaper),
     Case::own("daemon-on-the-master", daemon),
     Case::own("own-group-on-the-master", own_group),
     Case::own("own-session-on-the-master", own_session),
@@ -108,6 +109,18 @@ fn zombie() -> Result<()> {
 fn orphan() -> Result<()> {
     with_grandchild(|_| Ok(()))?;
     ask("gone child; state S grandchild; show grandchild; signal 9 grandchild; gone grandchild")
+}
+
+fn subreaper() -> Result<()> {
+    nix::sys::prctl::set_child_subreaper(true)?;
+    for _ in 0..2 {
+        with_grandchild(|_| ask("state S child; state S grandchild"))?;
+        ask("gone child; state S grandchild; show grandchild; signal 9 grandchild; state Z grandchild")?;
+        let (_, status) = ghost_sys::trials::wait(-1, 0)?.context("the orphan is ours")?;
+        say!("waited for it: {}", crate::fork::ended(status));
+        ask("gone grandchild")?;
+    }
+    Ok(())
 }
 
 fn daemon() -> Result<()> {

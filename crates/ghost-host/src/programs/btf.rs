@@ -76,11 +76,22 @@ impl Btf {
         let mut id = *self.structs.get(structure.as_bytes())?;
         let mut bits = 0;
         for field in path.split('.') {
-            let (offset, member) = self.member(id, field.as_bytes(), 0)?;
+            let (offset, width, member) = self.member(id, field.as_bytes(), 0)?;
+            if width != 0 {
+                return None;
+            }
             bits += offset;
             id = member;
         }
         (bits % 8 == 0).then_some(bits / 8)
+    }
+
+    /// Offset in bits of a bit field that is one bit wide, counted as a little-endian machine does. None if there is no such
+    /// field, or it is something else.
+    pub fn bit(&self, structure: &str, field: &str) -> Option<u32> {
+        let id = *self.structs.get(structure.as_bytes())?;
+        let (offset, width, _) = self.member(id, field.as_bytes(), 0)?;
+        (width == 1).then_some(offset)
     }
 
     /// Size in bytes of a struct.
@@ -88,8 +99,8 @@ impl Btf {
         word_at(&self.data, *self.types.get(*self.structs.get(structure.as_bytes())?)? + 8)
     }
 
-    /// Offset in bits and type of the member `field` of the struct or union `id`.
-    fn member(&self, id: usize, field: &[u8], depth: u32) -> Option<(u32, usize)> {
+    /// Offset in bits, width of a bit field (else 0) and type of the member `field` of the struct or union `id`.
+    fn member(&self, id: usize, field: &[u8], depth: u32) -> Option<(u32, u32, usize)> {
         let at = self.resolve(id)?;
         let info = word_at(&self.data, at + 4)?;
         if depth > MAX_DEPTH || !matches!(kind_of(info), KIND_STRUCT | KIND_UNION) {
@@ -103,12 +114,12 @@ impl Btf {
             let (offset, bit_size) = if has_bit_sizes { (raw & 0xff_ffff, raw >> 24) } else { (raw, 0) };
             let name = self.name(member);
             if name == field {
-                return (bit_size == 0).then_some((offset, type_id));
+                return Some((offset, bit_size, type_id));
             }
             if name.is_empty()
-                && let Some((inner, type_id)) = self.member(type_id, field, depth + 1)
+                && let Some((inner, width, type_id)) = self.member(type_id, field, depth + 1)
             {
-                return Some((offset + inner, type_id));
+                return Some((offset + inner, width, type_id));
             }
         }
         None
@@ -165,9 +176,10 @@ fn trailing_bytes(kind: u32, count: u32) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// `struct outer { int a; struct { const inner_t b; }; }`, `typedef struct inner { int x; int y; } inner_t`.
+    /// `struct outer { int a; struct { const inner_t b; }; }`, `typedef struct inner { int x; int y; } inner_t`,
+    /// `struct bits { int x; int a: 1; int b: 1; int y: 2; }`.
     fn sample() -> Vec<u8> {
-        let strings = b"\0int\0outer\0inner\0inner_t\0a\0b\0x\0y\0";
+        let strings = b"\0int\0outer\0inner\0inner_t\0bits\0a\0b\0x\0y\0";
         let name = |text: &str| {
             let wanted: Vec<u8> = [b"\0", text.as_bytes(), b"\0"].concat();
             u32::try_from(strings.windows(wanted.len()).position(|window| window == wanted).expect("name") + 1)
@@ -180,6 +192,10 @@ mod tests {
         types.extend([0, KIND_CONST << 24, 3]); // 4
         types.extend([0, KIND_STRUCT << 24 | 1, 8, name("b"), 4, 0]); // 5
         types.extend([name("outer"), KIND_STRUCT << 24 | 2, 12, name("a"), 1, 0, 0, 5, 32]); // 6
+        let widths = 1 << 31;
+        let (one, two) = (1 << 24, 2 << 24);
+        types.extend([name("bits"), widths | KIND_STRUCT << 24 | 4, 8, name("x"), 1, 0]); // 7
+        types.extend([name("a"), 1, one | 32, name("b"), 1, one | 33, name("y"), 1, two | 34]);
         let types: Vec<u8> = types.iter().flat_map(|word: &u32| word.to_ne_bytes()).collect();
         let mut data = MAGIC.to_ne_bytes().to_vec();
         data.extend([1, 0]);
@@ -204,6 +220,14 @@ mod tests {
     }
 
     #[test]
+    fn finds_bits() {
+        let btf = Btf::parse(sample()).expect("valid");
+        assert_eq!((btf.bit("bits", "a"), btf.bit("bits", "b")), (Some(32), Some(33)));
+        assert_eq!((btf.bit("bits", "x"), btf.bit("bits", "y"), btf.bit("bits", "z")), (None, None, None));
+        assert_eq!((btf.offset("bits", "x"), btf.offset("bits", "a")), (Some(0), None));
+    }
+
+    #[test]
     fn damaged_input_is_survived() {
         let good = sample();
         for length in 0..good.len() {
@@ -217,6 +241,7 @@ mod tests {
                 bad[index] = value;
                 if let Ok(btf) = Btf::parse(bad) {
                     btf.offset("outer", "b.y");
+                    btf.bit("bits", "b");
                     btf.size("inner");
                 }
             }

@@ -41,6 +41,12 @@ impl Layout {
         self.0.offset(structure, path).ok_or(LoadError::Layout(field))
     }
 
+    /// Offset in bits of a bit field that is one bit wide.
+    fn bit(&self, field: &'static str) -> Result<u32, LoadError> {
+        let (structure, path) = field.split_once('.').ok_or(LoadError::Layout(field))?;
+        self.0.bit(structure, path).ok_or(LoadError::Layout(field))
+    }
+
     fn size(&self, structure: &'static str) -> Result<u32, LoadError> {
         self.0.size(structure).ok_or(LoadError::Layout(structure))
     }
@@ -100,6 +106,8 @@ pub fn tree_configuration() -> Result<TreeConfig, LoadError> {
         signal_live: layout.offset("signal_struct.live")?,
         signal_flags: layout.offset("signal_struct.flags")?,
         signal_group_exit_code: layout.offset("signal_struct.group_exit_code")?,
+        signal_is_child_subreaper_bit: layout.bit("signal_struct.is_child_subreaper")?,
+        signal_has_child_subreaper_bit: layout.bit("signal_struct.has_child_subreaper")?,
         pid_level: layout.offset("pid.level")?,
         pid_numbers: layout.offset("pid.numbers")?,
         upid_size: layout.size("upid")?,

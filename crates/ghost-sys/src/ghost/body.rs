@@ -57,6 +57,7 @@ pub extern "C" fn run(orders: *const Orders) -> ! {
             Ok(Answer::Session) => outcome = lead_session(orders),
             Ok(Answer::Found(pgid)) => outcome = found_group(orders, pgid),
             Ok(Answer::Kill(kill)) => send(&kill),
+            Ok(Answer::TakeIn) => outcome = take_in(),
             // pread was broken off: by SIGSTOP (which takes effect on the way here), a debugger, a freezer.
             Err(libc::EINTR) => {}
             Err(libc::EPERM) => exit(REFUSED),
@@ -205,6 +206,12 @@ fn name(comm: &[u8; 15]) {
 fn join_group(pgid: u32) -> u32 {
     // SAFETY: no memory is passed. It fails while there is no such group; then the ghost stays where it is.
     error_of(unsafe { call(libc::SYS_setpgid, [0, pgid as usize, 0, 0]) })
+}
+
+/// Who is below already is marked, too (kernel/sys.c, `propagate_has_child_subreaper()`).
+fn take_in() -> u32 {
+    // SAFETY: no memory is passed.
+    error_of(unsafe { call(libc::SYS_prctl, [libc::PR_SET_CHILD_SUBREAPER as usize, 1, 0, 0]) })
 }
 
 /// Who leads a process group cannot lead a session (kernel/sys.c, `ksys_setsid()`). A process whose number the group has not, but its ghost,

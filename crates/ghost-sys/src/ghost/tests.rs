@@ -69,6 +69,7 @@ fn answers_survive_their_bytes() {
         Answer::Group(5),
         Answer::Session,
         Answer::Found(6),
+        Answer::TakeIn,
     ];
     for answer in answers.into_iter().chain(more) {
         assert_eq!(Answer::decode(&answer.encode()), Some(answer));

@@ -95,7 +95,7 @@ impl Bench {
     }
 
     fn ended(&mut self) -> Vec<Action> {
-        self.node(NodeToMaster::Ended(node::Ended { proc: PROCESS.0, status: 7 << 8, usage: None }))
+        self.node(NodeToMaster::Ended(node::Ended { proc: PROCESS.0, status: 7 << 8, usage: None, heir: 0 }))
     }
 
     fn output(&mut self, offset: u64, text: &'static str, eof: bool) -> Vec<Action> {
@@ -479,7 +479,7 @@ fn a_forked_process_without_a_ghost_is_killed() {
     bench.connect(&[(CHILD.0, 49)]);
     let told = bench.node(forked(49));
     assert!(is_killed(&told, CHILD), "{told:?}");
-    bench.node(NodeToMaster::Ended(node::Ended { proc: CHILD.0, status: 9, usage: None }));
+    bench.node(NodeToMaster::Ended(node::Ended { proc: CHILD.0, status: 9, usage: None, heir: 0 }));
     // A ghost of it might have been on its way.
     for _ in 0..40 {
         bench.now += Duration::from_millis(10);

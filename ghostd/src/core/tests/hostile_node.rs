@@ -16,7 +16,7 @@ fn nothing_that_a_node_can_say_touches_another_nodes_process() {
             NodeToMaster::StartFailed(node::StartFailed { proc, ..Default::default() }),
             NodeToMaster::Stopped(node::Stopped { proc, signal: 19 }),
             NodeToMaster::Continued(node::Continued { proc }),
-            NodeToMaster::Ended(node::Ended { proc, status: 9, usage: None }),
+            NodeToMaster::Ended(node::Ended { proc, status: 9, usage: None, heir: 0 }),
             NodeToMaster::Ack(node::Ack { proc, fd: 0, offset: u64::MAX }),
             NodeToMaster::StdinGone(node::StdinGone { proc }),
             NodeToMaster::SignalDone(node::SignalDone { proc, seq: 1, errno: 0 }),

@@ -2,6 +2,7 @@
 
 mod found;
 mod groups;
+mod heirs;
 mod hostile_node;
 mod last_word;
 mod leases;

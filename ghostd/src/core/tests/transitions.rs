@@ -140,7 +140,7 @@ impl Bench {
     }
 
     pub fn end(&mut self, status: i32) -> Vec<Action> {
-        self.node(0, 10, NodeToMaster::Ended(node::Ended { proc: 2, status, usage: None }))
+        self.node(0, 10, NodeToMaster::Ended(node::Ended { proc: 2, status, usage: None, heir: 0 }))
     }
 }
 
@@ -500,7 +500,7 @@ fn the_verdict_waits_for_lease_and_margin_and_is_final() {
     assert_eq!(answers(&verdict), [Answer::Die(9)]);
     let back = bench.connect(0, 12, 1000, 70, &[2]);
     assert!(to_nodes(&back).iter().any(|m| matches!(m, MasterToNode::Welcome(w) if w.epoch != 70)), "it is fenced");
-    let message = NodeToMaster::Ended(node::Ended { proc: 2, status: 0, usage: None });
+    let message = NodeToMaster::Ended(node::Ended { proc: 2, status: 0, usage: None, heir: 0 });
     assert!(to_client(&bench.node(0, 12, message)).is_empty());
     let data = output(2, 0, b"old", false);
     assert!(bench.feed(Event::NodeData { node: NodeNumber(0), link: LinkId(12), data }).is_empty());
@@ -519,7 +519,7 @@ fn an_old_connection_is_not_heard() {
 #[test]
 fn a_node_speaks_for_itself_alone() {
     let mut bench = Bench::running();
-    let message = NodeToMaster::Ended(node::Ended { proc: 2, status: 0, usage: None });
+    let message = NodeToMaster::Ended(node::Ended { proc: 2, status: 0, usage: None, heir: 0 });
     let actions = bench.node(1, 11, message);
     assert!(to_client(&actions).is_empty() && answers(&actions).is_empty());
     let data = output(2, 0, b"lie", false);
@@ -629,7 +629,7 @@ fn a_ghosts_last_answer_waits_for_its_view_to_be_off_but_not_for_long() {
     let answered = |actions: &[Action]| actions.iter().any(|a| matches!(a, Action::AnswerGhost { .. }));
     for hidden in [true, false] {
         let (mut bench, _) = shown();
-        let actions = bench.node(0, 10, NodeToMaster::Ended(node::Ended { proc: 2, status: 0, usage: None }));
+        let actions = bench.node(0, 10, NodeToMaster::Ended(node::Ended { proc: 2, status: 0, usage: None, heir: 0 }));
         assert!(actions.contains(&Action::HideGhost { process: ProcId(2) }) && !answered(&actions), "{actions:?}");
         let actions = if hidden {
             bench.feed(Event::GhostHidden { process: ProcId(2) })

@@ -52,7 +52,7 @@ impl Bench {
     }
 
     fn ends(&mut self, id: ProcId, status: i32) -> Vec<Action> {
-        self.node(0, 10, NodeToMaster::Ended(node::Ended { proc: id.0, status, usage: None }))
+        self.node(0, 10, NodeToMaster::Ended(node::Ended { proc: id.0, status, usage: None, heir: 0 }))
     }
 }
 

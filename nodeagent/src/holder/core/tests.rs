@@ -637,7 +637,7 @@ fn a_group_signal_whose_bearer_is_gone_is_borne_by_another_member() {
     let told = bench.event(Event::Tree(TreeEvent::Forked { process: seen(51, 50), by_us: false, launch: None }));
     let [Action::Send(NodeToMaster::Forked(forked))] = &told[..] else { panic!("{told:?}") };
     let proc = forked.proc;
-    bench.event(Event::Tree(TreeEvent::Ended { key: 51, status: 0 }));
+    bench.event(Event::Tree(TreeEvent::Ended { key: 51, status: 0, heir: 0 }));
     let kill = |seq: u64, group: u32, scope: Scope| {
         let scope = scope as i32;
         MasterToNode::Signal(Signal { proc, seq, signal: 9, scope, group, confirm: true, ..Signal::default() })

@@ -118,7 +118,11 @@ impl Driver {
                 if exit.pgid != 0 {
                     self.handle(Event::Tree(TreeEvent::Stands { pid, pgid, sid }));
                 }
-                self.handle(Event::Tree(TreeEvent::Ended { key: exit.key, status: exit.status.cast_signed() }));
+                self.handle(Event::Tree(TreeEvent::Ended {
+                    key: exit.key,
+                    status: exit.status.cast_signed(),
+                    heir: exit.heir_key,
+                }));
             }
             Record::Reaped(reaped) => self.handle(Event::Tree(TreeEvent::Reaped { key: reaped.key })),
             Record::Changed(changed) => {
@@ -207,13 +211,13 @@ impl Driver {
             }
             if process.flags & Process::ENDED != 0 {
                 let status = process.status.cast_signed();
-                self.handle(Event::Tree(TreeEvent::Ended { key: process.key, status }));
+                self.handle(Event::Tree(TreeEvent::Ended { key: process.key, status, heir: 0 }));
             }
         }
         for key in self.core.tree().keys() {
             if !present.contains(&key) {
                 // Its status is lost. Only its parent there has seen it.
-                self.handle(Event::Tree(TreeEvent::Ended { key, status: 0 }));
+                self.handle(Event::Tree(TreeEvent::Ended { key, status: 0, heir: 0 }));
                 self.handle(Event::Tree(TreeEvent::Reaped { key }));
             }
         }

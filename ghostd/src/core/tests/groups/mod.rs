@@ -227,7 +227,7 @@ impl World {
         self.note(pid);
         let End { reaped, hung_up } = self.node.exit(pid);
         let proc = self.ids[&pid].0;
-        self.messages.push_back(NodeToMaster::Ended(node::Ended { proc, status: 0, usage: None }));
+        self.messages.push_back(NodeToMaster::Ended(node::Ended { proc, status: 0, usage: None, heir: 0 }));
         for pid in reaped {
             self.is_reaped(pid);
         }

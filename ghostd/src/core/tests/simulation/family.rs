@@ -32,6 +32,7 @@ impl World {
     pub fn ghost_forks(&mut self, pid: u32, birth: &Birth) {
         let fails = !self.random.quick && self.random.percent(3);
         let taken = self.random.percent(3) || birth.pid == 0 || self.ghosts.contains_key(&birth.pid);
+        let taker = self.taker_from(pid);
         let Some(maker) = self.ghosts.get_mut(&pid) else { return };
         if fails {
             return maker.set_outcome(libc::EAGAIN);
@@ -40,7 +41,7 @@ impl World {
         let parent = match birth.kin {
             Kin::Child => pid,
             Kin::Sibling => maker.parent,
-            Kin::Orphan => INIT,
+            Kin::Orphan => taker,
         };
         let mut child = Ghost::new(maker.client, birth.rank, parent, maker.pgid, maker.sid);
         if let Some((process, tag)) = expected {
@@ -108,11 +109,24 @@ impl World {
         }
     }
 
-    /// Its parent is dead: init takes them in, and waits for those that are dead.
+    /// Its parent is dead: the nearest above that takes them in gets them, or init, which waits for those that are dead.
     pub fn orphan_children(&mut self, parent: u32) {
+        let taker = self.taker_from(parent);
         for ghost in self.ghosts.values_mut().filter(|ghost| ghost.parent == parent && !ghost.reaped) {
-            ghost.parent = INIT;
-            ghost.reaped = ghost.place == Place::Dead;
+            ghost.parent = taker;
+            ghost.reaped = ghost.place == Place::Dead && taker == INIT;
+            self.tally.taken_in += u64::from(taker != INIT);
         }
+    }
+
+    /// Who gets the children of one that dies below this one, or is this one.
+    fn taker_from(&self, mut at: u32) -> u32 {
+        while let Some(ghost) = self.ghosts.get(&at) {
+            if ghost.takes_in && ghost.place != Place::Dead {
+                return at;
+            }
+            at = ghost.parent;
+        }
+        INIT
     }
 }

@@ -41,6 +41,20 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// The nearest living ancestor that has asked for the children of its descendants: some have.
+    fn heir_of(&self, pid: u32) -> Option<u32> {
+        let mut at = self.processes.get(&pid)?.parent?;
+        loop {
+            let ancestor = self.processes.get(&at)?;
+            if at.is_multiple_of(3) && ancestor.is_alive() {
+                return Some(at);
+            }
+            at = ancestor.parent?;
+        }
+    }
+}
+
 impl World {
     fn tell_tree(&mut self, number: usize, event: TreeEvent) {
         self.nodes[number].machine.ring.push_back(event);
@@ -80,19 +94,21 @@ impl World {
         }
     }
 
-    /// A process is dead. Its children are the holder's now, who waits for them.
+    /// A process is dead. Its children are its heir's now, or the holder's, who waits for them.
     pub fn tree_ended(&mut self, number: usize, pid: u32, status: WaitStatus) {
         let machine = &mut self.nodes[number].machine;
         let (pgid, sid) = (machine.processes[&pid].pgid, machine.processes[&pid].sid);
+        let heir = machine.heir_of(pid);
         let mut orphans = Vec::new();
         for (&child, process) in machine.processes.iter_mut().filter(|(_, process)| process.parent == Some(pid)) {
-            process.parent = None;
+            process.parent = heir;
             if let Life::Zombie(_) = process.life {
                 orphans.push(child);
             }
         }
         self.tell_tree(number, TreeEvent::Stands { pid, pgid, sid });
-        self.tell_tree(number, TreeEvent::Ended { key: key(pid), status: status.to_raw() });
+        let (status, heir) = (status.to_raw(), heir.map_or(0, key));
+        self.tell_tree(number, TreeEvent::Ended { key: key(pid), status, heir });
         for child in orphans {
             self.child_later(number, child);
         }

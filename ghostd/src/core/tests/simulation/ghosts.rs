@@ -42,6 +42,8 @@ pub struct Ghost {
     pub parent: u32,
     pub pgid: u32,
     pub sid: u32,
+    /// It gets the children that those below it leave.
+    pub takes_in: bool,
     pub place: Place,
     /// Its task storage: whose ghost it is, what ghostd keeps with it, that SIGKILL was sent, and how many records were lost by signal.
     pub process: Option<u64>,
@@ -83,6 +85,7 @@ impl Ghost {
             parent,
             pgid,
             sid,
+            takes_in: false,
             place: Place::Awake,
             process: None,
             tag: 0,
@@ -157,6 +160,12 @@ impl World {
             Some(Answer::Group(pgid)) => self.ghost_joins(pid, pgid),
             Some(Answer::Session) => self.ghost_leads(pid),
             Some(Answer::Found(pgid)) => self.ghost_founds(pid, pgid),
+            Some(Answer::TakeIn) => {
+                if let Some(ghost) = self.ghosts.get_mut(&pid) {
+                    ghost.takes_in = true;
+                    self.tally.takers += 1;
+                }
+            }
             // Nobody here sends anything upwards.
             Some(Answer::Again | Answer::Name(_) | Answer::Kill(_)) | None => {}
         }

@@ -462,7 +462,9 @@ impl World {
         let Some(link) = self.nodes[number].link else { return };
         let event = match choice {
             0 => NodeToMaster::Started(node::Started { proc, pid: 1, cwd_errno: 0, pgid: 0, sid: 0 }),
-            1 => NodeToMaster::Ended(node::Ended { proc, status: WaitStatus::Exited(9).to_raw(), usage: None }),
+            1 => {
+                NodeToMaster::Ended(node::Ended { proc, status: WaitStatus::Exited(9).to_raw(), usage: None, heir: 0 })
+            }
             2 => NodeToMaster::StartFailed(node::StartFailed { proc, stage: 0, errno: 2, text: String::new() }),
             3 => NodeToMaster::Stopped(node::Stopped { proc, signal: 19 }),
             4 => NodeToMaster::Ack(node::Ack { proc, fd: 0, offset: 1 }),

@@ -26,6 +26,10 @@ tally! {
     forks,
     ghosts_forked,
     ghosts_in_time,
+    /// Ghosts that have been told to take children in.
+    takers,
+    /// Ghosts that have become another one's children.
+    taken_in,
     outcomes,
     verdicts,
     returns_with_processes,
