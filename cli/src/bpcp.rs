@@ -18,13 +18,13 @@ mod progress;
 mod receive;
 mod send;
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use archive::{Decoder, Frame};
 use flags::Task;
-use launch::{Encoder, Told};
+use launch::{Encoder, Told, write_both};
 use receive::{Receiver, Wanted};
 use send::{Sender, Sink};
 
@@ -124,20 +124,7 @@ fn send(recursive: bool, paths: &[PathBuf]) -> anyhow::Result<bool> {
     impl Sink for Out {
         fn frame(&mut self, frame: &Frame<'_>) -> io::Result<()> {
             let Out { encoder, file } = self;
-            encoder.frame(frame, |mut head, mut body| {
-                while !head.is_empty() || !body.is_empty() {
-                    match file.write_vectored(&[IoSlice::new(head), IoSlice::new(body)]) {
-                        Ok(n) => {
-                            let of_head = n.min(head.len());
-                            head = &head[of_head..];
-                            body = &body[n - of_head..];
-                        }
-                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-                Ok(())
-            })
+            encoder.frame(frame, |head, body| write_both(file, head, body, |_| Err(io::ErrorKind::WouldBlock.into())))
         }
     }
     let mut out = Out { encoder: Encoder::new(), file: launch::standard_output()? };

@@ -29,6 +29,28 @@ pub fn widen(fd: impl AsFd) {
     let _ = fcntl(fd, FcntlArg::F_SETPIPE_SZ(PIPE));
 }
 
+/// Writes both, one behind the other. `full` is called when there is no room now.
+pub fn write_both<W: Write>(
+    to: &mut W,
+    mut head: &[u8],
+    mut body: &[u8],
+    mut full: impl FnMut(&W) -> io::Result<()>,
+) -> io::Result<()> {
+    while !head.is_empty() || !body.is_empty() {
+        match to.write_vectored(&[IoSlice::new(head), IoSlice::new(body)]) {
+            Ok(n) => {
+                let of_head = n.min(head.len());
+                head = &head[of_head..];
+                body = &body[n - of_head..];
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => full(to)?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// Frames as bytes, small ones together.
 #[derive(Debug)]
 pub struct Encoder {
@@ -276,33 +298,19 @@ impl Launch {
         let Launch { input, output, encoder, line, ranks, .. } = self;
         let Some(input) = input else { return Err(io::ErrorKind::BrokenPipe.into()) };
         encoder.frame(frame, |head, body| {
-            let (mut head, mut body) = (head, body);
-            while !head.is_empty() || !body.is_empty() {
-                match input.write_vectored(&[IoSlice::new(head), IoSlice::new(body)]) {
-                    Ok(n) => {
-                        let of_head = n.min(head.len());
-                        head = &head[of_head..];
-                        body = &body[n - of_head..];
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        // What the nodes say is read meanwhile, else they would wait for us.
-                        let mut fds = [
-                            PollFd::new(input.as_fd(), PollFlags::POLLOUT),
-                            PollFd::new(output.as_fd(), PollFlags::POLLIN),
-                        ];
-                        match poll(&mut fds, PollTimeout::NONE) {
-                            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                            Err(errno) => return Err(errno.into()),
-                        }
-                        if fds[1].any().unwrap_or(false) && !hear(output, line, ranks)? {
-                            return Err(io::ErrorKind::BrokenPipe.into());
-                        }
-                    }
-                    Err(error) => return Err(error),
+            write_both(input, head, body, |input| {
+                // What the nodes say is read meanwhile, else they would wait for us.
+                let mut fds =
+                    [PollFd::new(input.as_fd(), PollFlags::POLLOUT), PollFd::new(output.as_fd(), PollFlags::POLLIN)];
+                match poll(&mut fds, PollTimeout::NONE) {
+                    Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                    Err(errno) => return Err(errno.into()),
                 }
-            }
-            Ok(())
+                if fds[1].any().unwrap_or(false) && !hear(output, line, ranks)? {
+                    return Err(io::ErrorKind::BrokenPipe.into());
+                }
+                Ok(())
+            })
         })
     }
 

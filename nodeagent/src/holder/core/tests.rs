@@ -197,13 +197,15 @@ fn a_group_signal_that_another_member_bore_is_not_sent_again_in_that_ones_name()
     let standing = Standing { pgid: 1001, ..Standing::default() };
     bench.core.tell_tree(vec![Told::Execed { proc: ProcId(2), standing }], &mut Vec::new());
     bench.reaped(1, 0);
-    let signal = |proc| {
-        let scope = Scope::Group as i32;
-        Signal { proc, seq: 5, signal: 10, sender_uid: 4321, scope, confirm: true, ..Default::default() }
-    };
-    assert_eq!(signals(&bench.message(MasterToNode::Signal(signal(1)))), [10], "process 2 bears it");
+    assert_eq!(signals(&bench.message(MasterToNode::Signal(group_signal(1)))), [10], "process 2 bears it");
     bench.event(Event::Signaled { proc: ProcId(2), errno: 0 });
-    assert_eq!(signals(&bench.message(MasterToNode::Signal(signal(2)))), []);
+    assert_eq!(signals(&bench.message(MasterToNode::Signal(group_signal(2)))), []);
+}
+
+/// To the group, in the name of this process.
+fn group_signal(proc: u64) -> Signal {
+    let scope = Scope::Group as i32;
+    Signal { proc, seq: 5, signal: 10, sender_uid: 4321, scope, confirm: true, ..Default::default() }
 }
 
 /// Two members are dead, and each is named: the third one bears the signal for both, once.
@@ -219,13 +221,9 @@ fn a_group_signal_in_the_name_of_two_dead_members_is_sent_once() {
     }
     bench.reaped(1, 0);
     bench.reaped(2, 0);
-    let signal = |proc| {
-        let scope = Scope::Group as i32;
-        Signal { proc, seq: 5, signal: 10, sender_uid: 4321, scope, confirm: true, ..Default::default() }
-    };
-    assert_eq!(signals(&bench.message(MasterToNode::Signal(signal(1)))), [10], "process 3 bears it");
+    assert_eq!(signals(&bench.message(MasterToNode::Signal(group_signal(1)))), [10], "process 3 bears it");
     bench.event(Event::Signaled { proc: ProcId(3), errno: 0 });
-    assert_eq!(signals(&bench.message(MasterToNode::Signal(signal(2)))), []);
+    assert_eq!(signals(&bench.message(MasterToNode::Signal(group_signal(2)))), []);
 }
 
 fn sent(actions: &[Action]) -> Vec<NodeToMaster> {
