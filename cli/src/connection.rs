@@ -36,6 +36,14 @@ pub fn instance(option: Option<&str>) -> Result<Instance, BadInstance> {
     }
 }
 
+/// Where commands connect: to ghostd on the master, to the holder on a node, which carries it to ghostd. On a machine that is both, what
+/// the cluster runs there asks the holder, as on any node.
+fn socket_of(instance: &Instance) -> PathBuf {
+    let (master, node) = (instance.ghostd_socket(), instance.node_socket());
+    let is_cluster_process = || std::fs::read("/proc/1/comm").is_ok_and(|name| name == b"ghost-holder\n");
+    if node.exists() && (!master.exists() || is_cluster_process()) { node } else { master }
+}
+
 /// Why ghostd cannot be talked to.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
@@ -88,7 +96,7 @@ impl Connection {
     /// # Errors
     /// [`ConnectionError::Unreachable`].
     pub fn open(instance: &Instance, program: &str) -> Result<Connection, ConnectionError> {
-        let path = instance.ghostd_socket();
+        let path = socket_of(instance);
         let socket = UnixStream::connect(&path).map_err(|error| ConnectionError::Unreachable { path, error })?;
         let mut connection = Connection::over(socket);
         connection.queue(ClientToMaster::Hello(Hello {
@@ -217,6 +225,8 @@ impl Connection {
                 Ok(n) => self.output.advance(n),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                // Why it was closed may still be there to be read, and that it was is seen when that has been.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.output.clear(),
                 Err(error) => return Err(ConnectionError::Lost(error)),
             }
         }
@@ -254,7 +264,7 @@ impl Connection {
         while let Some(frame) = self.decoder.next(&mut self.input)? {
             match frame {
                 Frame::Data(data) => return Ok(Some(Incoming::Data(data))),
-                Frame::Agent(_) => {}
+                Frame::Agent(_) | Frame::Relay(_) => {}
                 Frame::Placed(placed) => {
                     // It came with the frame's first byte, if not before.
                     let descriptor = if placed.new_ring { self.descriptors.pop_front() } else { None };

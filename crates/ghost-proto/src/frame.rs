@@ -21,12 +21,19 @@
 //! +--------+
 //! | flags  |                                            flags bit 0: frames of kind 2
 //! +--------+
+//! kind 4: a piece of a command's connection on a node ([`crate::relay`]), between ghostd and a holder:
+//! 8        16       24      32      33     40
+//! +--------+--------+-------+-------+------+----------------+
+//! | id     | offset | ack   | flags |      | bytes          |
+//! +--------+--------+-------+-------+------+----------------+
 //! kind 16: for nodeagent or from it, the body is a Protocol Buffers message of [`crate::view`]; the holder never sees it
 //! ```
 //! A frame of another kind is skipped: a later version may add one. The three spare bytes and unknown flags are ignored, and so
 //! is what an offer has beyond its flags.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::relay::{self, RELAY_HEADER, Relay};
 
 /// Bytes before a frame's body.
 pub const HEADER: usize = 8;
@@ -47,6 +54,7 @@ pub(crate) const KIND_CONTROL: u8 = 0;
 const KIND_DATA: u8 = 1;
 const KIND_PLACED: u8 = 2;
 const KIND_OFFER: u8 = 3;
+pub(crate) const KIND_RELAY: u8 = 4;
 pub(crate) const KIND_AGENT: u8 = 16;
 const FLAG_EOF: u8 = 1;
 const FLAG_NEW_RING: u8 = 2;
@@ -159,6 +167,7 @@ pub enum Frame {
     /// Only who has made an [`Offer`] may get it; for anyone else it is a broken peer's.
     Placed(Placed),
     Offer(Offer),
+    Relay(Relay),
 }
 
 /// Why a byte stream cannot be read on: the peer is broken or hostile, the connection is to be closed.
@@ -216,6 +225,7 @@ impl Decoder {
                 KIND_DATA => (DATA_HEADER, DATA_HEADER + MAX_DATA),
                 KIND_PLACED => (PLACED_BODY, self.max_control),
                 KIND_OFFER => (OFFER_BODY, self.max_control),
+                KIND_RELAY => (RELAY_HEADER, DATA_HEADER + MAX_DATA),
                 _ => (0, self.max_control),
             };
             if length > limit {
@@ -224,7 +234,7 @@ impl Decoder {
             if length < least {
                 return Err(FrameError::Short { kind, length });
             }
-            if !matches!(kind, KIND_CONTROL | KIND_DATA | KIND_PLACED | KIND_OFFER | KIND_AGENT) {
+            if !matches!(kind, KIND_CONTROL | KIND_DATA | KIND_PLACED | KIND_OFFER | KIND_RELAY | KIND_AGENT) {
                 input.advance(HEADER);
                 self.skip = length;
                 continue;
@@ -239,6 +249,7 @@ impl Decoder {
                 KIND_DATA => Frame::Data(parse_data(body)?),
                 KIND_PLACED => Frame::Placed(parse_placed(body)?),
                 KIND_OFFER => Frame::Offer(parse_offer(body)),
+                KIND_RELAY => Frame::Relay(relay::parse(body)?),
                 KIND_AGENT => Frame::Agent(body),
                 _ => Frame::Control(body),
             }));

@@ -45,6 +45,11 @@ impl Instance {
         self.run().join("ghostd.sock")
     }
 
+    /// The holder's socket for commands that run as cluster processes on its node. A machine can be master and node.
+    pub fn node_socket(&self) -> PathBuf {
+        self.run().join("node.sock")
+    }
+
     /// The holder's socket for nodeagent.
     pub fn holder_socket(&self) -> PathBuf {
         self.run().join("holder.sock")

@@ -20,6 +20,7 @@ pub mod launch;
 pub mod node;
 pub mod node_state;
 pub mod nodeset;
+pub mod relay;
 pub mod standin;
 pub mod status;
 pub mod stream;

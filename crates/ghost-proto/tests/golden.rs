@@ -10,10 +10,11 @@ use bytes::{Bytes, BytesMut};
 use ghost_proto::Control;
 use ghost_proto::client::{self, Admin, ClientToMaster, MasterToClient, StartStage};
 use ghost_proto::frame::{ALL_RANKS, Data, Decoder, Frame, MAX_CONTROL, Offer, Placed};
-use ghost_proto::ids::NodeNumber;
+use ghost_proto::ids::{NodeNumber, ProcId};
 use ghost_proto::join::{self, JoinToMaster, JoinToNode};
 use ghost_proto::launch::{Credentials, Limit, ProgramSpec, Stdio};
 use ghost_proto::node::{self, MasterToNode, NodeToMaster, Scope};
+use ghost_proto::relay::{Kind, Opening, Relay};
 use ghost_proto::standin;
 use ghost_proto::status::Usage;
 use ghost_proto::tree;
@@ -476,11 +477,29 @@ fn placed_data_bytes() {
             match frame {
                 Frame::Placed(placed) => placed.encode(&mut out),
                 Frame::Offer(offer) => offer.encode(&mut out),
-                Frame::Control(_) | Frame::Data(_) | Frame::Agent(_) => panic!("{name} is in another file"),
+                Frame::Control(_) | Frame::Data(_) | Frame::Agent(_) | Frame::Relay(_) => {
+                    panic!("{name} is in another file")
+                }
             }
             (*name, out.freeze())
         })
         .collect();
     compare("placed", &encoded);
     assert_eq!(frames_of("placed"), samples.map(|(_, frame)| frame));
+}
+
+#[test]
+fn relay_bytes() {
+    let piece =
+        Relay { id: 3, offset: 1 << 33, ack: 5, kind: Kind::Piece, end: false, bytes: Bytes::from_static(b"\0\xff") };
+    let opening = Opening { process: ProcId(9), uid: 1000 };
+    let samples = [
+        ("ghostd is here", Relay::here(77)),
+        ("a connection's first", Relay { kind: Kind::Open(opening), bytes: Bytes::new(), ..piece.clone() }),
+        ("the end of one", Relay { end: true, bytes: Bytes::new(), ..piece.clone() }),
+        ("a piece", piece),
+    ];
+    let encoded: Vec<(&str, Bytes)> = samples.iter().map(|(name, relay)| (*name, relay.to_frame())).collect();
+    compare("relay", &encoded);
+    assert_eq!(frames_of("relay"), samples.map(|(_, relay)| Frame::Relay(relay)));
 }

@@ -239,7 +239,7 @@ fn heard<M: Control>(frames: &[Bytes], piece: usize) -> (Vec<M>, Vec<Data>) {
                     messages.extend(M::decode_body(body).expect("a later version keeps the envelope"))
                 }
                 Frame::Data(data) => pieces.push(data),
-                Frame::Placed(_) | Frame::Offer(_) => panic!("this link has none"),
+                Frame::Placed(_) | Frame::Offer(_) | Frame::Relay(_) => panic!("this link has none"),
             }
         }
     }

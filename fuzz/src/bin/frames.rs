@@ -38,6 +38,7 @@ fuzz_target!(|data: &[u8]| {
             Frame::Data(data) => data.encode(&mut bytes),
             Frame::Placed(placed) => placed.encode(&mut bytes),
             Frame::Offer(offer) => offer.encode(&mut bytes),
+            Frame::Relay(relay) => bytes.extend_from_slice(&relay.to_frame()),
             Frame::Control(_) | Frame::Agent(_) => continue,
         }
         assert_eq!(Decoder::new(MAX_CONTROL_STRANGER).next(&mut bytes).as_ref(), Ok(&Some(frame.clone())));

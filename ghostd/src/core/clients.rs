@@ -10,7 +10,7 @@ use super::{Action, ClientId, Core, Directory};
 
 impl Core {
     pub(super) fn client_joined(&mut self, client: ClientId, user: User) {
-        self.clients.insert(client, Client { user, greeted: false, resumes: false, launch: None });
+        self.clients.insert(client, Client { user, greeted: false, resumes: false, launch: None, via: None });
     }
 
     pub(super) fn client_said(&mut self, client: ClientId, message: ClientToMaster, directory: &dyn Directory) {
@@ -47,6 +47,9 @@ impl Core {
     /// A command is gone. What it launched and has not ended is killed.
     pub(super) fn client_gone(&mut self, client: ClientId) {
         let Some(state) = self.clients.remove(&client) else { return };
+        if let Some(process) = state.via {
+            self.askers.remove(&(process, client));
+        }
         if let Some(id) = state.launch {
             self.end_launch(id);
         }
@@ -129,6 +132,10 @@ impl Core {
         if state.user.uid != 0 {
             let uid = state.user.uid;
             return self.refuse(client, format!("only root may do this (you are uid {uid})"), None);
+        }
+        if state.via.is_some() {
+            // Who launches on a node trusts it with what he may do; the membership is not among that.
+            return self.refuse(client, "the cluster is administered on the master", None);
         }
         match request.admin {
             Some(admin) => self.act(Action::Admin { client, admin }),

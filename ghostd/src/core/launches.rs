@@ -216,6 +216,7 @@ impl Core {
             return;
         }
         self.late_ends.remove(&id);
+        self.asker_ended(id);
         let Some(process) = self.processes.get_mut(&id) else { return };
         let stopped = process.ghost_stopped || process.stopped;
         let node_pid = if let Remote::Running { pid } = process.remote { pid } else { 0 };

@@ -23,6 +23,7 @@
 //! - Every process ends in exactly one `Ended` or `StartFailed` towards the client.
 //! - What a node says counts only for processes that this table places on that node.
 
+mod askers;
 mod beside;
 mod births;
 mod clients;
@@ -66,6 +67,8 @@ pub struct Core {
     /// See [`Core::is_gathering`].
     gathers_until: Instant,
     clients: HashMap<ClientId, Client>,
+    /// Those of them that run on nodes, by the processes that they are there.
+    askers: BTreeSet<(ProcId, ClientId)>,
     nodes: BTreeMap<NodeNumber, Node>,
     launches: BTreeMap<LaunchId, Launch>,
     processes: BTreeMap<ProcId, Process>,
@@ -126,6 +129,7 @@ impl Core {
             now: Instant::ZERO,
             gathers_until: Instant::ZERO,
             clients: HashMap::new(),
+            askers: BTreeSet::new(),
             nodes: BTreeMap::new(),
             launches: BTreeMap::new(),
             processes: BTreeMap::new(),
@@ -157,6 +161,7 @@ impl Core {
         self.now = now;
         match event {
             Event::ClientJoined { client, user } => self.client_joined(client, user),
+            Event::ClientRelayed { client, user, process } => self.client_relayed(client, user, process),
             Event::ClientSaid { client, message } => self.client_said(client, message, directory),
             Event::ClientData { client, data } => self.client_data(client, data),
             Event::Resume { client, launch, message } => self.resume(client, launch, message),
@@ -233,6 +238,7 @@ impl Core {
     fn filled_tables(&self) -> Vec<(&'static str, usize)> {
         let all = [
             ("clients", self.clients.len()),
+            ("askers", self.askers.len()),
             ("launches", self.launches.len()),
             ("processes", self.processes.len()),
             ("by_pid", self.by_pid.len()),

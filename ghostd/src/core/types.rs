@@ -86,6 +86,12 @@ pub enum Event {
         client: ClientId,
         user: User,
     },
+    /// The same of a command that a process runs on its node, as [`super::Core::asker`] has it.
+    ClientRelayed {
+        client: ClientId,
+        user: User,
+        process: ProcId,
+    },
     ClientSaid {
         client: ClientId,
         message: ClientToMaster,
@@ -353,6 +359,8 @@ pub(super) struct Client {
     /// It goes on with a ghostd that was started again.
     pub resumes: bool,
     pub launch: Option<LaunchId>,
+    /// The process that it is, if it runs on a node.
+    pub via: Option<ProcId>,
 }
 
 #[derive(Debug)]

@@ -27,11 +27,14 @@ const SOCKET_BUFFER: usize = 1024 * 1024;
 /// Between two looks at whether the nodes have come back.
 const GATHERING_LOOK: Duration = Duration::from_millis(2);
 
-type SharedSeats = Rc<RefCell<Seats>>;
+pub(super) type SharedSeats = Rc<RefCell<Seats>>;
 
 /// `descriptors`: how many this process may have.
-pub(super) async fn accept(listener: UnixListener, descriptors: u64, shared: Shared) {
-    let seats = Rc::new(RefCell::new(Seats::new(descriptors)));
+pub(super) fn seats(descriptors: u64) -> SharedSeats {
+    Rc::new(RefCell::new(Seats::new(descriptors)))
+}
+
+pub(super) async fn accept(listener: UnixListener, shared: Shared) {
     let leaving = Rc::clone(&shared.borrow().leaving);
     loop {
         let accepted = tokio::select! {
@@ -41,7 +44,7 @@ pub(super) async fn accept(listener: UnixListener, descriptors: u64, shared: Sha
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => begin(stream, &shared, &seats),
+            Ok((stream, _)) => begin(stream, &shared),
             Err(error) => {
                 // Out of descriptors or memory: wait for some to come free.
                 tracing::warn!("a command's connection was not taken: {error}");
@@ -51,7 +54,7 @@ pub(super) async fn accept(listener: UnixListener, descriptors: u64, shared: Sha
     }
 }
 
-fn begin(stream: UnixStream, shared: &Shared, seats: &SharedSeats) {
+fn begin(stream: UnixStream, shared: &Shared) {
     let peer = match peer::peer_of(&stream) {
         Ok(peer) => peer,
         Err(error) => {
@@ -59,27 +62,39 @@ fn begin(stream: UnixStream, shared: &Shared, seats: &SharedSeats) {
             return;
         }
     };
-    let uid = peer.uid;
+    // Bulk goes in large pieces; without the right to more it is the system's usual size.
+    let _ = nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::SndBufForce, &SOCKET_BUFFER);
+    let user = User { pid: peer.pid, uid: peer.uid, gid: peer.gid, groups: peer.groups };
+    serve(stream, shared, user, Some(peer.pidfd), |client, user| Event::ClientJoined { client, user });
+}
+
+/// Serves a command until its connection ends. `pidfd`: its task, if it runs here.
+pub(super) fn serve(
+    stream: UnixStream,
+    shared: &Shared,
+    user: User,
+    pidfd: Option<OwnedFd>,
+    joined: impl FnOnce(ClientId, User) -> Event,
+) {
+    let seats = Rc::clone(&shared.borrow().seats);
+    let uid = user.uid;
     if let Err(full) = seats.borrow_mut().take(uid) {
         let frame = MasterToClient::Refused(Refused { text: full.to_string(), position: None }).to_frame();
         let _ = stream.try_write(&frame);
         return;
     }
-    // Bulk goes in large pieces; without the right to more it is the system's usual size.
-    let _ = nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::SndBufForce, &SOCKET_BUFFER);
     let outbox = Rc::new(Outbox::default());
     let client = {
         let mut driver = shared.borrow_mut();
         let client = ClientId(driver.connection_id());
         let rings = Rings::new(driver.ring_budget.clone());
-        let (outbox, pidfd, pid) = (Rc::clone(&outbox), peer.pidfd, peer.pid);
+        let (outbox, pid) = (Rc::clone(&outbox), user.pid);
         driver.clients.insert(client, ClientPort { outbox, pidfd, pid, uid, pin: None, rings });
-        let user = User { pid: peer.pid, uid, gid: peer.gid, groups: peer.groups };
-        driver.turn(Event::ClientJoined { client, user });
+        driver.turn(joined(client, user));
         client
     };
     let stream = Rc::new(stream);
-    let (shared, seats) = (Rc::clone(shared), Rc::clone(seats));
+    let shared = Rc::clone(shared);
     let writer_box = Rc::clone(&outbox);
     let writer_stream = Rc::clone(&stream);
     let writer = tokio::task::spawn_local(async move {
@@ -145,7 +160,7 @@ async fn read(stream: &UnixStream, client: ClientId, outbox: &Outbox, shared: &S
                     Err(error) => return Err(format!("a message cannot be read: {error}")),
                 },
                 Frame::Data(data) => Event::ClientData { client, data },
-                Frame::Agent(_) => continue,
+                Frame::Agent(_) | Frame::Relay(_) => continue,
                 Frame::Offer(offer) => {
                     if let Some(port) = shared.borrow_mut().clients.get_mut(&client) {
                         port.rings.offer(offer.placed);
@@ -218,7 +233,7 @@ impl Driver {
     /// What the kernel has a command's task under.
     fn launch_of(&self, client: ClientId) -> Option<LaunchId> {
         let port = self.clients.get(&client)?;
-        let state = self.programs.state(port.pidfd.as_fd()).ok().flatten()?;
+        let state = self.programs.state(port.pidfd.as_ref()?.as_fd()).ok().flatten()?;
         state.launcher().then_some(LaunchId(state.ghost))
     }
 }

@@ -9,6 +9,7 @@ mod kernel;
 mod nodes;
 mod outbox;
 mod pin;
+mod relays;
 mod rings;
 mod seats;
 mod store;
@@ -63,7 +64,8 @@ pub(crate) type Shared = Rc<RefCell<Driver>>;
 
 struct ClientPort {
     outbox: Rc<Outbox>,
-    pidfd: OwnedFd,
+    /// `None`: it runs on a node.
+    pidfd: Option<OwnedFd>,
     pid: u32,
     uid: u32,
     pin: Option<PinFile>,
@@ -95,6 +97,8 @@ pub(crate) struct Driver {
     store: Store,
     /// Records that were acted on before the ring is read, and are perhaps in it as well.
     replayed: BTreeSet<u64>,
+    relays: relays::Relays,
+    seats: clients::SharedSeats,
     next_connection: u64,
     ring_budget: Budget,
     started: Duration,
@@ -226,7 +230,10 @@ impl Driver {
             Action::Adopt { process, token, pid, parent, uid, tag } => {
                 self.adopt(process, token, pid, parent, uid, tag);
             }
-            Action::NoteNode { node, epoch, holder } => self.store.note_node(node, epoch, holder),
+            Action::NoteNode { node, epoch, holder } => {
+                self.store.note_node(node, epoch, holder);
+                self.relays.node_lost(node);
+            }
             Action::AnswerGhost { token, answer } => self.answer(token, answer),
             Action::Beget { token, maker, process, birth, tag } => self.beget(token, maker, process, birth, tag),
             Action::Withdraw { process, maker } => self.withdraw(process, maker),
@@ -399,6 +406,7 @@ async fn serve(instance: &Instance, files: &Files, config: Config) -> Result<()>
 
     let passed = Rc::new(handover::Passed::new(&unix, &tcp)?);
 
+    let descriptors = ghost_sys::inherit::descriptor_limit();
     let mut seed = [0u8; 8];
     getrandom(&mut seed)?;
     let settings = Settings {
@@ -424,6 +432,8 @@ async fn serve(instance: &Instance, files: &Files, config: Config) -> Result<()>
         view: None,
         store,
         replayed: BTreeSet::new(),
+        relays: relays::Relays::new(u64::from_ne_bytes(seed)),
+        seats: clients::seats(descriptors),
         next_connection: 0,
         ring_budget: Budget::new(ALL_RINGS),
         started: boot_time(),
@@ -440,8 +450,7 @@ async fn serve(instance: &Instance, files: &Files, config: Config) -> Result<()>
     }
     let mut failed = kernel::watch(&shared)?;
     above::watch(&shared);
-    let descriptors = ghost_sys::inherit::descriptor_limit();
-    tokio::task::spawn_local(clients::accept(unix, descriptors, Rc::clone(&shared)));
+    tokio::task::spawn_local(clients::accept(unix, Rc::clone(&shared)));
     tokio::task::spawn_local(nodes::accept(tcp, server.into(), descriptors, Rc::clone(&shared)));
     view::begin(&shared, &run_directory);
     let mut terminate = signal(SignalKind::terminate())?;

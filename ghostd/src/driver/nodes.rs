@@ -143,6 +143,7 @@ fn welcome(
     driver.membership.seen(number, address.ip());
     tracing::info!(node = number.0, %address, hostname = hello.hostname, program = hello.program, "connected");
     driver.turn(Event::NodeConnected { node: number, link, hello, address: address.ip() });
+    driver.relays.linked(number, &outbox);
     Session { link, number, stream, decoder, input, outbox }
 }
 
@@ -207,6 +208,10 @@ async fn read(
                     None => continue,
                 },
                 Frame::Offer(_) => continue,
+                Frame::Relay(relay) => {
+                    super::relays::arrived(shared, node, link, relay);
+                    continue;
+                }
                 Frame::Placed(_) => bail!("it refers to memory that is not shared with it"),
             };
             shared.borrow_mut().turn(event);

@@ -56,6 +56,11 @@ impl Outbox {
         self.push_bulk(Parcel::Frame(frame.freeze(), descriptor));
     }
 
+    /// A whole frame that goes with the bulk.
+    pub(super) fn bulk_frame(&self, frame: Bytes) {
+        self.push_bulk(Parcel::Frame(frame, None));
+    }
+
     fn push_bulk(&self, parcel: Parcel) {
         let mut waiting = self.waiting.borrow_mut();
         if !waiting.closed {

@@ -121,7 +121,9 @@ impl Driver {
             self.pins_wanted.pop_front();
             let Some(port) = self.clients.get_mut(&client) else { continue };
             // ENOENT: the command is already gone; EEXIST: it has a launch on another connection, which is watched.
-            if let Err(error) = self.programs.attach_ghost(port.pidfd.as_fd(), launch.0, true) {
+            if let Some(pidfd) = &port.pidfd
+                && let Err(error) = self.programs.attach_ghost(pidfd.as_fd(), launch.0, true)
+            {
                 tracing::debug!("a launcher is not watched: {error}");
             }
             let number = file.number;

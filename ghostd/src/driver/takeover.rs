@@ -218,7 +218,8 @@ impl Driver {
 
     pub(super) fn signal_launcher(&self, client: ClientId, signal: i32) {
         if let Some(port) = self.clients.get(&client)
-            && let Err(error) = pidfd::signal(&port.pidfd, signal)
+            && let Some(pidfd) = &port.pidfd
+            && let Err(error) = pidfd::signal(pidfd, signal)
         {
             tracing::debug!(signal, "a launcher could not be signalled: {error}");
         }

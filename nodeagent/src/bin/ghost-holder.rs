@@ -34,7 +34,9 @@ fn main() {
 fn run(instance: &Instance) -> Result<()> {
     ghost_sys::heap::keep_freed_memory();
     let limits = setup::become_init()?;
-    let listener = listen(&instance.run(), &instance.holder_socket())?;
+    let listener = listen(&instance.run(), &instance.holder_socket(), 0o600)?;
+    // Who connects there is asked of the kernel.
+    let commands = listen(&instance.run(), &instance.node_socket(), 0o666)?;
     let hostname = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let mut random = [0; 8];
     fs::File::open("/dev/urandom")
@@ -42,17 +44,17 @@ fn run(instance: &Instance) -> Result<()> {
         .context("/dev/urandom gives no number for the holder's name")?;
     // 0 is nobody's.
     let core = Core::new(u64::from_ne_bytes(random) | 1, hostname, limits);
-    Driver::new(core, listener, instance)?.run()
+    Driver::new(core, listener, commands, instance)?.run()
 }
 
-fn listen(directory: &Path, socket: &Path) -> Result<UnixListener> {
+fn listen(directory: &Path, socket: &Path, mode: u32) -> Result<UnixListener> {
     fs::DirBuilder::new().recursive(true).mode(0o755).create(directory).with_context(|| format!("{directory:?}"))?;
     // The agent starts a holder only when nobody answers there.
     let _ = fs::remove_file(socket);
-    // Made for nobody, then for root: there is no instant in which others may connect.
+    // Made for nobody, then for those it is for: there is no instant in which others may connect.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o777));
     let listener = UnixListener::bind(socket).with_context(|| format!("{socket:?} cannot be made"))?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-    fs::set_permissions(socket, fs::Permissions::from_mode(0o600)).with_context(|| format!("{socket:?}"))?;
+    fs::set_permissions(socket, fs::Permissions::from_mode(mode)).with_context(|| format!("{socket:?}"))?;
     Ok(listener)
 }

@@ -13,6 +13,7 @@ use ghost_proto::Control;
 use ghost_proto::frame::{Data, Decoder, Frame, MAX_CONTROL, Placed};
 use ghost_proto::ids::ProcId;
 use ghost_proto::node::{MasterToNode, NodeToMaster};
+use ghost_proto::relay::Relay;
 use ghost_sys::fdpass;
 use nix::sys::socket::{setsockopt, sockopt};
 
@@ -34,14 +35,15 @@ const MOST_CONTROL: usize = 8 * 1024 * 1024;
 pub enum Received {
     Message(MasterToNode),
     Data(Data),
+    Relay(Relay),
 }
 
 /// Bulk that waits.
 #[derive(Debug)]
 enum Bulk {
     Data(Data),
-    /// A whole frame that says where data lies, with the descriptor of a new ring.
-    Placed(Bytes, Option<OwnedFd>),
+    /// A whole frame; with the descriptor of a new ring, if it says where data lies.
+    Frame(Bytes, Option<OwnedFd>),
 }
 
 /// Bytes that go out, and a descriptor that goes with the first of them.
@@ -105,6 +107,11 @@ impl Connection {
         self.data.push_back(Bulk::Data(data));
     }
 
+    /// A piece of a command's connection.
+    pub fn send_relay(&mut self, relay: &Relay) {
+        self.data.push_back(Bulk::Frame(relay.to_frame(), None));
+    }
+
     /// Whether this agent reads rings.
     pub fn takes_placed(&self) -> bool {
         self.takes_placed
@@ -140,7 +147,7 @@ impl Connection {
     fn push_placed(&mut self, placed: &Placed, descriptor: Option<OwnedFd>) {
         let mut frame = BytesMut::new();
         placed.encode(&mut frame);
-        self.data.push_back(Bulk::Placed(frame.freeze(), descriptor));
+        self.data.push_back(Bulk::Frame(frame.freeze(), descriptor));
     }
 
     /// Whether more is to be read from the agent.
@@ -166,6 +173,7 @@ impl Connection {
             match self.decoder.next(&mut self.input).map_err(|why| why.to_string())? {
                 None => return Ok(None),
                 Some(Frame::Data(data)) => return Ok(Some(Received::Data(data))),
+                Some(Frame::Relay(relay)) => return Ok(Some(Received::Relay(relay))),
                 // The agent has taken out what is its own.
                 Some(Frame::Agent(_)) => {}
                 Some(Frame::Offer(offer)) => self.takes_placed = offer.placed,
@@ -229,7 +237,7 @@ impl Connection {
                         self.committed.push_back(data.bytes.into());
                     }
                 }
-                Bulk::Placed(bytes, descriptor) => {
+                Bulk::Frame(bytes, descriptor) => {
                     bulk += bytes.len();
                     self.committed.push_back(Piece { bytes, descriptor });
                 }

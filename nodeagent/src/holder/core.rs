@@ -802,6 +802,17 @@ impl Core {
         }
     }
 
+    /// The process with this number, of which the master has heard before anything that it asks; `None`: it is none of the cluster's.
+    pub fn asker(&mut self, pid: u32, actions: &mut Vec<Action>) -> Option<ProcId> {
+        if !self.by_pid.contains_key(&pid) {
+            let mut told = Vec::new();
+            self.tree.tell_of(pid, &mut told);
+            self.tell_tree(told, actions);
+        }
+        let proc = *self.by_pid.get(&pid)?;
+        self.processes.get(&proc).filter(|process| process.is_alive()).map(|_| proc)
+    }
+
     fn tell_upwards(&mut self, actions: &mut Vec<Action>) {
         if self.welcomed {
             actions.extend(self.upwards.due().into_iter().map(NodeToMaster::Sent).map(Action::Send));

@@ -8,6 +8,7 @@
 
 mod above;
 mod agent;
+mod commands;
 mod standing;
 mod streams;
 mod tree;
@@ -44,6 +45,8 @@ use super::event::{Action, Creation, Event};
 use super::handles::{Handles, Pipes};
 use super::launch_end::LaunchEnds;
 use super::numbers::Numbers;
+
+use super::relays::{self, Relays};
 use super::rings::ALL_RINGS;
 use super::setup::log;
 use super::standins::StandIns;
@@ -52,7 +55,7 @@ use super::standins::StandIns;
 const DESCRIPTORS_EACH: u64 = 8;
 /// Descriptors that are kept for everything else, above all for the next agent: without a place for its connection the
 /// lease would end.
-const DESCRIPTORS_KEPT: u64 = 256;
+const DESCRIPTORS_KEPT: u64 = 256 + relays::MOST as u64;
 
 /// What a descriptor that woke us is: the low three bits of epoll's number; the others count processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,11 +69,17 @@ enum Source {
     Reports,
     /// Signals to stand-ins.
     Upwards,
+    /// Commands that connect.
+    Commands,
+    Command(u64),
     Start(u64),
     Stdin(u64),
     Stdout(u64),
     Stderr(u64),
 }
+
+/// Numbers of commands' connections begin here.
+const FIRST_COMMAND: u64 = 16;
 
 impl Source {
     fn number(self) -> u64 {
@@ -82,6 +91,8 @@ impl Source {
             Source::Tree => 1 << 3,
             Source::Reports => 2 << 3,
             Source::Upwards => 3 << 3,
+            Source::Commands => 4 << 3,
+            Source::Command(id) => (id + FIRST_COMMAND) << 3,
             Source::Start(process) => process << 3 | 4,
             Source::Stdin(process) => process << 3 | 5,
             Source::Stdout(process) => process << 3 | 6,
@@ -95,6 +106,8 @@ impl Source {
             0 if process == 1 => Source::Tree,
             0 if process == 2 => Source::Reports,
             0 if process == 3 => Source::Upwards,
+            0 if process == 4 => Source::Commands,
+            0 if process >= FIRST_COMMAND => Source::Command(process - FIRST_COMMAND),
             0 => Source::Listener,
             1 => Source::Agent,
             2 => Source::Child,
@@ -120,6 +133,10 @@ pub struct Driver {
     timer: TimerFd,
     armed: Option<Duration>,
     agent: Option<Connection>,
+    commands: UnixListener,
+    relays: Relays,
+    sockets: HashMap<u64, commands::Command>,
+    last_command: u64,
     /// How many connections there were.
     connections: u64,
     /// What epoll watches the agent's socket for.
@@ -171,7 +188,7 @@ pub fn now() -> Duration {
 impl Driver {
     /// # Errors
     /// A descriptor cannot be made.
-    pub fn new(core: Core, listener: UnixListener, instance: &Instance) -> Result<Driver> {
+    pub fn new(core: Core, listener: UnixListener, commands: UnixListener, instance: &Instance) -> Result<Driver> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("epoll")?;
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
@@ -180,8 +197,10 @@ impl Driver {
         let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)
             .context("timerfd")?;
         listener.set_nonblocking(true).context("the holder's socket")?;
+        commands.set_nonblocking(true).context("the socket for commands")?;
         let input = |source: Source| EpollEvent::new(EpollFlags::EPOLLIN, source.number());
         epoll.add(&listener, input(Source::Listener)).context("epoll")?;
+        epoll.add(&commands, input(Source::Commands)).context("epoll")?;
         epoll.add(&children, input(Source::Child)).context("epoll")?;
         epoll.add(&timer, input(Source::Timer)).context("epoll")?;
         let (files, _) = getrlimit(Resource::RLIMIT_NOFILE).context("the limit of open files")?;
@@ -220,6 +239,10 @@ impl Driver {
             timer,
             armed: None,
             agent: None,
+            commands,
+            relays: Relays::default(),
+            sockets: HashMap::new(),
+            last_command: 0,
             connections: 0,
             agent_interest: EpollFlags::empty(),
             handles: HashMap::new(),
@@ -298,6 +321,8 @@ impl Driver {
     fn serve(&mut self, source: Source, flags: EpollFlags) {
         match source {
             Source::Listener => self.accept(),
+            Source::Commands => self.commands_connect(),
+            Source::Command(id) => self.command_ready(id, flags),
             Source::Agent => self.agent_ready(flags),
             Source::Child | Source::Reports | Source::Tree | Source::Upwards => {}
             Source::Timer => {
@@ -341,6 +366,10 @@ impl Driver {
     fn handle(&mut self, event: Event) {
         let mut actions = Vec::new();
         self.core.handle(event, now(), &mut actions);
+        self.carry_out(actions);
+    }
+
+    fn carry_out(&mut self, actions: Vec<Action>) {
         // Events that an action causes have their actions done before the rest of these.
         for action in actions.into_iter().rev() {
             self.actions.push_front(action);
@@ -383,6 +412,7 @@ impl Driver {
             Action::Disconnect(why) => {
                 log(&format!("connection of the agent closed: {why}"));
                 self.agent = None;
+                self.relays.unlinked();
             }
             Action::Create(creation) => return Some(self.create(*creation)),
             Action::Signal { proc, pid, order } => {
@@ -415,6 +445,8 @@ impl Driver {
             }
             Action::EndLaunch { launch, everything } => self.ends.begin(launch, everything, now()),
             Action::KillEverything => {
+                self.relays.clear();
+                self.sockets.clear();
                 // ESRCH: there is nothing.
                 let _ = ghost_sys::pidfd::kill(-1, libc::SIGKILL);
                 self.untidy = true;

@@ -25,6 +25,7 @@ pub mod numbers;
 pub mod output;
 pub mod processes;
 pub mod program;
+mod relays;
 pub mod rings;
 pub mod setup;
 pub mod standins;

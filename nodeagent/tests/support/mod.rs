@@ -246,7 +246,7 @@ impl Link {
                     Some(got) => return Some(got),
                     None => continue,
                 },
-                Some(Frame::Offer(_)) => panic!("the holder takes nothing of the kind"),
+                Some(Frame::Offer(_) | Frame::Relay(_)) => panic!("the holder says nothing of the kind"),
                 None => {}
             }
             let mut buffer = [0; 65536];

@@ -1,5 +1,6 @@
 //! Tests of the core: each transition by itself, and all of them against models of what surrounds it, in virtual time.
 
+mod askers;
 mod found;
 mod groups;
 mod heirs;

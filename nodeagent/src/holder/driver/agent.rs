@@ -23,6 +23,7 @@ impl Driver {
                 let event = EpollEvent::new(EpollFlags::EPOLLIN, Source::Agent.number());
                 // A new agent takes the place of an old one, whose socket leaves epoll as it is closed.
                 self.agent = None;
+                self.relays.unlinked();
                 if self.epoll.add(&connection, event).is_ok() {
                     self.agent = Some(connection);
                     self.agent_interest = EpollFlags::EPOLLIN;
@@ -60,6 +61,7 @@ impl Driver {
             match agent.receive() {
                 Ok(Some(Received::Message(message))) => self.handle(Event::Message(message)),
                 Ok(Some(Received::Data(data))) => self.handle(Event::Data(data)),
+                Ok(Some(Received::Relay(relay))) => self.relay_came(&relay),
                 Ok(None) => return,
                 Err(why) => {
                     log(&format!("connection of the agent closed: {why}"));
@@ -73,6 +75,7 @@ impl Driver {
 
     fn unlinked(&mut self) {
         self.agent = None;
+        self.relays.unlinked();
         self.handle(Event::Unlinked);
     }
 

@@ -1,0 +1,47 @@
+//! Commands that cluster processes run on their nodes. Their holder carries their connections; as whom they act is decided here.
+//!
+//! Invariants:
+//! - A node is believed for processes that the table places on it, and for nothing else.
+//! - A command acts as the user of its process's launch, never as another one that the node names: root of a node is no more here than who
+//!   launched something there. Who has become another user there does not act as the launch's user either.
+
+use ghost_proto::ids::{NodeNumber, ProcId};
+
+use super::types::Client;
+use super::{ClientId, Core, User};
+
+impl Core {
+    /// As whom a process of a node may ask; `uid`: its effective user there.
+    ///
+    /// # Errors
+    /// Why it may not, for its user.
+    pub fn asker(&self, node: NodeNumber, process: ProcId, uid: u32) -> Result<User, String> {
+        let known = self.processes.get(&process).filter(|known| known.node == node && !known.remote.is_over());
+        let launch = known.and_then(|known| Some((known, self.launches.get(&known.launch)?)));
+        let Some((known, launch)) = launch.filter(|(_, launch)| !launch.ended) else {
+            return Err("ghostd knows of no process here that asks, or what it belongs to is ending".to_owned());
+        };
+        let user = &launch.user;
+        if uid != 0 && uid != user.uid {
+            return Err(format!(
+                "this process runs as uid {uid}, but was launched by uid {}: it can ask for nothing in either's name",
+                user.uid
+            ));
+        }
+        Ok(User { pid: known.pid, ..user.clone() })
+    }
+
+    pub(super) fn client_relayed(&mut self, client: ClientId, user: User, process: ProcId) {
+        let via = Some(process);
+        self.askers.insert((process, client));
+        self.clients.insert(client, Client { user, greeted: false, resumes: false, launch: None, via });
+    }
+
+    /// A process is dead: so are the commands that it was.
+    pub(super) fn asker_ended(&mut self, process: ProcId) {
+        let of_it = self.askers.range((process, ClientId(0))..).take_while(|(asker, _)| *asker == process);
+        for client in of_it.map(|(_, client)| *client).collect::<Vec<_>>() {
+            self.client_gone(client);
+        }
+    }
+}
