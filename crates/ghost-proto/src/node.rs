@@ -155,11 +155,14 @@ pub struct Welcome {
     pub lease_ms: u32,
 }
 
-/// The lease begins anew when this arrives.
+/// The lease lasts anew, counted from the last word that the master had from the node when it sent this.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Lease {
     #[prost(uint64, tag = "1")]
     pub seq: u64,
+    /// It answers an acknowledgement, and wants none itself.
+    #[prost(bool, tag = "2")]
+    pub second: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

@@ -178,7 +178,8 @@ fn master_to_node() -> Samples<MasterToNode> {
         node::Welcome { version: 1, features: vec!["x".into()], epoch: 0xfeed_0001, node: 3, lease_ms: 15_000 };
     vec![
         ("Welcome", MasterToNode::Welcome(welcome)),
-        ("Lease", MasterToNode::Lease(node::Lease { seq: 300 })),
+        ("Lease", MasterToNode::Lease(node::Lease { seq: 300, second: false })),
+        ("Lease, second of a pair", MasterToNode::Lease(node::Lease { seq: 301, second: true })),
         ("Spawn", MasterToNode::Spawn(spawn)),
         ("Signal", MasterToNode::Signal(signal)),
         ("Signal, named", MasterToNode::Signal(named)),

@@ -328,8 +328,8 @@ fn master_and_command_of_two_versions() {
 fn master_and_node_of_two_versions() {
     let lease = next::Lease { seq: 4, proof: Bytes::from_static(b"signed") };
     let frames = [frame(&next::to_node::known(lease)), frame(&next::to_node::new_message())];
-    assert_eq!(heard::<MasterToNode>(&frames, 3).0, [MasterToNode::Lease(node::Lease { seq: 4 })]);
-    let read: next::to_node::Envelope = as_next(MasterToNode::Lease(node::Lease { seq: 5 }));
+    assert_eq!(heard::<MasterToNode>(&frames, 3).0, [MasterToNode::Lease(node::Lease { seq: 4, second: false })]);
+    let read: next::to_node::Envelope = as_next(MasterToNode::Lease(node::Lease { seq: 5, second: true }));
     assert_eq!(read, next::to_node::known(next::Lease { seq: 5, proof: Bytes::new() }));
 
     let renice = next::Renice { proc: 9, nice: -5, tid: 8 };

@@ -462,6 +462,16 @@ impl Core {
         }
     }
 
+    /// Ghosts that were made, and were stopped before they came. Nobody hears of them any more if the record of their end is lost.
+    pub fn stopped_unborn(&self) -> Vec<ProcId> {
+        let waits = |id: &ProcId| {
+            self.processes.get(id).is_some_and(|process| {
+                process.ghost_stopped && process.fork.as_ref().is_some_and(|fork| matches!(fork.making, Making::Made))
+            })
+        };
+        self.unborn.iter().copied().filter(waits).collect()
+    }
+
     /// A maker is not to make it any more, and nobody's child it is.
     fn call_off(&mut self, id: ProcId, maker: ProcId) {
         if let Some(maker) = self.processes.get_mut(&maker) {

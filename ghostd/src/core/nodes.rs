@@ -2,8 +2,8 @@
 //!
 //! The node kills its processes when it has not heard from the master for a lease; the master declares them dead a margin
 //! after that. So the master counts from the last lease that it *sent*, which the node may have received. The node cannot know
-//! when that was, only that it was after its own last word: so a lease is sent only when the one before is acknowledged, and
-//! they go in pairs, the second right after the acknowledgement of the first, so that little is lost.
+//! when that was, only that it was after its own last word: so leases go in pairs, the second right after the acknowledgement of
+//! the first, which is what the node then counts from, so that little is lost. The second is not acknowledged.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -62,7 +62,6 @@ impl Core {
         node.link = Some(link);
         // What was on its way is lost; the next is the first of a pair.
         node.lease_seq += node.lease_seq % 2;
-        node.lease_acked = node.lease_seq;
         node.last_lease_sent = now;
         node.last_lease_acked = now;
         let welcome = node::Welcome {
@@ -155,7 +154,6 @@ impl Core {
                     && ack.seq == node.lease_seq
                 {
                     node.last_lease_acked = now;
-                    node.lease_acked = ack.seq;
                     if ack.seq % 2 == 1 {
                         self.send_lease(number);
                     }
@@ -292,7 +290,8 @@ impl Core {
         for (&number, node) in &self.nodes {
             let since = now.saturating_sub(node.last_lease_sent);
             match node.link {
-                Some(_) if node.lease_acked != node.lease_seq => {}
+                // The first of the pair has not been acknowledged.
+                Some(_) if node.lease_seq % 2 == 1 => {}
                 Some(_) if since >= lease / 4 => due.push(number),
                 Some(_) if since >= lease / 8 => soon.push(number),
                 _ => {}
@@ -312,7 +311,7 @@ impl Core {
         node.last_lease_sent = self.now;
         node.lease_seq += 1;
         let seq = node.lease_seq;
-        self.tell_node(number, MasterToNode::Lease(node::Lease { seq }));
+        self.tell_node(number, MasterToNode::Lease(node::Lease { seq, second: seq.is_multiple_of(2) }));
     }
 
     pub(super) fn lose_processes(&mut self, number: NodeNumber) {

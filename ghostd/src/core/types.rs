@@ -376,9 +376,8 @@ pub(super) struct Node {
     pub holder: u64,
     /// It has said what it holds from before this ghostd: what it names later and is not known here is forgotten.
     pub met: bool,
-    /// The last lease that was sent, and the last that was acknowledged.
+    /// The last lease that was sent: odd while the first of a pair waits for its acknowledgement.
     pub lease_seq: u64,
-    pub lease_acked: u64,
     pub last_lease_sent: Instant,
     pub last_lease_acked: Instant,
     /// Signals that its processes have sent, by its numbers: whether they have been dealt with.
@@ -397,7 +396,6 @@ impl Node {
             holder: 0,
             met: false,
             lease_seq: 0,
-            lease_acked: 0,
             last_lease_sent: now,
             last_lease_acked: now,
             sent: BTreeMap::new(),

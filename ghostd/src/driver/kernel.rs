@@ -3,6 +3,7 @@
 //! Before anything from the pin is handled the ring of records is drained: the record of a signal precedes the interrupt
 //! that it causes.
 
+use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
@@ -10,12 +11,13 @@ use anyhow::{Context, Result};
 use ghost_abi::{GhostState, SignalFlags, SignalRecord};
 use ghost_host::pin;
 use ghost_host::programs;
+use ghost_proto::ids::ProcId;
 use ghost_sys::pidfd;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
-use super::{Driver, Shared};
+use super::{Driver, Shared, takeover};
 use crate::core::Event;
 
 /// Records or requests that are handled before others have their turn.
@@ -154,6 +156,9 @@ impl Driver {
                 self.turn(Event::GhostState { process, signals, exited: state.exited() });
             }
         }
+        for process in self.unborn_and_dead() {
+            self.turn(Event::GhostExited { ghost: process.0, launcher: false, pid: 0 });
+        }
         for (launch, pid) in self.core.absent_launchers() {
             let state = self.state_of(pid);
             let lives = |state: GhostState| state.launcher() && state.ghost == launch.0 && !state.exited();
@@ -162,6 +167,18 @@ impl Driver {
             }
         }
         self.store.note_dropped(seen_to);
+    }
+
+    /// Ghosts that were stopped before they came, and are dead. Their numbers are not known yet.
+    fn unborn_and_dead(&self) -> Vec<ProcId> {
+        let mut unborn = self.core.stopped_unborn();
+        if !unborn.is_empty() {
+            // Without a list of the tasks they are waited for.
+            let Ok(tasks) = takeover::tasks(&self.programs) else { return Vec::new() };
+            let living: HashSet<u64> = tasks.filter(|task| !task.state.exited()).map(|task| task.state.ghost).collect();
+            unborn.retain(|process| !living.contains(&process.0));
+        }
+        unborn
     }
 
     /// What the kernel programs know of a task; nothing of one that is gone.

@@ -94,14 +94,14 @@ fn let_go(programs: &Programs) {
 }
 
 /// A task that the kernel has under a process or a launch.
-struct Task {
+pub(super) struct Task {
     pid: u32,
     pidfd: OwnedFd,
-    state: GhostState,
+    pub(super) state: GhostState,
 }
 
 /// All of them, one after the other: each takes a descriptor.
-fn tasks(programs: &Programs) -> std::io::Result<impl Iterator<Item = Task>> {
+pub(super) fn tasks(programs: &Programs) -> std::io::Result<impl Iterator<Item = Task>> {
     Ok(fs::read_dir("/proc")?.flatten().filter_map(|entry| {
         let pid = entry.file_name().to_str()?.parse().ok()?;
         let pidfd = pidfd::open(pid).ok()?;

@@ -365,8 +365,10 @@ impl Core {
                 if let Some(own) = &mut self.lease {
                     own.over = own.over.max(self.spoke + own.length);
                 }
-                self.spoke = now;
-                actions.push(Action::AckLease { seq: lease.seq });
+                if !lease.second {
+                    self.spoke = now;
+                    actions.push(Action::AckLease { seq: lease.seq });
+                }
             }
             MasterToNode::Spawn(spawn) => self.spawn(spawn, actions),
             MasterToNode::Signal(signal) => self.signal(&signal, actions),
@@ -884,7 +886,8 @@ impl Core {
                     self.tell(NodeToMaster::Reaped(Reaped { proc: proc.0 }), actions);
                     if let Some(fork) = self.processes.get_mut(&proc).and_then(|process| process.fork.as_mut()) {
                         fork.reaped = true;
-                        if fork.forgotten {
+                        // A master that has been greeted with it waits to hear of this.
+                        if fork.forgotten && self.welcomed {
                             self.upwards.forget(proc.0);
                             self.processes.remove(&proc);
                         }

@@ -92,7 +92,7 @@ mod tests {
                     wire.extend_from_slice(&own(seq).to_frame());
                     ours.push(own(seq));
                 } else {
-                    let frame = MasterToNode::Lease(Lease { seq }).to_frame();
+                    let frame = MasterToNode::Lease(Lease { seq, second: false }).to_frame();
                     wire.extend_from_slice(&frame);
                     holders.extend_from_slice(&frame);
                 }

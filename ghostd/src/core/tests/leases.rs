@@ -42,11 +42,14 @@ fn a_node_whose_turn_comes_soon_is_taken_along() {
     // The second of a pair follows the answer to the first at once; no third before their turn comes again.
     assert_eq!(acknowledge(&mut bench, 0, 1), [(0, 2)]);
     assert_eq!(acknowledge(&mut bench, 1, 1), [(1, 2)]);
-    assert!(acknowledge(&mut bench, 0, 2).is_empty());
+    assert!(acknowledge(&mut bench, 0, 2).is_empty(), "an older node acknowledges the second, too");
     assert!(leases(&bench.feed(Event::Tick)).is_empty());
-    // Node 1 has not answered: nothing more is sent to it.
     bench.now = LEASE / 2;
-    assert_eq!(leases(&bench.feed(Event::Tick)), [(0, 3)]);
+    assert_eq!(leases(&bench.feed(Event::Tick)), [(0, 3), (1, 3)]);
+    // Node 1 does not answer: nothing more is sent to it.
+    assert_eq!(acknowledge(&mut bench, 0, 3), [(0, 4)]);
+    bench.now = LEASE / 4 * 3;
+    assert_eq!(leases(&bench.feed(Event::Tick)), [(0, 5)]);
 }
 
 #[test]
@@ -57,4 +60,15 @@ fn a_node_that_has_just_had_one_is_not_taken_along() {
     bench.connect(1, 11, 1001, 71, &[]);
     bench.now = LEASE / 4;
     assert_eq!(leases(&bench.feed(Event::Tick)), [(0, 1)]);
+}
+
+#[test]
+fn a_pair_is_complete_without_a_second_acknowledgement() {
+    let mut bench = Bench::with_lease(LEASE);
+    bench.now = LEASE / 4;
+    assert_eq!(leases(&bench.feed(Event::Tick)), [(0, 1), (1, 1)]);
+    assert_eq!(acknowledge(&mut bench, 0, 1), [(0, 2)]);
+    assert!(acknowledge(&mut bench, 0, 1).is_empty(), "once");
+    bench.now = LEASE / 2;
+    assert_eq!(leases(&bench.feed(Event::Tick)), [(0, 3)]);
 }

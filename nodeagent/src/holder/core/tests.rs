@@ -1,5 +1,7 @@
 //! The core in virtual time: no kernel, every order of events.
 
+mod forgotten;
+
 use super::*;
 use crate::holder::standins::Sent;
 use bytes::Bytes;
@@ -264,7 +266,7 @@ fn the_lease_is_looked_at_before_anything_else() {
     bench.running(1, 1);
     bench.now += 14 * SECOND;
     for seq in 8..=9 {
-        let renewed = bench.message(MasterToNode::Lease(Lease { seq }));
+        let renewed = bench.message(MasterToNode::Lease(Lease { seq, second: false }));
         assert!(has(&renewed, |action| matches!(action, Action::AckLease { seq: s } if *s == seq)));
     }
     bench.now += 15 * SECOND - Duration::from_nanos(1);
@@ -273,7 +275,7 @@ fn the_lease_is_looked_at_before_anything_else() {
 
     // It was stopped, and finds a renewal in the socket that is older than the stop.
     bench.now += 100 * SECOND;
-    let late = bench.message(MasterToNode::Lease(Lease { seq: 10 }));
+    let late = bench.message(MasterToNode::Lease(Lease { seq: 10, second: false }));
     assert!(kills_all(&late), "{late:?}");
     assert!(has(&late, |action| matches!(action, Action::Disconnect(_))));
     assert!(!has(&late, |action| matches!(action, Action::AckLease { .. })), "nothing else is done");
@@ -291,13 +293,14 @@ fn a_lease_begins_with_the_last_word_that_the_master_answers() {
     let mut bench = Bench::welcomed(5);
     let begin = bench.now;
     bench.now += 4 * SECOND;
-    bench.message(MasterToNode::Lease(Lease { seq: 1 }));
+    bench.message(MasterToNode::Lease(Lease { seq: 1, second: false }));
     assert_eq!(bench.core.deadline(), Some(begin + 15 * SECOND), "it may have been sent right after the hello");
-    bench.message(MasterToNode::Lease(Lease { seq: 2 }));
+    let second = bench.message(MasterToNode::Lease(Lease { seq: 2, second: true }));
+    assert!(!has(&second, |action| matches!(action, Action::AckLease { .. })), "the second of a pair wants no answer");
     assert_eq!(bench.core.deadline(), Some(begin + 19 * SECOND), "not before the first was acknowledged");
     // Ten seconds on the way.
     bench.now += 10 * SECOND;
-    bench.message(MasterToNode::Lease(Lease { seq: 3 }));
+    bench.message(MasterToNode::Lease(Lease { seq: 3, second: false }));
     assert_eq!(bench.core.deadline(), Some(begin + 19 * SECOND));
     // The same with a welcome.
     bench.event(Event::Unlinked);
@@ -480,7 +483,7 @@ fn a_full_queue_of_the_kernel_is_tried_again_in_order_and_not_for_ever() {
             assert_eq!(signals(&actions), [41]);
             break;
         }
-        bench.message(MasterToNode::Lease(Lease { seq: 1 }));
+        bench.message(MasterToNode::Lease(Lease { seq: 1, second: false }));
         bench.now = bench.core.deadline().expect("it is tried again");
         assert_eq!(signals(&bench.event(Event::Tick)), [40]);
         assert!(bench.now < begin + 60 * SECOND, "it is tried for ever");
@@ -577,7 +580,7 @@ proptest! {
                 17 => bench.event(Event::Data(Data {
                     id: proc, offset: millis, fd: (number % 3) as u8, eof: false, bytes: vec![1; number as usize].into(),
                 })),
-                18 => bench.message(MasterToNode::Lease(Lease { seq: 1 })),
+                18 => bench.message(MasterToNode::Lease(Lease { seq: 1, second: false })),
                 19 => bench.message(MasterToNode::EndLaunch(EndLaunch { launch: proc, everything: proc % 2 == 0 })),
                 20 => { bench.now += Duration::from_millis(millis); bench.event(Event::Tick) }
                 _ => bench.event(Event::NoChildren),

@@ -15,7 +15,7 @@ use ghost_sys::ghost::Answer;
 
 use super::super::super::{Action, Core, Event, Found, FoundGhost, FoundLauncher, Settings};
 use super::super::FourNodes;
-use super::ghosts::Place;
+use super::ghosts::{Ghost, Place};
 use super::network::Channel;
 use super::plants::Plant;
 use super::world::{Happening, LEASE, MARGIN, World};
@@ -259,6 +259,12 @@ impl World {
             ghost.kill_told |= signals & (1 << (nix::libc::SIGKILL - 1)) != 0;
             if signals != 0 || exited {
                 self.feed(Event::GhostState { process, signals, exited });
+            }
+        }
+        for process in self.master.core.stopped_unborn() {
+            let stands_for = |ghost: &Ghost| ghost.process == Some(process.0) && ghost.place != Place::Dead;
+            if !self.ghosts.values().any(stands_for) {
+                self.feed(Event::GhostExited { ghost: process.0, launcher: false, pid: 0 });
             }
         }
         for (launch, pid) in self.master.core.absent_launchers() {
