@@ -5,5 +5,6 @@ pub mod config;
 pub mod core;
 pub mod driver;
 pub mod files;
+pub mod import;
 pub mod init;
 pub mod membership;

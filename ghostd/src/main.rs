@@ -2,14 +2,15 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use ghost_proto::instance::{self, Instance};
 use ghostd::config::listen_address;
 use ghostd::files::Files;
-use ghostd::{driver, init};
+use ghostd::{driver, import, init};
 
 /// The master daemon of a ghostproc cluster
 ///
@@ -46,6 +47,12 @@ enum Command {
     Run,
     /// Say whether ghostd could run here, with this configuration; start nothing
     Check,
+    /// Read a BProc or Clustermatic configuration: prints one for ghostd, and on standard error what became of each line
+    ImportConfig {
+        /// Such a file, as /etc/clustermatic/config
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -61,6 +68,7 @@ fn main() -> ExitCode {
         Some(Command::Check) => {
             driver::check(&files).and_then(|()| print(concat!("ghostd ", env!("CARGO_PKG_VERSION"))))
         }
+        Some(Command::ImportConfig { file }) => import_config(&file),
         Some(Command::Run) | None => driver::run(&flags.instance, &files),
     };
     match outcome {
@@ -71,6 +79,24 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn import_config(file: &Path) -> anyhow::Result<()> {
+    let name = file.display().to_string();
+    // Old files are in old encodings.
+    let text = std::fs::read(file).with_context(|| format!("{name} cannot be read"))?;
+    let import = import::import(&String::from_utf8_lossy(&text), import::address_of);
+    for line in &import.lines {
+        writeln!(std::io::stderr(), "{}", line.say(&name)).context("standard error")?;
+    }
+    print(import.config.trim_end())?;
+    let wrong = import.wrong();
+    anyhow::ensure!(
+        wrong == 0,
+        "{name}: {} not taken (see above); the rest has been printed",
+        if wrong == 1 { "one line was".to_owned() } else { format!("{wrong} lines were") }
+    );
+    Ok(())
 }
 
 fn print(text: &str) -> anyhow::Result<()> {
