@@ -265,6 +265,32 @@ fn a_handover_to_what_cannot_start_is_refused() {
 }
 
 #[test]
+fn a_configuration_is_read_again() {
+    let cluster = Cluster::attach();
+    let work = Work::begin(&cluster);
+    let file = cluster.master().path("/etc/ghostproc/ghostd.toml");
+    let good = std::fs::read_to_string(&file).expect("the configuration");
+    let hang_up = |text: &str| {
+        std::fs::write(&file, text).expect("the configuration");
+        ghost_sys::pidfd::kill(cluster.master().daemon().cast_signed(), 1).expect("SIGHUP");
+    };
+    let nodes = || cluster.command("bpstat").args(["-n"]).run().success();
+    let before = nodes();
+    hang_up(&format!("nodes = \"0-99\"\nlease_seconds = 39\n{good}"));
+    eventually("the node is there", LONG, || nodes().contains("99").then_some(()));
+    hang_up(&format!("nodes = \"0-3,200\"\nvieuw = \"off\"\n{good}"));
+    let said =
+        |what: &str| eventually("a word of it", LONG, || cluster.master().log_tail(200).contains(what).then_some(()));
+    said("the configuration stays as it is");
+    said("did you mean `view`?");
+    said("lease_seconds: ");
+    assert!(nodes().contains("99"), "a mistake changes nothing");
+    hang_up(&good);
+    eventually("the node is gone", LONG, || (nodes() == before).then_some(()));
+    work.end();
+}
+
+#[test]
 fn a_ghostd_that_is_stopped_ends_everything() {
     let cluster = Cluster::attach();
     let sleeper = sleeper(&cluster, &[0, 1, 2, 3], LONG);

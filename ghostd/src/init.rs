@@ -62,7 +62,8 @@ fn template(listen: SocketAddr) -> String {
     let mode = defaults.socket_mode;
     format!(
         r#"# Configuration of ghostd, the master of a ghostproc cluster. The values in comments are the defaults.
-# An unknown key is an error.
+# An unknown key is an error. A running ghostd reads this file again at SIGHUP, and says in its log what has changed; a mistake
+# changes nothing.
 
 # Where nodes connect to; [::]:{PORT} for IPv6 and IPv4.
 {comment}listen = "{listen}"

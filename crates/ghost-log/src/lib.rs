@@ -9,14 +9,20 @@
 pub mod limit;
 
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 
 use nix::sys::stat::fstat;
+use tracing_subscriber::Registry;
 use tracing_subscriber::filter::{EnvFilter, ParseError};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 /// Says what is logged, before the configuration: `debug`, `info,ghostd::membership=trace`.
 pub const ENVIRONMENT: &str = "GHOSTPROC_LOG";
+
+/// What is let through, once it has begun.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
 /// The log could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +31,10 @@ pub enum LogError {
     Filter { text: String, source: ParseError },
     #[error("the log is set up already")]
     Twice(#[from] TryInitError),
+    #[error("the log is not set up")]
+    NotStarted,
+    #[error("{ENVIRONMENT} says what is logged, and goes before the configuration")]
+    Environment,
 }
 
 /// Begins to log what `filter` (in the form of [`ENVIRONMENT`], which goes before it) lets through.
@@ -32,9 +42,9 @@ pub enum LogError {
 /// # Errors
 /// The filter cannot be read, or this is the second call.
 pub fn start(filter: &str) -> Result<(), LogError> {
-    let from_environment = std::env::var(ENVIRONMENT).ok().filter(|text| !text.is_empty());
-    let text = from_environment.unwrap_or_else(|| filter.to_owned());
-    let filter = EnvFilter::try_new(&text).map_err(|source| LogError::Filter { text, source })?;
+    let text = from_environment().unwrap_or_else(|| filter.to_owned());
+    let (filter, handle) = reload::Layer::new(read(text)?);
+    let _ = FILTER.set(handle);
     let registry = tracing_subscriber::registry().with(filter).with(limit::Limit::default());
     if journal_is_stderr()
         && let Ok(journal) = tracing_journald::layer()
@@ -49,6 +59,34 @@ pub fn start(filter: &str) -> Result<(), LogError> {
         registry.with(text).try_init()?;
     }
     Ok(())
+}
+
+/// Whether a filter can be read.
+///
+/// # Errors
+/// It cannot.
+pub fn check(filter: &str) -> Result<(), LogError> {
+    read(filter.to_owned()).map(drop)
+}
+
+/// Logs from now on what `filter` lets through.
+///
+/// # Errors
+/// The filter cannot be read, the environment says something else, or [`start`] was not called.
+pub fn change(filter: &str) -> Result<(), LogError> {
+    if from_environment().is_some() {
+        return Err(LogError::Environment);
+    }
+    let filter = read(filter.to_owned())?;
+    FILTER.get().and_then(|handle| handle.reload(filter).ok()).ok_or(LogError::NotStarted)
+}
+
+fn from_environment() -> Option<String> {
+    std::env::var(ENVIRONMENT).ok().filter(|text| !text.is_empty())
+}
+
+fn read(text: String) -> Result<EnvFilter, LogError> {
+    EnvFilter::try_new(&text).map_err(|source| LogError::Filter { text, source })
 }
 
 fn journal_is_stderr() -> bool {

@@ -3,6 +3,7 @@
 //! Invariant: what the file says is either taken or an error with file and line. A misspelt key is never ignored
 //! ([`keys`]). What the daemon gets is checked: numbers are in range, names are resolved.
 
+mod changes;
 mod join_rule;
 mod keys;
 
@@ -17,6 +18,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::accounts::{Accounts, NoAccount};
+pub use changes::Change;
 pub use join_rule::JoinRule;
 
 /// The port of the cluster protocol, BProc's.
@@ -137,7 +139,7 @@ struct Written {
     listen: Option<Spanned<String>>,
     lease_seconds: Option<Spanned<u64>>,
     margin_seconds: Option<Spanned<u64>>,
-    log: Option<String>,
+    log: Option<Spanned<String>>,
     view: Option<Spanned<String>>,
     socket_mode: Option<Spanned<u32>>,
     certificate_days: Option<Spanned<u32>>,
@@ -191,7 +193,9 @@ fn understand(text: &str) -> Result<Config, Fault> {
         return Err(Fault { at, message });
     }
     if let Some(log) = written.log {
-        config.log = log;
+        let at = log.span().start;
+        config.log = log.into_inner();
+        ghost_log::check(&config.log).map_err(|error| Fault { at, message: error.to_string() })?;
     }
     if let Some(view) = &written.view {
         config.view = match view.get_ref().as_str() {
@@ -350,6 +354,7 @@ hostname = "n{}"
         refuse("lease_seconds = \"15\"", 1, "invalid type");
         refuse("socket_mode = 666", 1, "0o");
         refuse("view = \"yes\"", 1, "neither");
+        refuse("\nlog = \"ghostd=loud\"", 2, "write for example `info`");
         refuse("certificate_days = 0", 1, "a day");
         refuse("nodes = \"0-3,up\"", 1, "only node numbers");
         refuse("nodes = \"3-1\"", 1, "ends before");

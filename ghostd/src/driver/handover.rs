@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use ghost_sys::descriptors;
+use ghost_sys::signal::{Disposition, set_disposition};
 
 use super::{Driver, Shared, store};
 use crate::core::ClientId;
@@ -146,6 +147,10 @@ pub(super) fn go(shared: &Shared, passed: &Passed) -> anyhow::Error {
     };
     let mut command = Command::new(&passed.program);
     command.args(std::env::args_os().skip(1));
+    // It reads its configuration anyway; until it listens for the signal it would end by it (execve(2): handlers become SIG_DFL).
+    if let Err(why) = set_disposition(nix::libc::SIGHUP, Disposition::Ignore) {
+        tracing::warn!("SIGHUP: {why}");
+    }
     let why = descriptors::become_with(command, &descriptors);
     anyhow::Error::from(why).context(format!("{} cannot go on", passed.program.display()))
 }

@@ -10,6 +10,7 @@ mod nodes;
 mod outbox;
 mod pin;
 mod relays;
+mod reload;
 mod rings;
 mod seats;
 mod store;
@@ -276,7 +277,11 @@ impl Driver {
             Err(error) => tracing::warn!(request = Core::admin_name(admin), "refused: {error}"),
         }
         self.answer_admin(client, outcome);
-        // Some may not belong to the cluster any more.
+        self.dismiss_refused();
+    }
+
+    /// Some nodes may not belong to the cluster any more.
+    fn dismiss_refused(&mut self) {
         let dismissed: Vec<(NodeNumber, String)> = self
             .nodes
             .values()
@@ -377,7 +382,7 @@ pub fn run(instance: &Instance, files: &Files) -> Result<()> {
     tokio::task::LocalSet::new().block_on(&runtime, serve(instance, files, config))
 }
 
-async fn serve(instance: &Instance, files: &Files, config: Config) -> Result<()> {
+async fn serve(instance: &Instance, files: &Files, mut config: Config) -> Result<()> {
     let run_directory = instance.run();
     fs::DirBuilder::new()
         .recursive(true)
@@ -455,6 +460,7 @@ async fn serve(instance: &Instance, files: &Files, config: Config) -> Result<()>
     view::begin(&shared, &run_directory);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     // RestartKillSignal= of the unit: another one comes.
     let mut hand_over = signal(SignalKind::user_defined2())?;
     // Not being told by a service manager is no error.
@@ -475,6 +481,7 @@ async fn serve(instance: &Instance, files: &Files, config: Config) -> Result<()>
         tokio::select! {
             _ = terminate.recv() => begin_end(&shared, &mut ending_since, "SIGTERM"),
             _ = interrupt.recv() => begin_end(&shared, &mut ending_since, "SIGINT"),
+            _ = hangup.recv() => reload::reload(&shared, files, &instance.ghostd_socket(), &mut config),
             _ = hand_over.recv() => {
                 tracing::info!("SIGUSR2: everything is left to the next ghostd");
                 return Ok(());

@@ -3,7 +3,7 @@
 //! [`members`] decides (pure), [`store`] keeps, this module ties both to the CA. Every change is on disk before it is
 //! answered; if it cannot be kept, it has not happened.
 //!
-//! After any call of [`Membership::admin`] that succeeded, the connected nodes are to be asked about again with
+//! After any call of [`Membership::admin`] or [`Membership::configure`] that succeeded, the connected nodes are to be asked about again with
 //! [`Membership::check_peer`]: one of them may have been removed, revoked or replaced.
 
 pub mod members;
@@ -74,6 +74,12 @@ impl Membership {
             certificate_term: config.certificate_term,
             path: files.members(),
         })
+    }
+
+    /// Another configuration counts from now on.
+    pub fn configure(&mut self, config: &Config) {
+        self.rules = Rules::from(config);
+        self.certificate_term = config.certificate_term;
     }
 
     /// All nodes there are, whether they have joined or not, in order.
