@@ -74,6 +74,8 @@ struct Ghost {
 /// All ghosts of a launch.
 #[derive(Debug, Default)]
 pub struct Flock {
+    /// They are on the master, and no children of this process: ghostd says what becomes of them.
+    elsewhere: bool,
     ghosts: Ghosts,
     by_rank: BTreeMap<usize, Ghost>,
     by_pid: BTreeMap<i32, usize>,
@@ -83,6 +85,32 @@ pub struct Flock {
 }
 
 impl Flock {
+    pub fn elsewhere() -> Flock {
+        Flock { elsewhere: true, ..Flock::default() }
+    }
+
+    pub fn is_elsewhere(&self) -> bool {
+        self.elsewhere
+    }
+
+    /// ghostd is asked to make a rank's ghost.
+    pub fn expect(&mut self, rank: u32) {
+        let rank = rank as usize;
+        self.by_rank.insert(rank, Ghost { pid: 0, released: false, dead: false });
+        self.stops.born(rank);
+    }
+
+    /// ghostd says that a rank has stopped (by this signal), or goes on; gives the signal to stop by when now all are stopped.
+    pub fn told(&mut self, rank: usize, stopped: Option<u8>) -> Option<u8> {
+        match stopped {
+            Some(signal) => self.stops.stop(rank, signal),
+            None => {
+                self.stops.go_on(rank);
+                None
+            }
+        }
+    }
+
     /// Makes the ghost of a rank.
     ///
     /// # Errors
@@ -108,7 +136,7 @@ impl Flock {
 
     /// The number of a rank's ghost.
     pub fn pid(&self, rank: usize) -> Option<i32> {
-        self.by_rank.get(&rank).map(|ghost| ghost.pid)
+        self.by_rank.get(&rank).map(|ghost| ghost.pid).filter(|pid| *pid != 0)
     }
 
     /// Signals the ghost of a rank, if it has one.
@@ -150,7 +178,7 @@ impl Flock {
     fn look(&mut self, rank: usize) -> Option<Died> {
         self.reap(rank);
         let ghost = self.by_rank.get_mut(&rank)?;
-        if ghost.released || ghost.dead {
+        if ghost.released || ghost.dead || self.elsewhere {
             return None;
         }
         let status = self.ghosts.peek(ghost.pid).ok()??;
@@ -162,7 +190,7 @@ impl Flock {
     fn reap(&mut self, rank: usize) {
         let Some(ghost) = self.by_rank.get(&rank).filter(|ghost| ghost.released) else { return };
         // An error means that it is not there any more.
-        if !matches!(self.ghosts.reap(ghost.pid), Ok(None)) {
+        if self.elsewhere || !matches!(self.ghosts.reap(ghost.pid), Ok(None)) {
             self.by_pid.remove(&ghost.pid);
             self.by_rank.remove(&rank);
         }
@@ -170,6 +198,9 @@ impl Flock {
 
     /// Takes note of who has stopped and who goes on; gives the signal to stop by when now all are stopped.
     pub fn stop_now(&mut self) -> Option<u8> {
+        if self.elsewhere {
+            return None;
+        }
         let mut stop = None;
         while let Ok(Some((pid, change))) = self.ghosts.next_change() {
             let Some(rank) = self.by_pid.get(&pid).copied() else { continue };
@@ -200,7 +231,7 @@ impl Flock {
     /// Whether none lives of those that are not released.
     pub fn all_dead(&self) -> bool {
         let mut waited_for = self.by_rank.values().filter(|ghost| !ghost.released);
-        waited_for.all(|ghost| !matches!(self.ghosts.peek(ghost.pid), Ok(None)))
+        waited_for.all(|ghost| !self.elsewhere && !matches!(self.ghosts.peek(ghost.pid), Ok(None)))
     }
 
     /// All have been reaped.

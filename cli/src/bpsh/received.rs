@@ -40,6 +40,19 @@ pub fn meaning(received: Received, inherited: Inherited, programs: bool, own: i3
     }
 }
 
+/// Of a bpsh on a node: whether a signal has come from somebody there, and is to be passed on by this process. What has come to its ghost,
+/// or to that one's group, ghostd has seen; the holder sends it here under a negative code.
+pub fn is_for_programs(received: Received, inherited: Inherited, own: i32) -> bool {
+    let signal = received.signal;
+    let ignored = (inherited.ignored | inherited.blocked) & bit(signal) != 0;
+    let about_itself =
+        matches!(signal, libc::SIGCHLD | libc::SIGCONT | libc::SIGURG | libc::SIGWINCH | libc::SIGTTIN | libc::SIGTTOU);
+    let keyboard = matches!(signal, libc::SIGINT | libc::SIGQUIT | libc::SIGTSTP | libc::SIGHUP);
+    // Of one that came before anybody looked the sender is not known.
+    let from_process = received.code == 0 && received.pid != 0 && received.pid != own;
+    !ignored && !about_itself && (from_process || received.code > 0 && keyboard)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -38,7 +38,7 @@ use super::outcome::{ExitRule, NOT_RUN, Outcome, Verdict, describe, verdict};
 use super::output::{Channel, Output};
 use super::plan;
 use super::program;
-use super::received::{Meaning, meaning};
+use super::received::{Meaning, is_for_programs, meaning};
 use super::report::Event;
 use super::resume::Home;
 use super::stdin::{Broadcast, Source};
@@ -272,10 +272,10 @@ impl Session {
         let (mut deadline, mut end) = (None, None);
         loop {
             self.come_back()?;
-            self.fill_vacancies();
             if self.incomplete > 0 && !self.is_away() {
                 self.handle_frames()?;
             }
+            self.fill_vacancies();
             self.report_detached();
             self.write_output();
             self.read_input()?;
@@ -380,6 +380,9 @@ impl Session {
             if ENDS_ALL.contains(&received.signal) && (self.inherited.ignored >> (received.signal - 1)) & 1 == 0 {
                 // Those that run decide for themselves, those that do not are not begun.
                 self.begin_no_more(Outcome::Halted);
+            }
+            if self.flock.is_elsewhere() && self.running > 0 && is_for_programs(received, self.inherited, own) {
+                self.signal_ranks(None, received.signal);
             }
             match meaning(received, self.inherited, self.running > 0, own) {
                 Meaning::Nothing => {}

@@ -20,8 +20,8 @@ use crate::control::direction;
 use crate::launch::ProgramSpec;
 use crate::status::Usage;
 
-direction!(ToMasterEnvelope, ClientToMaster, "ClientToMaster", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12");
-direction!(ToClientEnvelope, MasterToClient, "MasterToClient", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13");
+direction!(ToMasterEnvelope, ClientToMaster, "ClientToMaster", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21");
+direction!(ToClientEnvelope, MasterToClient, "MasterToClient", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 20, 21");
 
 /// What a command may say to ghostd.
 #[derive(Clone, PartialEq, prost::Oneof)]
@@ -59,6 +59,12 @@ pub enum ClientToMaster {
     /// written still comes, and the ends.
     #[prost(message, tag = "12")]
     Terminate(Terminate),
+    /// Instead of cloning a rank's ghost, after a `Launched` that says so.
+    #[prost(message, tag = "20")]
+    MakeGhost(MakeGhost),
+    /// The command runs on a node: what it got there is meant for what it launched.
+    #[prost(message, tag = "21")]
+    SignalRanks(SignalRanks),
 }
 
 /// What ghostd may say to a command.
@@ -95,6 +101,11 @@ pub enum MasterToClient {
     Reap(Reap),
     #[prost(message, tag = "13")]
     Resumed(Resumed),
+    /// To a command on a node, which has no ghosts that it could see stop and go on.
+    #[prost(message, tag = "20")]
+    RankStopped(RankStopped),
+    #[prost(message, tag = "21")]
+    RankContinued(RankContinued),
 }
 
 /// The feature of commands that go on with a ghostd that was started again.
@@ -138,6 +149,41 @@ pub struct Launched {
     /// At most this many bytes of a stream lie beyond its acknowledged offset.
     #[prost(uint32, tag = "3")]
     pub window: u32,
+    /// No pin comes along: the command runs on a node, and ghosts are made on the master when it says [`MakeGhost`].
+    #[prost(bool, tag = "4")]
+    pub makes_ghosts: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct MakeGhost {
+    #[prost(uint32, tag = "1")]
+    pub rank: u32,
+}
+
+/// "Send this to my ranks, as from me."
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct SignalRanks {
+    /// All of them, if it is not given.
+    #[prost(uint32, optional, tag = "1")]
+    pub rank: Option<u32>,
+    /// 1 to 64.
+    #[prost(uint32, tag = "2")]
+    pub signal: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct RankStopped {
+    #[prost(uint32, tag = "1")]
+    pub rank: u32,
+    /// SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU.
+    #[prost(uint32, tag = "2")]
+    pub signal: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct RankContinued {
+    #[prost(uint32, tag = "1")]
+    pub rank: u32,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

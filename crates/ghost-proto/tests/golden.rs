@@ -95,6 +95,9 @@ fn client_to_master() -> Samples<ClientToMaster> {
         ("Resume", ClientToMaster::Resume(resume)),
         ("Noted", ClientToMaster::Noted(client::Noted { rank: 3 })),
         ("Terminate", ClientToMaster::Terminate(client::Terminate {})),
+        ("MakeGhost", ClientToMaster::MakeGhost(client::MakeGhost { rank: 3 })),
+        ("SignalRanks", ClientToMaster::SignalRanks(client::SignalRanks { rank: Some(0), signal: 15 })),
+        ("SignalRanks all", ClientToMaster::SignalRanks(client::SignalRanks { rank: None, signal: 10 })),
     ]
 }
 
@@ -118,7 +121,14 @@ fn master_to_client() -> Samples<MasterToClient> {
         ("Hello", MasterToClient::Hello(hello())),
         ("Refused", MasterToClient::Refused(client::Refused { text: "no such node".into(), position: Some(0) })),
         ("Refused nowhere", MasterToClient::Refused(client::Refused { text: "not root".into(), position: None })),
-        ("Launched", MasterToClient::Launched(client::Launched { launch: 77, ranks, window: 524_288 })),
+        (
+            "Launched",
+            MasterToClient::Launched(client::Launched { launch: 77, ranks, window: 524_288, makes_ghosts: false }),
+        ),
+        (
+            "Launched from a node",
+            MasterToClient::Launched(client::Launched { launch: 77, makes_ghosts: true, ..Default::default() }),
+        ),
         ("Started", MasterToClient::Started(client::Started { rank: 1, pid: 4_194_303, cwd_errno: 2 })),
         ("StartFailed", MasterToClient::StartFailed(failed)),
         ("Ack", MasterToClient::Ack(client::Ack { rank: 0, fd: 0, offset: 4096 })),
@@ -134,6 +144,8 @@ fn master_to_client() -> Samples<MasterToClient> {
         ),
         ("Reap", MasterToClient::Reap(client::Reap { pid: 300 })),
         ("Resumed", MasterToClient::Resumed(client::Resumed { window: 65_536 })),
+        ("RankStopped", MasterToClient::RankStopped(client::RankStopped { rank: 1, signal: 20 })),
+        ("RankContinued", MasterToClient::RankContinued(client::RankContinued { rank: 1 })),
         ("Admin", MasterToClient::Admin(client::AdminReply { lines: vec!["gp1-token".into(), String::new()] })),
     ]
 }
@@ -406,14 +418,15 @@ fn check<M: Control + Clone + PartialEq + Debug>(direction: &str, variants: &[&s
 
 #[test]
 fn client_to_master_bytes() {
-    let variants = variants!(ClientToMaster: Hello, Launch, Ack, CloseStream, NoGhost, Nodes, Processes, Admin, GhostDied, Resume, Noted, Terminate);
+    let variants = variants!(ClientToMaster: Hello, Launch, Ack, CloseStream, NoGhost, Nodes, Processes, Admin, GhostDied, Resume, Noted, Terminate,
+        MakeGhost, SignalRanks);
     check("client_to_master", variants, client_to_master());
 }
 
 #[test]
 fn master_to_client_bytes() {
     let variants = variants!(MasterToClient: Hello, Refused, Launched, Started, StartFailed, Ack, StdinGone, Ended, Nodes,
-        Processes, Admin, Reap, Resumed);
+        Processes, Admin, Reap, Resumed, RankStopped, RankContinued);
     check("master_to_client", variants, master_to_client());
 }
 

@@ -61,7 +61,7 @@ impl Core {
     /// Whether this is the number of a rank elsewhere, of a launch of which the node runs something.
     pub(super) fn is_beside_a_launch_on(&self, node: NodeNumber, number: u32) -> bool {
         let Some(rank) = self.by_pid.get(&number).and_then(|id| self.processes.get(id)) else { return false };
-        rank.fork.is_none()
+        rank.is_launched()
             && rank.node != node
             && self.processes.values().any(|process| process.node == node && process.launch == rank.launch)
     }

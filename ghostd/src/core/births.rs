@@ -37,13 +37,13 @@ use super::types::{Fork, Ghost, Making, Order, Parent, Process, Remote};
 use super::{Action, Core};
 
 /// How often a birth is looked after.
-const PATIENCE: Duration = Duration::from_millis(50);
+pub(super) const PATIENCE: Duration = Duration::from_millis(50);
 /// How long a maker may be busy with other things. Long: it may only be waiting for a processor.
 const BUSY: Duration = Duration::from_secs(2);
 /// How long a ghost that was made may take to read the pin, unless it is known to be stopped.
 const COMING: Duration = Duration::from_secs(10);
 /// Forked processes that one launch may have at once.
-const MOST: usize = ghost_sys::ghost::NURSERY as usize;
+pub(super) const MOST: usize = ghost_sys::ghost::NURSERY as usize;
 
 /// What a ghost can do for another one's birth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,14 +108,10 @@ impl Core {
             tracing::warn!(node = node.0, pid = message.pid, "a forked process belongs to no launch of this node");
             return;
         }
-        let Some(launch) = self.launches.get_mut(&launch_id) else { return };
-        if launch.forked.len() >= MOST {
+        let Some(rank) = self.seat(launch_id, id) else {
             tracing::warn!(node = node.0, pid = message.pid, "the launch has too many processes: one has no ghost");
             return;
-        }
-        let rank = launch.next_rank;
-        launch.next_rank = rank.wrapping_add(1);
-        launch.forked.insert(rank, id);
+        };
         let fork = Fork {
             origin,
             creator,
@@ -128,6 +124,8 @@ impl Core {
             failures: 0,
             reaped: false,
             heir: None,
+            seat: rank,
+            launched: false,
         };
         let process = Process {
             fork: Some(fork),
@@ -145,7 +143,7 @@ impl Core {
     }
 
     /// Chooses who makes a ghost, and asks.
-    fn ask_for_birth(&mut self, id: ProcId) {
+    pub(super) fn ask_for_birth(&mut self, id: ProcId) {
         let now = self.now;
         let chosen = self.maker_of(id);
         if let Some(process) = self.processes.get(&id)
@@ -165,12 +163,12 @@ impl Core {
         (fork.since, fork.due) = (now, now + PATIENCE);
         let Some((maker, kin, parent)) = chosen else {
             fork.making = Making::Nobody;
-            if let Some(launch) = self.processes.get(&id).map(|process| process.launch)
-                && let Some(launch) = self.launches.get_mut(&launch)
+            if let Some(host) = self.processes.get(&id).map(|process| self.host_of(process.launch))
+                && let Some(launch) = self.launches.get_mut(&host)
             {
                 launch.lacks_maker = true;
             }
-            if !self.has_makers(id) {
+            if !self.has_makers(id) && !self.is_not_made(id, 0, true) {
                 // Nobody here could see or end it any more.
                 self.forward(id, Forward::kill());
             }
@@ -216,7 +214,7 @@ impl Core {
             }
         }
         // Who is in another session than its process stays there: rather nobody's child.
-        let launch = self.launches.get(&process.launch)?;
+        let launch = self.launches.get(&self.host_of(process.launch))?;
         let all = || launch.ranks.iter().flatten().chain(launch.forked.values()).copied().filter(|other| *other != id);
         let near = fork.origin.and_then(|origin| self.able_ancestor(origin));
         let can_make = |id: &ProcId| self.processes.get(id).is_some_and(Process::can_make);
@@ -250,14 +248,16 @@ impl Core {
     /// A ghost sleeps, or is not stopped any more: it may make those for which there was nobody.
     pub(super) fn maker_comes(&mut self, maker: ProcId) {
         let maker = self.processes.get(&maker).filter(|process| process.can_make());
-        let Some(id) = maker.map(|process| process.launch) else { return };
+        let Some(id) = maker.map(|process| self.host_of(process.launch)) else { return };
         let Some(launch) = self.launches.get_mut(&id) else { return };
         if !std::mem::take(&mut launch.lacks_maker) {
             return;
         }
         let waits = |child: &ProcId| {
             let child = self.processes.get(child);
-            child.is_some_and(|p| p.launch == id && p.fork.as_ref().is_some_and(|f| f.making == Making::Nobody))
+            child.is_some_and(|p| {
+                self.host_of(p.launch) == id && p.fork.as_ref().is_some_and(|f| f.making == Making::Nobody)
+            })
         };
         for child in self.unborn.iter().copied().filter(waits).collect::<Vec<_>>() {
             self.tend_birth(child);
@@ -266,7 +266,8 @@ impl Core {
 
     /// Whether some ghost of the launch can make another one, now or later.
     fn has_makers(&self, id: ProcId) -> bool {
-        let Some(launch) = self.processes.get(&id).and_then(|process| self.launches.get(&process.launch)) else {
+        let host = self.processes.get(&id).map(|process| self.host_of(process.launch));
+        let Some(launch) = host.and_then(|host| self.launches.get(&host)) else {
             return false;
         };
         let mut all = launch.ranks.iter().flatten().chain(launch.forked.values());
@@ -305,20 +306,26 @@ impl Core {
     pub(super) fn beget(&mut self, maker: ProcId, child: ProcId) -> bool {
         let Some(process) = self.processes.get_mut(&child) else { return false };
         let Some(fork) = process.fork.as_mut() else { return false };
-        let Making::Asked { maker: asked, kin, told } = &mut fork.making else { return false };
+        let Making::Asked { maker: asked, .. } = &fork.making else { return false };
         if *asked != maker || !matches!(process.ghost, Ghost::Expected { .. }) {
             return false;
         }
         let pid = if let Remote::Running { pid } = process.remote { pid } else { 0 };
         // A place that was given to a maker who did not use it may be in use after all.
         fork.place = None;
-        let Some(place) = self.launches.get_mut(&process.launch).and_then(|launch| launch.places.take()) else {
+        let launch = process.launch;
+        let host = self.host_of(launch);
+        let Some(place) = self.launches.get_mut(&host).and_then(|launch| launch.places.take()) else {
             return false;
         };
+        self.look_above(child);
+        let Some(process) = self.processes.get_mut(&child) else { return false };
+        let Some(fork) = process.fork.as_mut() else { return false };
+        let Making::Asked { kin, told, .. } = &mut fork.making else { return false };
         fork.place = Some(place);
         *told = true;
         let tag = tag_of(process.node, fork.place);
-        let birth = Birth { rank: process.rank, pid, place, kin: *kin, comm: fork.comm };
+        let birth = Birth { rank: fork.seat, pid, place, kin: *kin, comm: fork.comm };
         let Some(process) = self.processes.get_mut(&maker) else { return false };
         let Ghost::Asleep(token) = std::mem::replace(&mut process.ghost, Ghost::Awake { next: None }) else {
             return false;
@@ -352,8 +359,9 @@ impl Core {
         fork.failures += 1;
         fork.due = now + PATIENCE;
         let place = fork.place.take();
-        if let (Some(place), Some(launch)) = (place, self.launches.get_mut(&launch)) {
-            launch.places.give_back(place);
+        self.give_back(launch, place);
+        if self.is_not_made(child, errno, false) {
+            return self.tend_birth(child);
         }
         if over {
             self.tend_birth(child);

@@ -37,6 +37,8 @@ impl Core {
             ClientToMaster::CloseStream(close) => self.client_closed_stream(client, &close),
             ClientToMaster::NoGhost(no) => self.no_ghost(client, &no),
             ClientToMaster::GhostDied(died) => self.ghost_died(client, &died),
+            ClientToMaster::MakeGhost(make) => self.make_ghost(client, make.rank),
+            ClientToMaster::SignalRanks(wanted) => self.signal_ranks(client, wanted.rank, wanted.signal),
             ClientToMaster::Terminate(_) => self.terminate(client),
             ClientToMaster::Nodes(request) => self.list_nodes(client, &request, directory),
             ClientToMaster::Processes(_) => self.list_processes(client),
@@ -72,6 +74,7 @@ impl Core {
                 // Its ghost, if there is one, is told to go.
                 state.remote = Remote::Failed;
                 self.answer_ghost(process, ghost_sys::ghost::Answer::Exit(125));
+                self.is_waited_for(process);
             }
         }
         for node in nodes {

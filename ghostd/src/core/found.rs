@@ -158,6 +158,8 @@ impl Core {
         let generation = u32::try_from(self.settings.first_id >> 40).unwrap_or(0);
         Launch {
             origin: None,
+            via: None,
+            host: None,
             client: NOBODY,
             user,
             program: ProgramSpec::default(),
@@ -182,7 +184,9 @@ impl Core {
     fn found_ghost(&mut self, found: &FoundGhost, launch_id: LaunchId, maker: Option<ProcId>) {
         let (node, place) = tagged(found.tag);
         let id = found.process;
-        let forked = is_forked(id);
+        // A launch from a node has ended with the ghostd that carried its command's connection.
+        let nested = !is_forked(id) && place.is_some();
+        let forked = is_forked(id) || nested;
         let is_launchers = self.launches.get(&launch_id).is_some_and(|launch| launch.user.pid == found.ppid);
         let fork = forked.then_some(Fork {
             origin: maker,
@@ -198,10 +202,16 @@ impl Core {
             due: self.now,
             since: self.now,
             failures: 0,
-            reaped: false,
+            reaped: nested,
             heir: None,
+            seat: 0,
+            launched: false,
         });
-        let streams = [(); 2].map(|()| if forked { Output::none() } else { Output::found(window(1)) });
+        let streams = [(); 2].map(|()| match (nested, forked) {
+            (true, _) => Output { closed: true, ..Output::found(window(1)) },
+            (_, true) => Output::none(),
+            (_, false) => Output::found(window(1)),
+        });
         let process = Process {
             fork,
             outputs: streams,
@@ -219,7 +229,7 @@ impl Core {
         if let (Some(launch), Some(place)) = (self.launches.get_mut(&launch_id), place) {
             launch.places.taken(place);
         }
-        if found.killed {
+        if found.killed || nested {
             self.forward(id, Forward::kill());
         }
     }
@@ -229,11 +239,11 @@ impl Core {
         let Some(launch) = self.launches.get_mut(&launch_id) else { return };
         let Some(process) = self.processes.get_mut(&id) else { return };
         process.launch = launch_id;
-        if process.fork.is_some() {
+        if let Some(fork) = &mut process.fork {
             let rank = launch.next_rank;
             launch.next_rank = rank.wrapping_add(1);
             launch.forked.insert(rank, id);
-            process.rank = rank;
+            (process.rank, fork.seat) = (rank, rank);
         } else if let Some(rank) = id.0.checked_sub(launch_id.0 + 1).and_then(|rank| u32::try_from(rank).ok())
             && (rank as usize) < MOST_RANKS
         {
@@ -256,6 +266,7 @@ impl Core {
             }
             match self.processes.get(&id) {
                 Some(process) if process.node != number || !process.found => continue,
+                Some(process) if process.fork.is_some() && !is_forked(id) => continue,
                 Some(process) if process.launch == LaunchId::default() => {
                     self.ensure_launch(launch, held.uid);
                     self.enlist(id, launch);
@@ -293,7 +304,7 @@ impl Core {
                     process.stdin_open = false;
                 }
                 process.stdin_acked = held.stdin;
-                let (launch, rank, launched) = (process.launch, process.rank, process.fork.is_none());
+                let (launch, rank, launched) = (process.launch, process.rank, process.is_launched());
                 if launched {
                     self.tell_launcher(launch, MasterToClient::Ack(client::Ack { rank, fd: 0, offset: held.stdin }));
                     self.acknowledge_stdin(launch);

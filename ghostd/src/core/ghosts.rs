@@ -27,7 +27,7 @@ impl Core {
             };
         };
         if let Some(&id) = self.by_pid.get(&pid)
-            && self.processes.get(&id).is_some_and(|p| p.launch == *launch)
+            && self.processes.get(&id).is_some_and(|p| self.host_of(p.launch) == *launch)
         {
             let errno = offset & ((1 << RANK_SHIFT) - 1);
             return self.ghost_back(id, token, u32::try_from(errno).unwrap_or(0));

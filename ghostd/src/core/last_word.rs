@@ -17,7 +17,12 @@ impl Core {
     pub(super) fn is_perhaps_its_launchers_end(&mut self, launch: LaunchId, status: WaitStatus) {
         let killed = matches!(status, WaitStatus::Signaled { signal: 9, .. });
         let silent = self.launches.get(&launch).is_some_and(|launch| {
-            launch.plain && launch.ranks.len() == 1 && !launch.launcher_stopped && !launch.absent && !launch.ended
+            launch.plain
+                && launch.via.is_none()
+                && launch.ranks.len() == 1
+                && !launch.launcher_stopped
+                && !launch.absent
+                && !launch.ended
         });
         if killed && silent {
             self.waking.remove(&launch);

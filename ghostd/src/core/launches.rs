@@ -21,10 +21,18 @@ pub(super) fn window(ranks: usize) -> u32 {
     u32::try_from(window).unwrap_or(u32::MAX)
 }
 
+impl Launch {
+    fn as_launched(&self, id: LaunchId) -> client::Launched {
+        let (ranks, window) = (self.plans.clone(), self.window);
+        client::Launched { launch: id.0, ranks, window, makes_ghosts: self.via.is_some() }
+    }
+}
+
 impl Core {
     pub(super) fn launch(&mut self, client: ClientId, request: client::Launch, directory: &dyn Directory) {
         let Some(state) = self.clients.get(&client) else { return };
-        let (user, resumes) = (state.user.clone(), state.resumes);
+        let (user, resumes, via) = (state.user.clone(), state.resumes, state.via);
+        let host = via.and_then(|via| self.processes.get(&via)).map(|process| self.host_of(process.launch));
         if state.launch.is_some() {
             return self.refuse(client, "a connection can launch once", None);
         }
@@ -52,6 +60,8 @@ impl Core {
             program,
             plain: request.plain,
             origin: None,
+            via,
+            host,
             file: None,
             ranks: vec![None; plans.len()],
             forked: Default::default(),
@@ -70,7 +80,10 @@ impl Core {
         if let Some(state) = self.clients.get_mut(&client) {
             state.launch = Some(id);
         }
-        self.act(Action::OpenPin { client, launch: id });
+        match via {
+            Some(_) => self.begin_launch(id),
+            None => self.act(Action::OpenPin { client, launch: id }),
+        }
     }
 
     /// Whether a user can start programs on a node now, and why not.
@@ -102,6 +115,23 @@ impl Core {
     /// The launch has its pin file: the client may make the ghosts.
     pub(super) fn pin_opened(&mut self, client: ClientId, file: u64) {
         let Some(id) = self.clients.get(&client).and_then(|c| c.launch) else { return };
+        self.plan_ranks(id);
+        self.by_file.insert(file, id);
+        let Some(launch) = self.launches.get_mut(&id) else { return };
+        launch.file = Some(file);
+        let message = MasterToClient::Launched(launch.as_launched(id));
+        self.act(Action::Launched { client, message });
+    }
+
+    /// The same of one whose launcher makes no ghosts itself.
+    fn begin_launch(&mut self, id: LaunchId) {
+        self.plan_ranks(id);
+        let Some(launch) = self.launches.get(&id) else { return };
+        let message = MasterToClient::Launched(launch.as_launched(id));
+        self.tell_launcher(id, message);
+    }
+
+    fn plan_ranks(&mut self, id: LaunchId) {
         let Some(launch) = self.launches.get(&id) else { return };
         let window = launch.window;
         let streamed = [1, 2].map(|fd| launch.program.descriptor(fd) == Stdio::Stream);
@@ -119,11 +149,6 @@ impl Core {
                 launch.ranks[rank] = Some(process);
             }
         }
-        self.by_file.insert(file, id);
-        let Some(launch) = self.launches.get_mut(&id) else { return };
-        launch.file = Some(file);
-        let message = client::Launched { launch: id.0, ranks: launch.plans.clone(), window };
-        self.act(Action::Launched { client, message: MasterToClient::Launched(message) });
     }
 
     /// The ghost sleeps and is watched: the process itself may be made.
@@ -207,6 +232,7 @@ impl Core {
         };
         self.answer_ghost(id, Answer::Exit(code));
         self.over(id);
+        self.is_waited_for(id);
     }
 
     /// A process is dead, or its node is lost.
@@ -221,7 +247,7 @@ impl Core {
         let stopped = process.ghost_stopped || process.stopped;
         let node_pid = if let Remote::Running { pid } = process.remote { pid } else { 0 };
         process.remote = Remote::Ended(status);
-        let (launch, rank, node, launched) = (process.launch, process.rank, process.node, process.fork.is_none());
+        let (launch, rank, node, launched) = (process.launch, process.rank, process.node, process.is_launched());
         if self.by_node_pid.get(&(node, node_pid)) == Some(&id) {
             self.by_node_pid.remove(&(node, node_pid));
         }
@@ -245,6 +271,7 @@ impl Core {
         if stopped && launched {
             self.wake_launcher(launch);
         }
+        self.is_waited_for(id);
     }
 
     /// After the end of a process: its ghost must come for its last answer and go; others stop waiting for it.

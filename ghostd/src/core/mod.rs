@@ -33,6 +33,7 @@ mod groups;
 mod heirs;
 mod last_word;
 mod launches;
+mod nested;
 mod nice;
 mod nodes;
 mod signal_queue;
@@ -168,6 +169,7 @@ impl Core {
             Event::Found(found) => self.found(found),
             Event::ClientGone { client } => self.client_gone(client),
             Event::Above { client, origin } => self.above(client, origin),
+            Event::AboveLaunch { launch, origin } => self.above_launch(launch, origin),
             Event::PinOpened { client, file } => self.pin_opened(client, file),
             Event::NodeConnected { node, link, hello, address } => self.node_connected(node, link, hello, address),
             Event::NodeSaid { node, link, message } => self.node_said(node, link, message),
@@ -219,7 +221,7 @@ impl Core {
     pub fn is_starting(&self, except: ClientId) -> bool {
         let fresh = |(id, client): (&ClientId, &Client)| *id != except && client.launch.is_none();
         let starting =
-            |process: &Process| process.fork.is_none() && matches!(process.remote, Remote::Planned | Remote::Asked);
+            |process: &Process| process.is_launched() && matches!(process.remote, Remote::Planned | Remote::Asked);
         self.clients.iter().any(fresh) || self.processes.values().any(starting)
     }
 

@@ -111,7 +111,7 @@ impl Core {
                 _ => self.remind(number, id),
             }
             let Some(process) = self.processes.get(&id) else { continue };
-            if process.fork.is_none() {
+            if process.is_launched() {
                 self.ranks_changed(process.launch);
             }
             let Some(process) = self.processes.get(&id) else { continue };

@@ -16,6 +16,7 @@ use super::{Action, Core};
 /// SI_KERNEL, include/uapi/asm-generic/siginfo.h.
 const SI_KERNEL: i32 = 0x80;
 const SI_TKILL: i32 = -6;
+const SI_USER: i32 = 0;
 
 /// Numbers from here on name signals that no record tells of.
 const UNRECORDED: u64 = 1 << 63;
@@ -56,7 +57,13 @@ impl Forward {
         Forward::from_kernel(libc::SIGKILL as u32, Scope::Process)
     }
 
-    fn of(record: &SignalRecord, scope: Scope) -> Forward {
+    /// What a user's process has sent that nobody here has seen.
+    pub(super) const fn from_user(signal: u32, scope: Scope, pid: u32, uid: u32) -> Forward {
+        let kernels = Forward::from_kernel(signal, scope);
+        Forward { code: SI_USER, sender_pid: pid, sender_uid: uid, sender_euid: uid, privileged: false, ..kernels }
+    }
+
+    pub(super) fn of(record: &SignalRecord, scope: Scope) -> Forward {
         Forward {
             number: if scope == Scope::Group && record.call != 0 { record.call } else { record.seq },
             signal: u32::from(record.sig),
@@ -80,7 +87,7 @@ pub(super) const fn bit(signal: u16) -> u64 {
 
 /// Adds a signal to those that wait: SIGCONT takes away the stops that wait, a stop takes away SIGCONT (kernel/signal.c,
 /// prepare_signal()).
-const fn forestalled_with(waiting: u64, signal: u16) -> u64 {
+pub(super) const fn forestalled_with(waiting: u64, signal: u16) -> u64 {
     const CONT: u64 = bit(libc::SIGCONT as u16);
     const STOPS: u64 =
         bit(libc::SIGSTOP as u16) | bit(libc::SIGTSTP as u16) | bit(libc::SIGTTIN as u16) | bit(libc::SIGTTOU as u16);
@@ -128,6 +135,7 @@ impl Core {
         }
         self.ghost_signalled(id, record.sig);
         self.forward_record(id, &record);
+        self.launcher_there_signalled(id, &record);
     }
 
     /// The ghost has acted on all that was sent to it while it had its signals blocked.
@@ -194,7 +202,7 @@ impl Core {
     /// Of the processes only those that were launched keep their launcher from stopping.
     pub(super) fn wake_launcher_of(&mut self, id: ProcId) {
         if let Some(process) = self.processes.get(&id)
-            && process.fork.is_none()
+            && process.is_launched()
         {
             let launch = process.launch;
             self.wake_launcher(launch);
@@ -206,6 +214,9 @@ impl Core {
             && !launch.launcher_stopped
             && !launch.ended
         {
+            if let Some(via) = launch.via {
+                return self.wake_launcher_there(via);
+            }
             // One that is stopped cannot come back before it goes on.
             let action = match launch.absent {
                 true => Action::ContinueAbsent { launch: id, pid: launch.user.pid },
@@ -358,6 +369,8 @@ impl Core {
             return;
         }
         process.stopped = true;
+        self.tell_standing_still(id, Some(signal));
+        let Some(process) = self.processes.get_mut(&id) else { return };
         if process.signals.holds_continue() {
             // Over already: the ghost has its SIGCONT, and would stop once more, seen by everybody.
             return;
@@ -391,7 +404,7 @@ impl Core {
     /// for orphaned (kernel/exit.c, `kill_orphaned_pgrp()`). What is true of the process its node's kernel has said.
     pub(super) fn should_stop(&self, id: ProcId) -> bool {
         self.processes.get(&id).is_some_and(|process| {
-            (process.fork.is_some() || process.leads_session)
+            (!process.is_launched() || process.leads_session)
                 && process.stopped
                 && !process.killed
                 && !process.ghost_stopped
@@ -419,6 +432,7 @@ impl Core {
             self.restless.insert(id);
             self.continue_ghost(id);
         }
+        self.tell_standing_still(id, None);
         self.wake_launcher_of(id);
         self.maker_comes(id);
     }

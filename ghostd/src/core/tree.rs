@@ -229,9 +229,7 @@ impl Core {
         process.orders.clear();
         let made = std::mem::take(&mut process.made);
         let place = process.fork.as_mut().and_then(|fork| fork.place.take()).filter(|_| process.pid != 0);
-        if let (Some(place), Some(launch)) = (place, self.launches.get_mut(&launch)) {
-            launch.places.give_back(place);
-        }
+        self.give_back(launch, place);
         self.reap_ghost(id);
         self.hand_on(id, made, &dead);
     }
@@ -244,14 +242,20 @@ impl Core {
         self.unplaced.remove(&id);
         let Some(process) = self.processes.get(&id) else { return };
         let Some(fork) = &process.fork else { return };
-        let (parent, launch, rank) = (fork.parent, process.launch, process.rank);
+        let (parent, launch, seat) = (fork.parent, process.launch, fork.seat);
         if let Parent::Ghost(parent) = parent
             && let Some(parent) = self.processes.get_mut(&parent)
         {
             parent.made.remove(&id);
         }
-        if let Some(launch) = self.launches.get_mut(&launch) {
-            launch.forked.remove(&rank);
+        self.leave_seat(launch, seat);
+    }
+
+    /// A place in the nursery is free again.
+    pub(super) fn give_back(&mut self, launch: LaunchId, place: Option<u32>) {
+        let host = self.host_of(launch);
+        if let (Some(place), Some(launch)) = (place, self.launches.get_mut(&host)) {
+            launch.places.give_back(place);
         }
     }
 
@@ -292,7 +296,7 @@ impl Core {
             return;
         };
         let blocked = |process: &Process| match process.ghost {
-            Ghost::Expected { .. } | Ghost::Arriving => process.fork.is_some(),
+            Ghost::Expected { .. } | Ghost::Arriving => process.remote != Remote::Planned,
             // What is launched is in its group as soon as it has been asked for.
             Ghost::Awake { .. } => process.remote != Remote::Planned,
             _ => false,

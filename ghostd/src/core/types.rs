@@ -116,6 +116,11 @@ pub enum Event {
         client: ClientId,
         origin: Origin,
     },
+    /// Answer to [`Action::LookAbove`].
+    AboveLaunch {
+        launch: LaunchId,
+        origin: Origin,
+    },
     /// Answer to [`Action::OpenPin`].
     PinOpened {
         client: ClientId,
@@ -340,6 +345,13 @@ pub enum Action {
     KillLauncher {
         client: ClientId,
     },
+    /// Find out what is above this launch, whose launcher's ghost has this number. Reported by [`Event::AboveLaunch`], before
+    /// any other read of the pin.
+    LookAbove {
+        launch: LaunchId,
+        pid: u32,
+        uid: u32,
+    },
     /// SIGCONT to one that has not come back, if that number still is the launcher.
     ContinueAbsent {
         launch: LaunchId,
@@ -412,6 +424,9 @@ pub(super) struct Launch {
     pub plain: bool,
     /// Its launcher, and the group and the session of that.
     pub origin: Option<Origin>,
+    /// Its launcher's process, if that runs on a node; and the launch in whose memory its ghosts live then.
+    pub via: Option<ProcId>,
+    pub host: Option<LaunchId>,
     pub file: Option<u64>,
     /// By rank; `None` for one that could not be planned.
     pub ranks: Vec<Option<ProcId>>,
@@ -448,7 +463,7 @@ pub(super) struct Stdin {
 pub(super) struct Process {
     pub launch: LaunchId,
     pub rank: u32,
-    /// It was not launched but forked by another process of the launch.
+    /// Another ghost makes its ghost, or has: it was forked by a process of the launch, or launched from a node.
     pub fork: Option<Fork>,
     /// What the ghost is to do besides, in this order.
     pub orders: VecDeque<Order>,
@@ -506,7 +521,7 @@ pub(super) struct Process {
     pub stdin_open: bool,
 }
 
-/// What there is to know about a forked process alone.
+/// What there is to know about a process whose ghost another ghost makes: a forked one's.
 #[derive(Debug)]
 pub(super) struct Fork {
     /// Its parent on the node when it was told of; `None`: the namespace's init.
@@ -528,6 +543,10 @@ pub(super) struct Fork {
     pub reaped: bool,
     /// Who gets its children there, if that is not the namespace's init. Known at its end.
     pub heir: Option<ProcId>,
+    /// What its ghost reads as.
+    pub seat: u32,
+    /// It was not forked, but launched from a node: see [`super::nested`].
+    pub launched: bool,
 }
 
 impl Fork {

@@ -167,7 +167,7 @@ impl Core {
     pub(super) fn shares_group(&self, id: ProcId) -> bool {
         let Some(process) = self.processes.get(&id) else { return false };
         let own = matches!(process.remote, Remote::Running { pid } if pid == self.group_there(id));
-        process.fork.is_none() && !own && self.group_there(id) != 0
+        process.is_launched() && !own && self.group_there(id) != 0
     }
 
     /// How a launched process gets what is meant for it and its group, as long as that is its own.
@@ -185,7 +185,7 @@ impl Core {
     /// The group of a process on its node; of one that has not started, the one that it will be in; 0: not known.
     pub(super) fn group_there(&self, id: ProcId) -> u32 {
         let Some(process) = self.processes.get(&id) else { return 0 };
-        if process.pgid != 0 || process.fork.is_some() {
+        if process.pgid != 0 || !process.is_launched() {
             return process.pgid;
         }
         let Some(origin) = self.origin_there(process) else { return 0 };

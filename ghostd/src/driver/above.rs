@@ -87,7 +87,7 @@ pub(super) fn watch(shared: &Shared) {
 impl Driver {
     /// The launcher of this client's launch is to be looked at when there is time.
     pub(super) fn want_above(&mut self, client: ClientId) {
-        if let Some(port) = self.clients.get(&client) {
+        if let Some(port) = self.clients.get(&client).filter(|port| port.pidfd.is_some()) {
             self.above.want(client, port.pid, port.uid);
         }
     }

@@ -228,6 +228,11 @@ impl Driver {
                     self.above.want(client, port.pid, port.uid);
                 }
             }
+            Action::LookAbove { launch, pid, uid } => {
+                if let Some(origin) = self.origin_of(pid, uid) {
+                    self.events.push_back(Event::AboveLaunch { launch, origin });
+                }
+            }
             Action::Adopt { process, token, pid, parent, uid, tag } => {
                 self.adopt(process, token, pid, parent, uid, tag);
             }

@@ -2,8 +2,9 @@
 
 use std::os::fd::AsFd;
 
-use ghost_proto::client::Launched;
+use ghost_proto::client::{ClientToMaster, Launched, MakeGhost};
 
+use super::super::ghosts::Flock;
 use super::super::program;
 use super::super::report::Event;
 use super::{Failure, Session, failure};
@@ -23,7 +24,9 @@ impl Session {
                 refused.push((rank as usize, plan.obstacle(), plan.reason.clone()));
             }
         }
-        if !self.waiting.is_empty() && self.pin.is_none() {
+        if launched.makes_ghosts {
+            self.flock = Flock::elsewhere();
+        } else if !self.waiting.is_empty() && self.pin.is_none() {
             return Err(failure("ghostd sent no pin: is its version another one?"));
         }
         self.refused(refused);
@@ -41,6 +44,12 @@ impl Session {
         while self.vacancies > 0
             && let Some(rank) = self.waiting.pop_front()
         {
+            if self.flock.is_elsewhere() {
+                self.vacancies -= 1;
+                self.flock.expect(rank);
+                self.connection.queue(ClientToMaster::MakeGhost(MakeGhost { rank }));
+                continue;
+            }
             let Some(pin) = &self.pin else { return };
             self.vacancies -= 1;
             if let Err(error) = self.flock.spawn(pin.as_fd(), rank, &name) {

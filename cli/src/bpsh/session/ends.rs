@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use ghost_proto::client::{
-    Ack, ClientToMaster, Ended, MasterToClient, NoGhost, Obstacle, StartFailed, StartStage, Started, Terminate,
+    Ack, ClientToMaster, Ended, MasterToClient, NoGhost, Obstacle, SignalRanks, StartFailed, StartStage, Started,
+    Terminate,
 };
 use ghost_proto::status::WaitStatus;
 
@@ -55,6 +56,15 @@ impl Session {
                 self.flock.foster(reap.pid.cast_signed());
                 self.look_at_children.get_or_insert_with(|| Instant::now() + CHILDREN_TICK);
             }
+            MasterToClient::RankStopped(stopped) => {
+                let signal = u8::try_from(stopped.signal).unwrap_or(nix::libc::SIGSTOP as u8);
+                if let Some(signal) = self.flock.told(stopped.rank as usize, Some(signal)) {
+                    self.stop(signal);
+                }
+            }
+            MasterToClient::RankContinued(continued) => {
+                self.flock.told(continued.rank as usize, None);
+            }
             MasterToClient::Hello(_)
             | MasterToClient::Resumed(_)
             | MasterToClient::Launched(_)
@@ -68,7 +78,9 @@ impl Session {
     fn started(&mut self, started: &Started) {
         let rank = started.rank as usize;
         let Some(state) = self.ranks.get_mut(rank) else { return };
-        let pid = self.flock.pid(rank).unwrap_or(0);
+        // There it has the number that it has on its node, as a rule.
+        let elsewhere = if self.flock.is_elsewhere() { started.pid.cast_signed() } else { 0 };
+        let pid = self.flock.pid(rank).unwrap_or(elsewhere);
         (state.started, state.ghost) = (true, Some(pid));
         self.output.event(&Event::Started { place: state.place(rank), pid, node_pid: started.pid });
         if started.cwd_errno != 0 {
@@ -233,6 +245,12 @@ impl Session {
         }
     }
 
+    /// Has ghostd send a signal to ranks, all of them without `rank`, where this process has no ghosts that it could be sent to.
+    pub(super) fn signal_ranks(&mut self, rank: Option<u32>, signal: i32) {
+        let signal = signal.unsigned_abs();
+        self.connection.queue(ClientToMaster::SignalRanks(SignalRanks { rank, signal }));
+    }
+
     /// Everything that has not ended is ended, and counts as this.
     fn end_early(&mut self, outcome: Outcome) {
         if self.winding_down.is_some() {
@@ -271,6 +289,9 @@ impl Session {
         for rank in 0..self.ranks.len() {
             let ended = self.ranks[rank].outcome.is_some();
             match step {
+                Step::Ask if !ended && self.flock.is_elsewhere() => {
+                    self.signal_ranks(u32::try_from(rank).ok(), nix::libc::SIGTERM);
+                }
                 Step::Ask if !ended => self.flock.signal(rank, nix::libc::SIGTERM),
                 Step::Ask | Step::Kill => {}
                 Step::Leave => {

@@ -7,6 +7,7 @@ mod heirs;
 mod hostile_node;
 mod last_word;
 mod leases;
+mod nested;
 mod nice;
 mod simulation;
 mod transitions;

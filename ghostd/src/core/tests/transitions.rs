@@ -107,6 +107,13 @@ impl Bench {
         self.feed(Event::PinRead { token, file: FILE, pid, offset: rank << RANK_SHIFT })
     }
 
+    /// A ghost is back from what it was told, which went wrong.
+    pub fn read_with(&mut self, pid: u32, errno: u64) -> Vec<Action> {
+        self.reads += 1;
+        let token = ReadToken::for_test(self.reads);
+        self.feed(Event::PinRead { token, file: FILE, pid, offset: errno })
+    }
+
     pub fn signal(&mut self, signal: u16) -> Vec<Action> {
         self.records += 1;
         let seq = self.records;

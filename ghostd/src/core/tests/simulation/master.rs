@@ -172,6 +172,8 @@ impl World {
             // Nobody looks.
             Action::TellAgent { .. } | Action::TellView(_) => {}
             // bpsh is never stopped here.
+            // Nobody on a node launches here.
+            Action::LookAbove { .. } => {}
             Action::ContinueLauncher { .. }
             | Action::KillLauncher { .. }
             | Action::ContinueAbsent { .. }
