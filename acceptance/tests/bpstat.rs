@@ -35,7 +35,12 @@ Node(s)  Status  Mode        User  Group  Reason
     let plan = cluster.command("bpsh").args(["--dry-run", "0,90-91", "id"]).run().text();
     cluster.command("bpctl").args(["nodes", "remove", "90-91"]).run().success();
     assert_eq!(table, wanted);
-    assert!(long.ends_with("90    -        down    ---x--x--x  root  root   -     has not joined\n"), "{long}");
+    assert!(
+        long.ends_with(
+            "90    -        down    ---x--x--x  root  root   -     -     -       -          has not joined\n"
+        ),
+        "{long}"
+    );
     assert_eq!((&json["version"], &json["nodes"][0]["name"]), (&1.into(), &"n0".into()));
     assert_eq!(json["nodes"][1]["reason"], "has not joined");
     let wanted = "0: would run id\n90-91: unreachable: down (has not joined); let it join, see `bpctl token --help`\n";

@@ -316,9 +316,9 @@ fn daemons_on_the_master_have_given_up_what_they_do_not_need() {
     let cluster = Cluster::attach();
     bpsh(&cluster, User::ordinary(), &["0", "true"]).run().success();
     // include/uapi/linux/capability.h: 1 DAC_OVERRIDE, 2 DAC_READ_SEARCH, 5 KILL, 10 NET_BIND_SERVICE, 12 NET_ADMIN, 19 SYS_PTRACE,
-    // 21 SYS_ADMIN, 24 SYS_RESOURCE, 38 PERFMON, 39 BPF.
+    // 21 SYS_ADMIN, 24 SYS_RESOURCE, 38 PERFMON, 39 BPF, 40 CHECKPOINT_RESTORE.
     let set = |numbers: &[u32]| numbers.iter().fold(0u64, |set, number| set | 1 << number);
-    let daemon = set(&[1, 2, 5, 10, 12, 19, 21, 24, 38, 39]);
+    let daemon = set(&[1, 2, 5, 10, 12, 19, 21, 24, 38, 39, 40]);
     let (guard, server) = (set(&[1, 2, 19, 21]), set(&[2, 19]));
     let ghostd = cluster.master().daemon();
     let mut seen = Vec::new();

@@ -4,14 +4,16 @@
 
 pub mod flags;
 
+mod change;
 mod listing;
+mod steps;
 mod validity;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use ghost_proto::client::{
     Admin, AdminReply, AdminRequest, ClientToMaster, HandoverRequest, MasterToClient, NodeRequest, NodesReply,
     NodesRequest, TokenRequest, ViewRequest,
@@ -30,11 +32,20 @@ const HANDOVER: Duration = Duration::from_secs(30);
 
 /// Runs the command.
 pub fn main() -> ExitCode {
-    let flags = Flags::parse();
-    match run(&flags) {
+    let matches = Flags::command().get_matches();
+    let run = || {
+        let flags =
+            Flags::from_arg_matches(&matches).map_err(|error| Failure { code: USAGE, text: error.to_string() })?;
+        let steps = steps::of(&matches).map_err(|text| Failure { code: USAGE, text })?;
+        run(&flags, steps)
+    };
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, text }) => {
-            crate::complain(&format!("bpctl: {text}"));
+            // What has been said already is not said again.
+            if !text.is_empty() {
+                crate::complain(&format!("bpctl: {text}"));
+            }
             ExitCode::from(code)
         }
     }
@@ -54,13 +65,23 @@ impl From<ConnectionError> for Failure {
     }
 }
 
-fn run(flags: &Flags) -> Result<(), Failure> {
-    let instance = connection::instance(flags.instance.as_deref())
-        .map_err(|error| Failure { code: USAGE, text: error.to_string() })?;
-    let request = understand(&flags.action, &instance)?;
+fn run(flags: &Flags, steps: Vec<steps::Step>) -> Result<(), Failure> {
+    let usage = |text: String| Failure { code: USAGE, text };
+    let instance = connection::instance(flags.instance.as_deref()).map_err(|error| usage(error.to_string()))?;
+    let action = match &flags.action {
+        Some(_) if !steps.is_empty() => {
+            return Err(usage("options that change nodes stand alone, without a command such as `nodes`".to_owned()));
+        }
+        None if steps.is_empty() => {
+            return Err(usage("nothing is to be done; `bpctl --help` shows what can be".to_owned()));
+        }
+        None => return change::run(steps, &instance),
+        Some(action) => action,
+    };
+    let request = understand(action, &instance)?;
     let mut connection = Connection::open(&instance, "bpctl")?;
     let lines = match connection.request(request)? {
-        MasterToClient::Admin(AdminReply { .. }) if matches!(flags.action, Action::Handover) => {
+        MasterToClient::Admin(AdminReply { .. }) if matches!(action, Action::Handover) => {
             vec![see_the_next(&instance, connection)?]
         }
         MasterToClient::Admin(AdminReply { lines }) => lines,
@@ -73,7 +94,7 @@ fn run(flags: &Flags) -> Result<(), Failure> {
     let written = lines.iter().try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush());
     written
         .map_err(|error| Failure { code: BROKEN, text: format!("standard output: {}", connection::plain(&error)) })?;
-    if let Action::Token(_) = flags.action
+    if let Action::Token(_) = action
         && std::io::stdout().is_terminal()
     {
         crate::complain("On the new node, as root: nodeagent join MASTER, and paste this line. It is a secret.");
@@ -124,10 +145,11 @@ fn understand(action: &Action, instance: &Instance) -> Result<ClientToMaster, Fa
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
 
     fn asked(arguments: &[&str]) -> Result<ClientToMaster, u8> {
         let flags = Flags::try_parse_from(arguments).map_err(|_| USAGE)?;
-        understand(&flags.action, &Instance::default()).map_err(|failure| failure.code)
+        understand(&flags.action.ok_or(USAGE)?, &Instance::default()).map_err(|failure| failure.code)
     }
 
     fn admin(admin: Admin) -> Result<ClientToMaster, u8> {

@@ -1,6 +1,6 @@
 //! `bpstat`: what the nodes are, and which process of this host's table runs on which of them.
 
-mod accounts;
+mod live;
 mod nodes;
 pub mod ps;
 
@@ -13,9 +13,9 @@ use clap::Parser;
 use ghost_proto::client::{ClientToMaster, MasterToClient, NodeInfo, NodesRequest, ProcessInfo, ProcessesRequest};
 use serde::Serialize;
 
+use crate::accounts::{Accounts, Kind};
 use crate::connection::{Connection, ConnectionError, instance};
 use crate::node_list::NodeList;
-use accounts::Accounts;
 use nodes::Order;
 
 /// Show nodes of the cluster and what runs on them
@@ -31,13 +31,14 @@ Examples:
   bpstat -l 0-3          one row for each of these, with its address
   bpstat -t up           how many are up
   bpstat -l -S notup     those that are not, by status, and why
+  bpstat -U -l           load and memory, anew when something changes
   ps xf | bpstat -P      ps, with a column for the node"
 )]
 struct Flags {
     /// Nodes that are alike in one row (the default)
     #[arg(short = 'c', long, group = "form")]
     compact: bool,
-    /// One row for each node, with its address
+    /// One row for each node, with its address, load, memory in use, and processes of the cluster
     #[arg(short = 'l', long, group = "form")]
     long: bool,
     /// Addresses only, one a line
@@ -61,6 +62,9 @@ struct Flags {
     /// Everything as one JSON object (with -p: the processes)
     #[arg(long, conflicts_with_all = ["compact", "long", "address", "status", "number", "total", "ps"])]
     json: bool,
+    /// Show it anew whenever it changes, until you end it
+    #[arg(short = 'U', long, conflicts_with_all = ["processes", "ps"])]
+    update: bool,
     /// Reverse the order
     #[arg(short = 'R', long)]
     reverse: bool,
@@ -82,6 +86,16 @@ struct Flags {
     /// A node list such as 0,2-3 or up
     #[arg(allow_negative_numbers = true)]
     nodes: Option<String>,
+}
+
+impl nodes::Names for Accounts {
+    fn user(&mut self, uid: u32) -> String {
+        self.name(Kind::User, uid)
+    }
+
+    fn group(&mut self, gid: u32) -> String {
+        self.name(Kind::Group, gid)
+    }
 }
 
 /// The whole program.
@@ -121,29 +135,39 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
         let processes = processes(&mut connection)?;
         return print(&if flags.json { processes_json(processes) } else { processes_table(processes) });
     }
-    let mut nodes = nodes(&mut connection, list.as_ref())?;
     let order = match (flags.by_status, flags.as_given) {
         (true, _) => Order::Status,
         (_, true) => Order::Given,
         _ => Order::Number,
     };
-    nodes::sort(&mut nodes, order, flags.reverse);
-    let text = if flags.json {
-        nodes::json(&nodes, &mut Accounts::default())
+    let mut accounts = Accounts::default();
+    let mut text = |mut nodes: Vec<NodeInfo>| {
+        nodes::sort(&mut nodes, order, flags.reverse);
+        shown(flags, &nodes, &mut accounts)
+    };
+    if flags.update {
+        return live::run(connection, &instance, list.as_ref(), text);
+    }
+    print(&text(nodes(&mut connection, list.as_ref())?))
+}
+
+/// In the form that was asked for.
+fn shown(flags: &Flags, nodes: &[NodeInfo], accounts: &mut Accounts) -> String {
+    if flags.json {
+        nodes::json(nodes, accounts)
     } else if flags.long {
-        nodes::long(&nodes, &mut Accounts::default())
+        nodes::long(nodes, accounts)
     } else if flags.address {
-        nodes::single(&nodes, |node| nodes::address(node).to_owned())
+        nodes::single(nodes, |node| nodes::address(node).to_owned())
     } else if flags.status {
-        nodes::single(&nodes, |node| node.status.clone())
+        nodes::single(nodes, |node| node.status.clone())
     } else if flags.number {
-        nodes::single(&nodes, |node| node.node.to_string())
+        nodes::single(nodes, |node| node.node.to_string())
     } else if flags.total {
         format!("{}\n", nodes.len())
     } else {
-        nodes::compact(&nodes, &mut Accounts::default())
-    };
-    print(&text)
+        nodes::compact(nodes, accounts)
+    }
 }
 
 fn nodes(connection: &mut Connection, list: Option<&NodeList>) -> anyhow::Result<Vec<NodeInfo>> {

@@ -1,5 +1,6 @@
 //! The commands. Each is a small static program: one thread, no async runtime, a poll loop where one is needed.
 
+mod accounts;
 pub mod bpcp;
 pub mod bpctl;
 pub mod bpsh;

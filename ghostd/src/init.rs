@@ -58,6 +58,7 @@ fn template(listen: SocketAddr) -> String {
     let (lease, margin) = (defaults.lease.as_secs(), defaults.margin.as_secs());
     let days = defaults.certificate_term.as_secs() / (24 * 3600);
     let comment = if listen == defaults.listen { "# " } else { "" };
+    let node_up = defaults.node_up_limit.as_secs();
     let log = defaults.log;
     let mode = defaults.socket_mode;
     format!(
@@ -87,6 +88,11 @@ fn template(listen: SocketAddr) -> String {
 
 # Nodes that exist whether they have joined or not; until then they show as down.
 # nodes = "0-63"
+
+# What is run (as root, with the node's number as its argument) for a node that has come; until it has ended with status 0 the node is
+# root's alone. Its output is kept in /var/log/INSTANCE/node_up/NUMBER.log.
+# node_up = "/etc/ghostproc/node_up"
+# node_up_seconds = {node_up}
 
 # Who may start programs on a node: owner, group and mode as of a file, the execute bits count.
 # [[node]]
@@ -165,10 +171,12 @@ mod tests {
         let expected = Config {
             nodes: config.nodes.clone(),
             permissions: config.permissions.clone(),
+            node_up: config.node_up.clone(),
             join: config.join.clone(),
             ..Config::default()
         };
         assert_eq!(config, expected);
         assert_eq!((config.nodes.len(), config.permissions.len(), config.join.len()), (64, 1, 2));
+        assert!(config.node_up.is_some());
     }
 }

@@ -8,3 +8,4 @@ pub mod files;
 pub mod import;
 pub mod init;
 pub mod membership;
+pub mod node_setting;

@@ -1,5 +1,6 @@
 //! The node daemon and the holder, as a library.
 
+pub mod config;
 pub mod holder;
 pub mod identity;
 pub mod join;

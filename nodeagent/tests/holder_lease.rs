@@ -40,7 +40,7 @@ fn the_leases_end_kills_everything() {
             _ => None,
         });
         assert_eq!(ack.seq, seq);
-        assert!(ack.mem_available_kib > 0);
+        assert!(seq > 1 || ack.mem_total_kib > ack.mem_available_kib, "the first one has figures: {ack:?}");
     }
     let begin = Instant::now();
     while link.next().is_some() {}

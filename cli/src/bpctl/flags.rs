@@ -4,23 +4,52 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::steps::StepFlags;
 use super::validity;
 
-/// Administer the cluster: join tokens and nodes
+const HELP: &str = "\
+Administer the cluster: nodes, and who may use them
+
+Usage: bpctl -S NODES|-M [CHANGES]...
+       bpctl COMMAND
+
+Changes  in the order in which they stand, of the nodes of the last -S or -M
+  -S, --select NODES  0,2-3 or up or n[1-3]    -M, --master  the master
+  -s, --state STATE   unavailable (root's alone), error, down, up, boot …
+  -m, --mode MODE     who may start programs: 0111 all, 0110 owner and group
+  -u, --user USER     its owner                -g, --group GROUP
+  -r, --root DIR      root directory of programs placed there later; / none
+  -R, --reboot        -H, --halt               -P, --poweroff
+  `default` for MODE, USER or GROUP: what ghostd.toml says
+  root may do all of it, the owner -m, and -g to a group of his
+Commands
+  nodes list|add|remove|revoke|replace [NODES]  who belongs to the cluster
+  token [--nodes NODES] [--uses N] [--expires T]  lets machines join
+  view on|off         whether /proc shows remote processes' own figures
+  handover            the installed ghostd goes on in the running one's place
+      --instance NAME  which cluster           -h, --help  -V, --version
+
+Examples:
+  bpctl -S 3 -s unavailable         keep users away from node 3; -s up ends it
+  bpctl -S 0-7 -u alice -m 0100     only alice may start programs on 0 to 7
+  bpctl token --nodes 0-63 > token  64 machines may join, as nodes 0 to 63
+  bpctl nodes list notup            why nodes are not up
+
+Exit status: 0 done, 1 refused or failed, 2 wrong usage, 125 no ghostd.
+";
+
+/// Administer the cluster: nodes, who may use them, join tokens
 #[derive(Debug, Parser)]
-#[command(name = "bpctl", version, arg_required_else_help = true, subcommand_required = true)]
-#[command(after_help = "Examples:\n  \
-    bpctl token > token                      one machine may join, within an hour\n  \
-    bpctl token --nodes 0-63 --expires 1d    64 machines may, as nodes 0 to 63\n  \
-    bpctl nodes list                         all nodes, and why those are down that are\n  \
-    bpctl nodes replace 3                    the next machine that joins may be node 3\n\n\
-    Exit status: 0 done, 1 refused, 2 wrong usage, 125 ghostd could not be asked")]
+#[command(name = "bpctl", version, arg_required_else_help = true, override_help = HELP)]
+#[command(override_usage = "bpctl -S NODES|-M [CHANGES]...\n       bpctl COMMAND")]
 pub struct Flags {
     /// The cluster's instance name [default: $GHOSTPROC_INSTANCE, else ghostproc]
     #[arg(long, global = true, value_name = "NAME")]
     pub instance: Option<String>,
+    #[command(flatten)]
+    pub steps: StepFlags,
     #[command(subcommand)]
-    pub action: Action,
+    pub action: Option<Action>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -130,6 +130,7 @@ pub fn not_started(failure: &StartFailed, program: &str, directory: &str, files:
             (reason, code)
         }
         StartStage::Reach => (format!("unreachable: {reason}"), NOT_RUN),
+        StartStage::Root => (format!("not started: {reason}; `bpctl -r` sets another"), NOT_RUN),
         StartStage::Create | StartStage::Prepare => (format!("not started: {reason}"), NOT_RUN),
         StartStage::Directory => (format!("not started: {directory}: {reason}"), NOT_RUN),
         StartStage::Stdin => (format!("not started: {}: {reason}", files[0]), NOT_RUN),

@@ -176,12 +176,21 @@ impl<'a> Event<'a> {
 /// Why a rank cannot be started, by what ghostd says of its node: for people, with the way out.
 pub fn obstacle(obstacle: Obstacle, reason: &str) -> String {
     match obstacle {
+        Obstacle::Forbidden if reason.ends_with(')') => {
+            format!("forbidden: {reason}; only root may use it until it is up")
+        }
         Obstacle::Forbidden => format!("forbidden: {reason}; `bpstat` shows whose it is and its mode"),
         Obstacle::Unreachable if reason.contains("has not joined") => {
             format!("unreachable: {reason}; let it join, see `bpctl token --help`")
         }
         Obstacle::Unreachable if reason.contains("revoked") => {
             format!("unreachable: {reason}; `bpctl nodes replace` lets it join anew")
+        }
+        Obstacle::Unreachable if reason.contains("set by root") => {
+            format!("unreachable: {reason}; `bpctl -s up` lets programs run there again")
+        }
+        Obstacle::Unreachable if reason.contains("root's order") => {
+            format!("unreachable: {reason}; wait until it is back")
         }
         Obstacle::Unreachable => format!("unreachable: {reason}; does nodeagent run there?"),
         Obstacle::Unknown => format!("{reason}; `bpstat` shows those that there are"),
@@ -262,6 +271,9 @@ mod tests {
                 "Operation not permitted",
                 "forbidden: Operation not permitted; `bpstat` shows whose",
             ),
+            (Obstacle::Forbidden, "Operation not permitted (boot: node_up runs)", "until it is up"),
+            (Obstacle::Unreachable, "down (set by root)", "-s up"),
+            (Obstacle::Unreachable, "reboot (by root's order)", "until it is back"),
             (Obstacle::Unreachable, "down (not connected)", "unreachable: down (not connected); does nodeagent run"),
             (Obstacle::Unreachable, "down (has not joined)", "bpctl token"),
             (Obstacle::Unreachable, "down (revoked)", "bpctl nodes replace"),

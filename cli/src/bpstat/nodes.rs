@@ -56,16 +56,31 @@ pub fn compact(nodes: &[NodeInfo], names: &mut impl Names) -> String {
     table(with_reason(nodes, &["Node(s)", "Status", "Mode", "User", "Group", "Reason"]), rows)
 }
 
-/// One row a node, with its address and name.
+/// One row a node, with its address, name and load.
 pub fn long(nodes: &[NodeInfo], names: &mut impl Names) -> String {
     let rows = nodes.iter().map(|node| {
         let host = if node.hostname.is_empty() { "-" } else { &node.hostname };
         let mut row = vec![node.node.to_string(), address(node).to_owned()];
         let [status, mode, user, group, reason] = columns(node, names);
-        row.extend([status, mode, user, group, host.to_owned(), reason]);
+        let [load, memory, processes] = figures(node);
+        row.extend([status, mode, user, group, host.to_owned(), load, memory, processes, reason]);
         row
     });
-    table(with_reason(nodes, &["Node", "Address", "Status", "Mode", "User", "Group", "Host", "Reason"]), rows)
+    let head = ["Node", "Address", "Status", "Mode", "User", "Group", "Host", "Load", "Memory", "Processes", "Reason"];
+    table(with_reason(nodes, &head), rows)
+}
+
+/// The node's load average of a minute, its memory in use and in all, and the cluster's processes; what is not known is `-`.
+fn figures(node: &NodeInfo) -> [String; 3] {
+    let dash = || "-".to_owned();
+    let processes = if node.status == "down" { dash() } else { node.processes.to_string() };
+    if node.mem_total_kib == 0 {
+        return [dash(), dash(), processes];
+    }
+    let gib = |kib: u64| kib as f64 / f64::from(1 << 20);
+    let used = node.mem_total_kib.saturating_sub(node.mem_available_kib);
+    let load = f64::from(node.load_centi) / 100.0;
+    [format!("{load:.2}"), format!("{:.1}/{:.1}G", gib(used), gib(node.mem_total_kib)), processes]
 }
 
 /// Everything, for programs.
@@ -83,7 +98,19 @@ pub fn json(nodes: &[NodeInfo], names: &mut impl Names) -> String {
         gid: u32,
         #[serde(skip_serializing_if = "str::is_empty")]
         reason: &'a str,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        root: &'a str,
+        /// Of the last minute.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        load: Option<f64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        memory_kib: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        memory_available_kib: Option<u64>,
+        /// Of the cluster.
+        processes: u32,
     }
+    let known = |node: &NodeInfo| node.mem_total_kib != 0;
     #[derive(Serialize)]
     struct Nodes<'a> {
         version: u32,
@@ -102,6 +129,11 @@ pub fn json(nodes: &[NodeInfo], names: &mut impl Names) -> String {
         group,
         gid: node.gid,
         reason: &node.reason,
+        root: &node.root,
+        load: known(node).then(|| f64::from(node.load_centi) / 100.0),
+        memory_kib: known(node).then_some(node.mem_total_kib),
+        memory_available_kib: known(node).then_some(node.mem_available_kib),
+        processes: node.processes,
     });
     // Strings and numbers: nothing in it can fail to be written.
     serde_json::to_string(&Nodes { version: 1, nodes: nodes.collect() }).unwrap_or_default() + "\n"
@@ -199,11 +231,19 @@ Node(s)  Status  Mode        User  Group
     #[test]
     fn the_long_table_has_addresses() {
         let expected = "\
-Node  Address   Status  Mode        User  Group  Host  Reason
-5     -         down    ----------  root  root   -     not connected
-0     10.0.0.1  up      ---x--x--x  root  root   n0
+Node  Address   Status  Mode        User  Group  Host  Load  Memory    Processes  Reason
+5     -         down    ----------  root  root   -     -     -         -          not connected
+1     10.0.0.2  up      ---x--x--x  root  root   n1    -     -         0
+0     10.0.0.1  up      ---x--x--x  root  root   n0    1.50  1.5/8.0G  12
 ";
-        assert_eq!(long(&[node(5, "down", 0), node(0, "up", 0o111)], &mut Root), expected);
+        let loaded = NodeInfo {
+            load_centi: 150,
+            mem_total_kib: 8 << 20,
+            mem_available_kib: 13 << 19,
+            processes: 12,
+            ..node(0, "up", 0o111)
+        };
+        assert_eq!(long(&[node(5, "down", 0), node(1, "up", 0o111), loaded], &mut Root), expected);
     }
 
     #[test]
@@ -232,11 +272,20 @@ Node  Address   Status  Mode        User  Group  Host  Reason
     fn everything_as_json() {
         let expected = concat!(
             r#"{"version":1,"nodes":[{"node":0,"name":"n0","address":"10.0.0.1","status":"up","mode":"0111","user":"root","#,
-            r#""uid":0,"group":"root","gid":0},{"node":5,"name":"","address":"","status":"down","mode":"0000","user":"root","#,
-            r#""uid":0,"group":"root","gid":0,"reason":"not connected"}]}"#,
+            r#""uid":0,"group":"root","gid":0,"load":1.5,"memory_kib":4096,"memory_available_kib":1024,"processes":12},"#,
+            r#"{"node":5,"name":"","address":"","status":"down","mode":"0000","user":"root","#,
+            r#""uid":0,"group":"root","gid":0,"reason":"not connected","root":"/srv","processes":0}]}"#,
             "\n"
         );
-        assert_eq!(json(&[node(0, "up", 0o111), node(5, "down", 0)], &mut Root), expected);
+        let figures = NodeInfo {
+            load_centi: 150,
+            mem_total_kib: 4096,
+            mem_available_kib: 1024,
+            processes: 12,
+            ..node(0, "up", 0o111)
+        };
+        let rooted = NodeInfo { root: "/srv".to_owned(), ..node(5, "down", 0) };
+        assert_eq!(json(&[figures, rooted], &mut Root), expected);
     }
 
     #[test]

@@ -20,8 +20,8 @@ use crate::control::direction;
 use crate::launch::ProgramSpec;
 use crate::status::Usage;
 
-direction!(ToMasterEnvelope, ClientToMaster, "ClientToMaster", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21");
-direction!(ToClientEnvelope, MasterToClient, "MasterToClient", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 20, 21");
+direction!(ToMasterEnvelope, ClientToMaster, "ClientToMaster", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 30, 31");
+direction!(ToClientEnvelope, MasterToClient, "MasterToClient", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 20, 21, 30");
 
 /// What a command may say to ghostd.
 #[derive(Clone, PartialEq, prost::Oneof)]
@@ -65,6 +65,12 @@ pub enum ClientToMaster {
     /// The command runs on a node: what it got there is meant for what it launched.
     #[prost(message, tag = "21")]
     SignalRanks(SignalRanks),
+    /// Change what nodes are or who may use them. Answered by `Changed`, or `Refused`.
+    #[prost(message, tag = "30")]
+    Change(Change),
+    /// Answered by `Nodes` as soon as it would be another answer than the last one: the newest, however often it has changed since.
+    #[prost(message, tag = "31")]
+    Watch(Watch),
 }
 
 /// What ghostd may say to a command.
@@ -106,6 +112,8 @@ pub enum MasterToClient {
     RankStopped(RankStopped),
     #[prost(message, tag = "21")]
     RankContinued(RankContinued),
+    #[prost(message, tag = "30")]
+    Changed(Changed),
 }
 
 /// The feature of commands that go on with a ghostd that was started again.
@@ -254,6 +262,8 @@ pub enum StartStage {
     Stdin = 5,
     Stdout = 6,
     Stderr = 7,
+    /// The root directory that the node's programs are to have could not be entered; `text` names it.
+    Root = 8,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -430,6 +440,78 @@ pub struct NodeInfo {
     /// Why it is not up; empty if it is.
     #[prost(string, tag = "8")]
     pub reason: String,
+    /// Programs that are placed there have this root directory; empty: the node's own.
+    #[prost(string, tag = "9")]
+    pub root: String,
+    /// 1-minute load average times 100; with `mem_total_kib` 0 it is not known.
+    #[prost(uint32, tag = "10")]
+    pub load_centi: u32,
+    #[prost(uint64, tag = "11")]
+    pub mem_available_kib: u64,
+    #[prost(uint64, tag = "12")]
+    pub mem_total_kib: u64,
+    /// Processes of the cluster that run there.
+    #[prost(uint32, tag = "13")]
+    pub processes: u32,
+}
+
+/// "Tell me when the nodes are not any more what I have heard last."
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Watch {
+    /// A node list; empty means all. One in which nobody is left is answered by an empty list.
+    #[prost(string, tag = "1")]
+    pub nodes: String,
+}
+
+/// One change of some nodes: what a user may not change of a node is refused for that node alone.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Change {
+    #[prost(string, tag = "1")]
+    pub nodes: String,
+    #[prost(oneof = "NodeChange", tags = "2, 3, 4, 5, 6")]
+    pub change: Option<NodeChange>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Oneof)]
+pub enum NodeChange {
+    /// A state's name: for root. `reboot`, `halt` and `pwroff` make the node do it.
+    #[prost(string, tag = "2")]
+    State(String),
+    /// Permission bits: for its owner and root.
+    #[prost(message, tag = "3")]
+    Mode(Setting),
+    /// For root.
+    #[prost(message, tag = "4")]
+    Owner(Setting),
+    /// For root; for its owner if he is in that group.
+    #[prost(message, tag = "5")]
+    Group(Setting),
+    /// Root directory of programs that are placed there from now on; empty: the node's own. For root.
+    #[prost(string, tag = "6")]
+    Root(String),
+}
+
+/// A value; none: what the configuration says.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Setting {
+    #[prost(uint32, optional, tag = "1")]
+    pub value: Option<u32>,
+}
+
+/// What was asked for is done, but for these nodes.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Changed {
+    #[prost(message, repeated, tag = "1")]
+    pub failures: Vec<NodeFailure>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct NodeFailure {
+    #[prost(sint32, tag = "1")]
+    pub node: i32,
+    /// For people: why, and the way out.
+    #[prost(string, tag = "2")]
+    pub text: String,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

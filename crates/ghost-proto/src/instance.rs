@@ -40,6 +40,11 @@ impl Instance {
         PathBuf::from("/var/lib").join(&self.0)
     }
 
+    /// `/var/log/NAME`: what programs have said that run for the cluster.
+    pub fn log(&self) -> PathBuf {
+        PathBuf::from("/var/log").join(&self.0)
+    }
+
     /// ghostd's socket for the commands.
     pub fn ghostd_socket(&self) -> PathBuf {
         self.run().join("ghostd.sock")

@@ -175,6 +175,9 @@ pub struct LeaseAck {
     /// MemAvailable in KiB.
     #[prost(uint64, tag = "3")]
     pub mem_available_kib: u64,
+    /// MemTotal in KiB; 0: this answer has no figures, the last ones still hold.
+    #[prost(uint64, tag = "4")]
+    pub mem_total_kib: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -201,6 +204,20 @@ pub struct Spawn {
     /// Whom its ghost has above it; none: it is the holder's child, and leads a group of its own.
     #[prost(message, optional, boxed, tag = "9")]
     pub origin: Option<Box<Origin>>,
+    /// The root directory that it gets; none: the node's own.
+    #[prost(message, optional, boxed, tag = "20")]
+    pub root: Option<Box<Root>>,
+}
+
+/// The feature of nodes that give programs another root directory.
+pub const ROOT: &str = "root";
+
+/// A directory of the node that is a program's root directory.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Root {
+    /// Absolute.
+    #[prost(string, tag = "1")]
+    pub path: String,
 }
 
 /// A signal that was sent to a ghost.

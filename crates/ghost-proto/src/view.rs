@@ -16,8 +16,8 @@
 
 use crate::control::direction;
 
-direction!(ToAgentEnvelope, MasterToAgent, "MasterToAgent", "1, 2", crate::frame::KIND_AGENT);
-direction!(FromAgentEnvelope, AgentToMaster, "AgentToMaster", "1, 2", crate::frame::KIND_AGENT);
+direction!(ToAgentEnvelope, MasterToAgent, "MasterToAgent", "1, 2, 20", crate::frame::KIND_AGENT);
+direction!(FromAgentEnvelope, AgentToMaster, "AgentToMaster", "1, 2, 20", crate::frame::KIND_AGENT);
 
 /// Bytes of file content that one [`Figures`] carries, unless a single process has more.
 pub const FIGURES_SIZE: usize = 48 * 1024;
@@ -33,6 +33,9 @@ pub enum MasterToAgent {
     Sample(Sample),
     #[prost(message, tag = "2")]
     ReadPart(ReadPart),
+    /// Nothing to do with the view: the node is to be restarted or switched off.
+    #[prost(message, tag = "20")]
+    Power(Power),
 }
 
 /// What nodeagent may say to ghostd.
@@ -42,6 +45,8 @@ pub enum AgentToMaster {
     Figures(Figures),
     #[prost(message, tag = "2")]
     Part(Part),
+    #[prost(message, tag = "20")]
+    PowerDone(PowerDone),
 }
 
 /// "Read these files of these processes."
@@ -167,4 +172,25 @@ pub struct Part {
     /// The file ends with this part.
     #[prost(bool, tag = "7")]
     pub last: bool,
+}
+
+/// "Run the command that this node's configuration has for it." Asked by root of the master alone.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Power {
+    /// Given back in [`PowerDone`].
+    #[prost(fixed64, tag = "1")]
+    pub seq: u64,
+    /// `reboot`, `halt` or `pwroff`.
+    #[prost(string, tag = "2")]
+    pub state: String,
+}
+
+/// The command has ended well, or why not.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct PowerDone {
+    #[prost(fixed64, tag = "1")]
+    pub seq: u64,
+    /// Empty: it has ended with status 0.
+    #[prost(string, tag = "2")]
+    pub error: String,
 }

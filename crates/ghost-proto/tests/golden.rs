@@ -58,6 +58,7 @@ type Samples<M> = Vec<(&'static str, M)>;
 
 fn client_to_master() -> Samples<ClientToMaster> {
     let admin = |admin| ClientToMaster::Admin(client::AdminRequest { admin: Some(admin) });
+    let change = |change| ClientToMaster::Change(client::Change { nodes: "0-3".into(), change: Some(change) });
     let resume = client::Resume {
         launch: 7,
         stdio: vec![1, 1, 0],
@@ -98,6 +99,13 @@ fn client_to_master() -> Samples<ClientToMaster> {
         ("MakeGhost", ClientToMaster::MakeGhost(client::MakeGhost { rank: 3 })),
         ("SignalRanks", ClientToMaster::SignalRanks(client::SignalRanks { rank: Some(0), signal: 15 })),
         ("SignalRanks all", ClientToMaster::SignalRanks(client::SignalRanks { rank: None, signal: 10 })),
+        ("Change State", change(client::NodeChange::State("unavailable".into()))),
+        ("Change Mode", change(client::NodeChange::Mode(client::Setting { value: Some(0o110) }))),
+        ("Change Mode back", change(client::NodeChange::Mode(client::Setting { value: None }))),
+        ("Change Owner", change(client::NodeChange::Owner(client::Setting { value: Some(0) }))),
+        ("Change Group", change(client::NodeChange::Group(client::Setting { value: Some(100) }))),
+        ("Change Root", change(client::NodeChange::Root("/srv/image".into()))),
+        ("Watch", ClientToMaster::Watch(client::Watch { nodes: "0-3".into() })),
     ]
 }
 
@@ -115,6 +123,15 @@ fn master_to_client() -> Samples<MasterToClient> {
         address: "10.0.0.3".into(),
         hostname: "n3".into(),
         reason: "never joined".into(),
+        ..Default::default()
+    };
+    let loaded = client::NodeInfo {
+        root: "/srv".into(),
+        load_centi: 150,
+        mem_available_kib: 1 << 20,
+        mem_total_kib: 1 << 24,
+        processes: 12,
+        ..info.clone()
     };
     let failed = client::StartFailed { rank: 1, stage: StartStage::Exec as i32, errno: 2, text: "not there".into() };
     vec![
@@ -136,6 +153,7 @@ fn master_to_client() -> Samples<MasterToClient> {
         ("Ended", MasterToClient::Ended(client::Ended { rank: 2, status: 3 << 8, lost: false, usage: Some(usage()) })),
         ("Ended lost", MasterToClient::Ended(client::Ended { rank: 0, status: 9, lost: true, usage: None })),
         ("Nodes", MasterToClient::Nodes(client::NodesReply { nodes: vec![info] })),
+        ("Nodes with figures", MasterToClient::Nodes(client::NodesReply { nodes: vec![loaded] })),
         (
             "Processes",
             MasterToClient::Processes(client::ProcessesReply {
@@ -146,6 +164,10 @@ fn master_to_client() -> Samples<MasterToClient> {
         ("Resumed", MasterToClient::Resumed(client::Resumed { window: 65_536 })),
         ("RankStopped", MasterToClient::RankStopped(client::RankStopped { rank: 1, signal: 20 })),
         ("RankContinued", MasterToClient::RankContinued(client::RankContinued { rank: 1 })),
+        ("Changed", {
+            let failures = vec![client::NodeFailure { node: 3, text: "Operation not permitted".into() }];
+            MasterToClient::Changed(client::Changed { failures })
+        }),
         ("Admin", MasterToClient::Admin(client::AdminReply { lines: vec!["gp1-token".into(), String::new()] })),
     ]
 }
@@ -169,7 +191,9 @@ fn master_to_node() -> Samples<MasterToNode> {
             group: original(1199, "sort"),
             session: original(800, "bash"),
         })),
+        root: None,
     };
+    let rooted = node::Spawn { root: Some(Box::new(node::Root { path: "/srv/image".into() })), ..spawn.clone() };
     let others = vec![standin::Other { pid: 1235, rank: 0 }, standin::Other { pid: 1236, rank: 2 }];
     let signal = node::Signal {
         proc: 9,
@@ -193,6 +217,7 @@ fn master_to_node() -> Samples<MasterToNode> {
         ("Lease", MasterToNode::Lease(node::Lease { seq: 300, second: false })),
         ("Lease, second of a pair", MasterToNode::Lease(node::Lease { seq: 301, second: true })),
         ("Spawn", MasterToNode::Spawn(spawn)),
+        ("Spawn with a root", MasterToNode::Spawn(rooted)),
         ("Signal", MasterToNode::Signal(signal)),
         ("Signal, named", MasterToNode::Signal(named)),
         ("Ack", MasterToNode::Ack(node::Ack { proc: 9, fd: 1, offset: 65_536 })),
@@ -220,10 +245,12 @@ fn node_to_master() -> Samples<NodeToMaster> {
         ],
     };
     let failed = node::StartFailed { proc: 9, stage: StartStage::Create as i32, errno: 11, text: String::new() };
-    let lease = node::LeaseAck { seq: 300, load_centi: 150, mem_available_kib: 16_000_000 };
+    let lease = node::LeaseAck { seq: 300, load_centi: 150, mem_available_kib: 16_000_000, mem_total_kib: 0 };
+    let figures = node::LeaseAck { mem_total_kib: 32_000_000, ..lease.clone() };
     vec![
         ("Hello", NodeToMaster::Hello(hello)),
         ("LeaseAck", NodeToMaster::LeaseAck(lease)),
+        ("LeaseAck with figures", NodeToMaster::LeaseAck(figures)),
         ("Started", NodeToMaster::Started(node::Started { proc: 9, pid: 1234, cwd_errno: 13, pgid: 1199, sid: 1190 })),
         ("StartFailed", NodeToMaster::StartFailed(failed)),
         ("Stopped", NodeToMaster::Stopped(node::Stopped { proc: 9, signal: 20 })),
@@ -273,6 +300,7 @@ fn master_to_agent() -> Samples<MasterToAgent> {
         ("Sample empty", MasterToAgent::Sample(view::Sample::default())),
         ("ReadPart", MasterToAgent::ReadPart(part)),
         ("ReadPart empty", MasterToAgent::ReadPart(view::ReadPart::default())),
+        ("Power", MasterToAgent::Power(view::Power { seq: 5, state: "reboot".into() })),
     ]
 }
 
@@ -310,6 +338,7 @@ fn agent_to_master() -> Samples<AgentToMaster> {
         }),
         ("Part", AgentToMaster::Part(part)),
         ("Part empty", AgentToMaster::Part(view::Part::default())),
+        ("PowerDone", AgentToMaster::PowerDone(view::PowerDone { seq: 5, error: "no such command".into() })),
     ]
 }
 
@@ -419,14 +448,14 @@ fn check<M: Control + Clone + PartialEq + Debug>(direction: &str, variants: &[&s
 #[test]
 fn client_to_master_bytes() {
     let variants = variants!(ClientToMaster: Hello, Launch, Ack, CloseStream, NoGhost, Nodes, Processes, Admin, GhostDied, Resume, Noted, Terminate,
-        MakeGhost, SignalRanks);
+        MakeGhost, SignalRanks, Change, Watch);
     check("client_to_master", variants, client_to_master());
 }
 
 #[test]
 fn master_to_client_bytes() {
     let variants = variants!(MasterToClient: Hello, Refused, Launched, Started, StartFailed, Ack, StdinGone, Ended, Nodes,
-        Processes, Admin, Reap, Resumed, RankStopped, RankContinued);
+        Processes, Admin, Reap, Resumed, RankStopped, RankContinued, Changed);
     check("master_to_client", variants, master_to_client());
 }
 
@@ -445,8 +474,8 @@ fn node_to_master_bytes() {
 
 #[test]
 fn bytes_between_master_and_agent() {
-    check("master_to_agent", variants!(MasterToAgent: Sample, ReadPart), master_to_agent());
-    check("agent_to_master", variants!(AgentToMaster: Figures, Part), agent_to_master());
+    check("master_to_agent", variants!(MasterToAgent: Sample, ReadPart, Power), master_to_agent());
+    check("agent_to_master", variants!(AgentToMaster: Figures, Part, PowerDone), agent_to_master());
 }
 
 #[test]

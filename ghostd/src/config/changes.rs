@@ -1,6 +1,7 @@
 //! What differs between two configurations, for who reads the log after a reload.
 
 use std::fmt::{Display, Formatter, Result};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ghost_proto::nodeset::fold;
@@ -28,7 +29,20 @@ impl Config {
     /// What another configuration changes, in the order of the documentation.
     pub fn changes(&self, new: &Config) -> Vec<Change> {
         // All fields by name: who adds one decides here as well.
-        let Config { listen, lease, margin, log, view, socket_mode, certificate_term, nodes, permissions, join } = self;
+        let Config {
+            listen,
+            lease,
+            margin,
+            log,
+            view,
+            socket_mode,
+            certificate_term,
+            nodes,
+            permissions,
+            node_up,
+            node_up_limit,
+            join,
+        } = self;
         let mut all = Vec::new();
         let mut compare = |key, at_once, from: String, to: String| {
             if from != to {
@@ -45,6 +59,9 @@ impl Config {
         compare("certificate_days", true, days(*certificate_term), days(new.certificate_term));
         compare("nodes", true, quoted(&fold(nodes)), quoted(&fold(&new.nodes)));
         compare("node", true, list(permissions), list(&new.permissions));
+        let program = |program: &Option<PathBuf>| program.as_ref().map_or("none".into(), |p| p.display().to_string());
+        compare("node_up", true, program(node_up), program(&new.node_up));
+        compare("node_up_seconds", true, seconds(*node_up_limit), seconds(new.node_up_limit));
         compare("join", true, list(join), list(&new.join));
         all
     }
@@ -120,7 +137,7 @@ mod tests {
         let old = parse("nodes = \"0-3\"\n");
         let new = parse(
             "listen = \"10.1.1.1\"\nlease_seconds = 20\nmargin_seconds = 6\nlog = \"debug\"\nview = \"off\"\n\
-             socket_mode = 0o660\ncertificate_days = 2\nnodes = \"0-7\"\n\
+             socket_mode = 0o660\ncertificate_days = 2\nnode_up = \"/srv/up\"\nnode_up_seconds = 5\nnodes = \"0-7\"\n\
              [[node]]\nnodes = \"1-2\"\nowner = 7\nmode = 0o110\n[[join]]\nhostname = \"n{}\"\n\
              [[join]]\naddresses = \"10.0.0.1-10.0.0.9\"\nfirst = 3\n",
         );
@@ -137,6 +154,8 @@ mod tests {
                 "certificate_days: 3650 -> 2",
                 "nodes: \"0-3\" -> \"0-7\"",
                 "node: [] -> [nodes 1-2 owner 7 mode 0o110]",
+                "node_up: none -> /srv/up",
+                "node_up_seconds: 600 -> 5",
                 "join: [] -> [hostname n{} + 0; addresses 10.0.0.1-10.0.0.9 from 3 on]",
             ]
         );

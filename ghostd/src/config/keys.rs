@@ -16,6 +16,8 @@ const TOP: &[&str] = &[
     "node",
     "join",
     "view",
+    "node_up",
+    "node_up_seconds",
 ];
 const NODE: &[&str] = &["nodes", "owner", "group", "mode"];
 const JOIN: &[&str] = &["hostname", "add", "addresses", "first"];

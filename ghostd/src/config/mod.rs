@@ -26,6 +26,7 @@ pub const PORT: u16 = 2223;
 /// Lease and margin together stay below the kernel's hung-task time (120 s by default, often lowered to 60).
 const MAX_LEASE_AND_MARGIN: u64 = 60;
 const MAX_LEASE: u64 = 40;
+const LONGEST_NODE_UP: u64 = 24 * 3600;
 
 /// The configuration, checked and resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,10 @@ pub struct Config {
     pub nodes: Vec<NodeNumber>,
     /// Owner, group and mode by node; a later entry goes before an earlier one.
     pub permissions: Vec<NodePermissions>,
+    /// What is run for a node that comes, before others than root may use it.
+    pub node_up: Option<PathBuf>,
+    /// How long that may take: 1 s to a day.
+    pub node_up_limit: Duration,
     /// How a joining node's number is found, first match first.
     pub join: Vec<JoinRule>,
 }
@@ -99,6 +104,8 @@ impl Default for Config {
             certificate_term: ghost_trust::ca::NODE_TERM,
             nodes: Vec::new(),
             permissions: Vec::new(),
+            node_up: None,
+            node_up_limit: Duration::from_secs(600),
             join: Vec::new(),
         }
     }
@@ -144,6 +151,8 @@ struct Written {
     socket_mode: Option<Spanned<u32>>,
     certificate_days: Option<Spanned<u32>>,
     nodes: Option<Spanned<String>>,
+    node_up: Option<Spanned<PathBuf>>,
+    node_up_seconds: Option<Spanned<u64>>,
     #[serde(default)]
     node: Vec<WrittenPermissions>,
     #[serde(default)]
@@ -223,6 +232,16 @@ fn understand(text: &str) -> Result<Config, Fault> {
         && !nodes.get_ref().trim().is_empty()
     {
         config.nodes = numbers(nodes)?;
+    }
+    if let Some(program) = written.node_up {
+        if !program.get_ref().is_absolute() {
+            let message = format!("`{}` is not an absolute path", program.get_ref().display());
+            return Err(Fault { at: program.span().start, message });
+        }
+        config.node_up = Some(program.into_inner());
+    }
+    if let Some(limit) = &written.node_up_seconds {
+        config.node_up_limit = seconds(limit, 1, LONGEST_NODE_UP)?;
     }
     for entry in written.node {
         config.permissions.push(NodePermissions {
@@ -316,6 +335,8 @@ view = "off"
 socket_mode = 0o660
 certificate_days = 2
 nodes = "0-3,8"
+node_up = "/etc/ghostproc/node_up"
+node_up_seconds = 60
 
 [[node]]
 nodes = "0-1"
@@ -332,6 +353,8 @@ hostname = "n{}"
         assert_eq!((config.lease.as_secs(), config.margin.as_secs()), (40, 19));
         assert_eq!((config.log.as_str(), config.socket_mode, config.view), ("debug", 0o660, false));
         assert_eq!(config.certificate_term.as_secs(), 172_800);
+        assert_eq!(config.node_up.as_deref(), Some(Path::new("/etc/ghostproc/node_up")));
+        assert_eq!(config.node_up_limit.as_secs(), 60);
         assert_eq!(config.nodes, [0, 1, 2, 3, 8].map(NodeNumber));
         let permissions = NodePermissions {
             nodes: [0, 1].map(NodeNumber).to_vec(),
@@ -356,6 +379,8 @@ hostname = "n{}"
         refuse("view = \"yes\"", 1, "neither");
         refuse("\nlog = \"ghostd=loud\"", 2, "write for example `info`");
         refuse("certificate_days = 0", 1, "a day");
+        refuse("node_up = \"node_up\"", 1, "absolute");
+        refuse("node_up_seconds = 0", 1, "within 1 to");
         refuse("nodes = \"0-3,up\"", 1, "only node numbers");
         refuse("nodes = \"3-1\"", 1, "ends before");
         refuse("[[node]]\nnodes = \"1\"\nowner = \"no-such-user-here\"", 3, "no user");

@@ -1,11 +1,13 @@
 //! Commands: greeting, questions, and what happens when one goes.
 
+use std::collections::BTreeMap;
+
 use ghost_proto::client::{self, Admin, ClientToMaster, MasterToClient};
 use ghost_proto::ids::{LaunchId, NodeNumber, ProcId, Stream};
 use ghost_proto::node::{self, MasterToNode};
-use ghost_proto::nodeset::{NodeSpec, NodeState};
+use ghost_proto::nodeset::NodeSpec;
 
-use super::types::{Client, NodeFacts, Remote, User, status_of};
+use super::types::{Client, NodeFacts, Remote, User};
 use super::{Action, ClientId, Core, Directory};
 
 impl Core {
@@ -43,6 +45,8 @@ impl Core {
             ClientToMaster::Nodes(request) => self.list_nodes(client, &request, directory),
             ClientToMaster::Processes(_) => self.list_processes(client),
             ClientToMaster::Admin(request) => self.administer(client, request),
+            ClientToMaster::Change(request) => self.change(client, &request, directory),
+            ClientToMaster::Watch(request) => self.watch(client, request, directory),
         }
     }
 
@@ -52,6 +56,7 @@ impl Core {
         if let Some(process) = state.via {
             self.askers.remove(&(process, client));
         }
+        self.watchers.leave(client);
         if let Some(id) = state.launch {
             self.end_launch(id);
         }
@@ -162,23 +167,39 @@ impl Core {
                 Err((text, position)) => return self.refuse(client, text, Some(position)),
             }
         }
-        let nodes = facts.into_iter().map(|facts| self.node_info(facts)).collect();
+        let running = self.running_by_node();
+        let nodes = facts.iter().map(|facts| self.node_info(facts, &running)).collect();
         self.tell_client(client, MasterToClient::Nodes(client::NodesReply { nodes }));
     }
 
-    fn node_info(&self, facts: NodeFacts) -> client::NodeInfo {
+    pub(super) fn node_info(&self, facts: &NodeFacts, running: &BTreeMap<NodeNumber, u32>) -> client::NodeInfo {
         let node = self.nodes.get(&facts.number);
-        let connected = node.is_some_and(|n| n.link.is_some());
+        let (status, reason) = self.status_of(facts);
+        let figures = node.filter(|node| node.link.is_some()).and_then(|node| node.figures);
         client::NodeInfo {
             node: facts.number.0,
-            status: status_of(connected).name().to_owned(),
+            status: status.name().to_owned(),
             mode: facts.mode,
             uid: facts.uid,
             gid: facts.gid,
             address: facts.address.or(node.map(|n| n.address)).map(|a| a.to_string()).unwrap_or_default(),
-            hostname: node.map_or(facts.hostname, |n| n.hostname.clone()),
-            reason: if connected { String::new() } else { facts.reason },
+            hostname: node.map_or(&facts.hostname, |n| &n.hostname).clone(),
+            reason,
+            root: facts.root.clone(),
+            load_centi: figures.map_or(0, |figures| figures.load_centi),
+            mem_available_kib: figures.map_or(0, |figures| figures.mem_available_kib),
+            mem_total_kib: figures.map_or(0, |figures| figures.mem_total_kib),
+            processes: running.get(&facts.number).copied().unwrap_or(0),
         }
+    }
+
+    /// How many processes run on each node.
+    pub(super) fn running_by_node(&self) -> BTreeMap<NodeNumber, u32> {
+        let mut running = BTreeMap::new();
+        for process in self.processes.values().filter(|process| matches!(process.remote, Remote::Running { .. })) {
+            *running.entry(process.node).or_default() += 1;
+        }
+        running
     }
 
     fn list_processes(&mut self, client: ClientId) {
@@ -197,15 +218,10 @@ impl Core {
     }
 
     /// A node list as numbers, or what is wrong with it and where.
-    pub(super) fn resolve<'a>(&'a self, list: &str, facts: &'a [NodeFacts]) -> Result<Vec<NodeNumber>, (String, u32)> {
+    pub(super) fn resolve(&self, list: &str, facts: &[NodeFacts]) -> Result<Vec<NodeNumber>, (String, u32)> {
         let at = |position: usize| u32::try_from(position).unwrap_or(u32::MAX);
         let spec = NodeSpec::parse(list).map_err(|e| (e.message.clone(), at(e.position)))?;
-        let state = |f: &'a NodeFacts| {
-            let node = self.nodes.get(&f.number);
-            let name = node.map_or(f.hostname.as_str(), |n| n.hostname.as_str());
-            NodeState { number: f.number, status: status_of(self.is_connected(f.number)), name }
-        };
-        let existing: Vec<NodeState<'_>> = facts.iter().map(state).collect();
+        let existing = self.node_states(facts);
         spec.resolve(&existing).map_err(|e| (e.to_string(), at(e.position)))
     }
 

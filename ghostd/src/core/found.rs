@@ -29,6 +29,7 @@ use ghost_proto::tree::is_forked;
 use ghost_sys::ghost::Answer;
 
 use super::launches::window;
+use super::node_life::Stage;
 use super::signals::Forward;
 use super::types::{Fork, Ghost, Instant, Launch, Making, Node, Output, Parent, Process, Remote, Stdin, User};
 use super::{Action, ClientId, Core};
@@ -49,6 +50,8 @@ pub struct Found {
     pub launchers: Vec<FoundLauncher>,
     /// Number, epoch, holder.
     pub nodes: Vec<(NodeNumber, u64, u64)>,
+    /// What was noted of some of them; the others are up.
+    pub stages: Vec<(NodeNumber, Stage)>,
 }
 
 /// A task that is a ghost.
@@ -94,6 +97,11 @@ impl Core {
         for (number, epoch, holder) in found.nodes {
             let address = std::net::Ipv4Addr::UNSPECIFIED.into();
             self.nodes.insert(number, Node { epoch, holder, ..Node::new(address, now) });
+        }
+        for (number, stage) in found.stages {
+            if let Some(node) = self.nodes.get_mut(&number) {
+                node.stage = stage;
+            }
         }
         let mut launch_of: HashMap<u32, LaunchId> = HashMap::new();
         // Of a dead one the end may have been told already: its launch is its nodes' word, and to be ended.
@@ -170,6 +178,7 @@ impl Core {
             next_rank: (generation % 1024).wrapping_add(1) << 20,
             lacks_maker: false,
             places: Default::default(),
+            roots: Default::default(),
             plans: Vec::new(),
             window: window(1),
             // How much it was, the command will say.

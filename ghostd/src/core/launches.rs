@@ -4,6 +4,7 @@ use ghost_proto::client::{self, MasterToClient, Obstacle, RankPlan, StartStage};
 use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
 use ghost_proto::launch::{Credentials, Stdio};
 use ghost_proto::node::{self, MasterToNode};
+use ghost_proto::node_state::NodeStatus;
 use ghost_proto::status::{Usage, WaitStatus};
 use ghost_sys::ghost::Answer;
 
@@ -54,6 +55,8 @@ impl Core {
         // Its processes have the names behind it, by rank.
         self.next_id += numbers.len() as u64;
         let plans: Vec<RankPlan> = numbers.into_iter().map(|node| self.plan(node, &user, directory)).collect();
+        let roots = facts.into_iter().filter(|facts| !facts.root.is_empty());
+        let roots = roots.map(|facts| (facts.number, facts.root)).collect();
         let launch = Launch {
             client,
             user,
@@ -70,6 +73,7 @@ impl Core {
             places: Default::default(),
             window: window(plans.len()),
             plans,
+            roots,
             stdin: Stdin::default(),
             launcher_stopped: false,
             resumes,
@@ -102,12 +106,22 @@ impl Core {
         if !directory.may_use(node, user) {
             return plan(Obstacle::Forbidden, "Operation not permitted", name);
         }
-        if !self.is_connected(node) {
-            let reason = match facts.reason.as_str() {
-                "" => "down".to_owned(),
-                why => format!("down ({why})"),
-            };
-            return plan(Obstacle::Unreachable, &reason, name);
+        let (status, why) = self.status_of(&facts);
+        match status {
+            NodeStatus::Up => {}
+            // To be looked at and put right there.
+            NodeStatus::Boot | NodeStatus::Error | NodeStatus::Unavailable if user.uid == 0 => {}
+            NodeStatus::Boot | NodeStatus::Error | NodeStatus::Unavailable => {
+                return plan(Obstacle::Forbidden, &format!("Operation not permitted ({status}: {why})"), name);
+            }
+            NodeStatus::Down | NodeStatus::Reboot | NodeStatus::Halt | NodeStatus::PowerOff => {
+                let reason = if why.is_empty() { status.to_string() } else { format!("{status} ({why})") };
+                return plan(Obstacle::Unreachable, &reason, name);
+            }
+        }
+        if !facts.root.is_empty() && !self.nodes.get(&node).is_some_and(|node| node.changes_root) {
+            let reason = "its nodeagent is of an older release and cannot change the root directory; upgrade it";
+            return plan(Obstacle::Other, reason, name);
         }
         plan(Obstacle::Other, "", name)
     }
@@ -188,6 +202,7 @@ impl Core {
             program: Some(launch.program.clone()),
             window: launch.window,
             origin: launch.origin.clone().filter(|_| stands_in).map(Box::new),
+            root: launch.roots.get(&node).map(|path| Box::new(node::Root { path: path.clone() })),
         };
         self.tell_node(node, MasterToNode::Spawn(message));
         self.tell_closed_outputs(id);
@@ -213,6 +228,13 @@ impl Core {
         if found {
             self.is_met(id);
         }
+    }
+
+    /// Which root directory could not be had, if that is what was missing.
+    pub(super) fn root_text(&self, id: ProcId, stage: StartStage) -> Option<String> {
+        let process = self.processes.get(&id).filter(|_| stage == StartStage::Root)?;
+        let root = self.launches.get(&process.launch)?.roots.get(&process.node)?;
+        Some(format!("root directory {root}"))
     }
 
     /// A process that never ran.

@@ -26,6 +26,7 @@
 mod askers;
 mod beside;
 mod births;
+mod changes;
 mod clients;
 mod found;
 mod ghosts;
@@ -35,7 +36,9 @@ mod last_word;
 mod launches;
 mod nested;
 mod nice;
+mod node_life;
 mod nodes;
+mod power;
 mod signal_queue;
 mod signals;
 mod streams;
@@ -45,6 +48,7 @@ mod tree;
 mod types;
 mod upwards;
 mod view;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -54,12 +58,15 @@ use ghost_proto::node::MasterToNode;
 use ghost_proto::status::WaitStatus;
 use ghost_sys::ghost::Answer;
 
+pub use changes::NodesChange;
 pub use found::{Found, FoundGhost, FoundLauncher};
 use nice::Nice;
+pub use node_life::Stage;
 pub use types::{Action, ClientId, Directory, Event, Instant, LinkId, NodeFacts};
 use types::{Client, Launch, Node, Process, Remote};
 pub use types::{Settings, User};
 use view::View;
+use watch::Watchers;
 
 /// The state of the process space.
 pub struct Core {
@@ -104,6 +111,10 @@ pub struct Core {
     waking: BTreeMap<LaunchId, u8>,
     /// Launchers that end with what they launched as soon as its output is told; ticks until they have to tell it themselves.
     dying: BTreeMap<LaunchId, u8>,
+    /// Nodes that were told to go, and who waits for them to.
+    power_orders: BTreeMap<u64, power::PowerOrder>,
+    watchers: Watchers,
+    changes: changes::Pace,
     view: View,
     nice: Nice,
     /// The newest record of a signal, those below which nothing comes again, and those below which soon nothing will.
@@ -124,6 +135,9 @@ impl Core {
             next_epoch: settings.epoch,
             view: View::new(settings.view),
             nice: Nice::default(),
+            power_orders: BTreeMap::new(),
+            watchers: Watchers::default(),
+            changes: changes::Pace::default(),
             unrecorded: settings.epoch.rotate_left(32),
             next_id: settings.first_id,
             settings,
@@ -192,7 +206,13 @@ impl Core {
             Event::GhostHidden { process } => self.view_hidden(process),
             Event::GhostNotShown { process } => self.view_not_shown(process),
             Event::NiceSeen { values } => self.nice_seen(&values),
-            Event::Tick => self.tick(),
+            Event::NodesChanged(change) => self.nodes_changed(*change),
+            Event::NodeUpSwitched { on } => self.settings.node_up = on,
+            Event::NodeUpEnded { node, run, outcome } => self.node_up_ended(node, run, outcome),
+            Event::Tick => {
+                self.tick();
+                self.look_for_watchers(directory);
+            }
             Event::End => self.end(),
         }
         std::mem::take(&mut self.actions)
@@ -219,7 +239,9 @@ impl Core {
     /// Something has begun that another ghostd could not go on with: a command, other than this one, has not asked for
     /// anything yet, or what it launched has not been started.
     pub fn is_starting(&self, except: ClientId) -> bool {
-        let fresh = |(id, client): (&ClientId, &Client)| *id != except && client.launch.is_none();
+        let fresh = |(id, client): (&ClientId, &Client)| {
+            *id != except && client.launch.is_none() && !self.watchers.contains(*id)
+        };
         let starting =
             |process: &Process| process.is_launched() && matches!(process.remote, Remote::Planned | Remote::Asked);
         self.clients.iter().any(fresh) || self.processes.values().any(starting)
@@ -259,6 +281,8 @@ impl Core {
             ("dying", self.dying.len()),
             ("view", self.view.table_entries()),
             ("nice", self.nice.table_entries()),
+            ("power_orders", self.power_orders.len()),
+            ("watchers", self.watchers.len()),
             ("actions", self.actions.len()),
         ];
         all.into_iter().filter(|(_, entries)| *entries > 0).collect()

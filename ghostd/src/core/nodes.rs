@@ -43,6 +43,7 @@ impl Core {
         node.address = address;
         node.hostname = hello.hostname;
         node.stands_in = hello.features.iter().any(|feature| feature == ghost_proto::standin::FEATURE);
+        node.changes_root = hello.features.iter().any(|feature| feature == ghost_proto::node::ROOT);
         if !resumes {
             node.sent.clear();
         }
@@ -72,6 +73,7 @@ impl Core {
             lease_ms: u32::try_from(self.settings.lease.as_millis()).unwrap_or(u32::MAX),
         };
         self.tell_node(number, MasterToNode::Welcome(welcome));
+        self.node_enters(number, resumes);
         if resumes {
             // At the end of the space all that was not there has been declared dead.
             if !met && !self.ending {
@@ -150,6 +152,7 @@ impl Core {
             NodeToMaster::Hello(_) => {}
             NodeToMaster::LeaseAck(ack) => {
                 let now = self.now;
+                self.has_figures(number, &ack);
                 if let Some(node) = self.nodes.get_mut(&number)
                     && ack.seq == node.lease_seq
                 {
@@ -165,7 +168,8 @@ impl Core {
                     if core.processes.get(&id).is_some_and(|p| p.remote == Remote::Asked) {
                         let stage = StartStage::try_from(m.stage).unwrap_or(StartStage::Prepare);
                         core.end_outputs_silently(id);
-                        core.start_failed(id, stage, m.errno, m.text.clone());
+                        let text = core.root_text(id, stage).unwrap_or_else(|| m.text.clone());
+                        core.start_failed(id, stage, m.errno, text);
                     }
                 });
                 self.let_forget(number, m.proc);
@@ -233,6 +237,7 @@ impl Core {
         let Some(node) = self.nodes.get_mut(&number) else { return };
         if node.link == Some(link) {
             node.link = None;
+            self.node_leaves(number);
         }
     }
 
@@ -240,6 +245,11 @@ impl Core {
         let Some(node) = self.nodes.get_mut(&number) else { return };
         if let Some(link) = node.link.take() {
             self.act(Action::CloseNode { node: number, link });
+            self.node_leaves(number);
+        }
+        self.give_up_node_up(number);
+        if let Some(node) = self.nodes.get_mut(&number) {
+            node.left = None;
         }
     }
 
@@ -248,6 +258,7 @@ impl Core {
             self.tend_node(number);
         }
         self.send_leases();
+        self.tend_orders();
         self.settle_signals();
         self.tell_of_others();
         self.tend_unborn();
@@ -269,10 +280,12 @@ impl Core {
                 tracing::warn!(node = number.0, "no answer for the length of a lease: disconnected");
                 node.link = None;
                 self.act(Action::CloseNode { node: number, link });
+                self.node_leaves(number);
             }
             None if node.epoch != 0 && now.saturating_sub(node.last_lease_sent) > lease + margin => {
                 // From now on nothing of that epoch is believed.
                 node.epoch = 0;
+                self.give_up_node_up(number);
                 self.lose_processes(number);
                 // Last: who finds it noted still gives the verdict anew.
                 self.act(Action::NoteNode { node: number, epoch: 0, holder: 0 });
@@ -341,6 +354,9 @@ impl Core {
     /// The space ends: every process is killed, the statuses come as always.
     pub(super) fn end(&mut self) {
         self.ending = true;
+        for node in self.nodes.keys().copied().collect::<Vec<_>>() {
+            self.give_up_node_up(node);
+        }
         for node in self.connected_nodes() {
             self.tell_node(node, MasterToNode::EndAll(node::EndAll {}));
         }

@@ -20,7 +20,9 @@ use ghost_proto::view::{AgentToMaster, MasterToAgent};
 use ghost_proto::view_port::{GhostdToServer, ServerToGhostd};
 use ghost_sys::ghost::{Answer, Birth, Kill, Kin};
 
+use super::changes::NodesChange;
 use super::found::Found;
+use super::node_life::Stage;
 use super::signal_queue::SignalQueue;
 
 /// Time since the daemon's start (CLOCK_BOOTTIME).
@@ -46,6 +48,8 @@ pub struct Settings {
     pub program: String,
     /// Whether `/proc/GHOST` shows the process.
     pub view: bool,
+    /// Whether something is to be run for a node that comes.
+    pub node_up: bool,
     /// Names given are above this; those of a ghostd before are below.
     pub first_id: u64,
 }
@@ -70,6 +74,10 @@ pub struct NodeFacts {
     pub hostname: String,
     /// Why it is not up, if it is not connected.
     pub reason: String,
+    /// The state that root has set.
+    pub held: Option<NodeStatus>,
+    /// Root directory of the programs that are placed there; empty: the node's own.
+    pub root: String,
 }
 
 /// Which nodes there are and who may use them.
@@ -219,6 +227,18 @@ pub enum Event {
     NiceSeen {
         values: Vec<(ProcId, i32)>,
     },
+    /// [`Action::ChangeNodes`] is done, and kept.
+    NodesChanged(Box<NodesChange>),
+    /// Whether something is to be run for a node that comes, from now on.
+    NodeUpSwitched {
+        on: bool,
+    },
+    /// [`Action::RunNodeUp`] has ended: well, or why not.
+    NodeUpEnded {
+        node: NodeNumber,
+        run: u64,
+        outcome: Result<(), String>,
+    },
     Tick,
     /// The process space ends.
     End,
@@ -280,6 +300,24 @@ pub enum Action {
         node: NodeNumber,
         epoch: u64,
         holder: u64,
+    },
+    /// Remember this, too, in that epoch.
+    NoteStage {
+        node: NodeNumber,
+        stage: Stage,
+    },
+    /// Keep this, write it to the log, and report it by [`Event::NodesChanged`]; or tell the client why not.
+    ChangeNodes(Box<NodesChange>),
+    /// Run what is to be run for a node that comes. Reported by [`Event::NodeUpEnded`].
+    RunNodeUp {
+        node: NodeNumber,
+        run: u64,
+        hostname: String,
+        address: IpAddr,
+    },
+    /// End that, if it runs still. Not reported.
+    StopNodeUp {
+        run: u64,
     },
     AnswerGhost {
         token: ReadToken,
@@ -382,6 +420,15 @@ pub(super) struct Node {
     pub hostname: String,
     /// It makes stand-ins of the master's processes.
     pub stands_in: bool,
+    /// It gives programs another root directory.
+    pub changes_root: bool,
+    pub stage: Stage,
+    /// The run of node_up for it.
+    pub node_up: Option<u64>,
+    /// It was told to, and has gone.
+    pub left: Option<NodeStatus>,
+    /// What it has said last of its load.
+    pub figures: Option<NodeFigures>,
     /// What the node must be of to be believed.
     pub epoch: u64,
     /// The holder's own random number.
@@ -404,6 +451,11 @@ impl Node {
             address,
             hostname: String::new(),
             stands_in: false,
+            changes_root: false,
+            stage: Stage::default(),
+            node_up: None,
+            left: None,
+            figures: None,
             epoch: 0,
             holder: 0,
             met: false,
@@ -413,6 +465,14 @@ impl Node {
             sent: BTreeMap::new(),
         }
     }
+}
+
+/// A node's load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NodeFigures {
+    pub load_centi: u32,
+    pub mem_available_kib: u64,
+    pub mem_total_kib: u64,
 }
 
 #[derive(Debug)]
@@ -437,6 +497,8 @@ pub(super) struct Launch {
     pub lacks_maker: bool,
     pub places: Places,
     pub plans: Vec<client::RankPlan>,
+    /// Nodes on which it has another root directory than the node's own.
+    pub roots: BTreeMap<NodeNumber, String>,
     pub window: u32,
     pub stdin: Stdin,
     /// Somebody has stopped the launcher itself by SIGSTOP.
@@ -798,9 +860,4 @@ impl Remote {
     pub const fn is_over(self) -> bool {
         matches!(self, Remote::Ended(_) | Remote::Failed)
     }
-}
-
-/// The status under which a node is listed.
-pub(super) const fn status_of(connected: bool) -> NodeStatus {
-    if connected { NodeStatus::Up } else { NodeStatus::Down }
 }

@@ -251,6 +251,7 @@ impl Core {
             }
             AgentToMaster::Part(part) if known(part.proc) => GhostdToServer::Part(NodePart { node, part: Some(part) }),
             AgentToMaster::Part(_) => return,
+            AgentToMaster::PowerDone(done) => return self.power_done(number, &done),
         };
         self.act(Action::TellView(message));
     }

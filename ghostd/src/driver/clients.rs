@@ -180,8 +180,9 @@ async fn read(stream: &UnixStream, client: ClientId, outbox: &Outbox, shared: &S
 }
 
 fn asks_for_nodes(event: &Event) -> bool {
-    use ClientToMaster::{Launch, Nodes, Processes};
-    matches!(event, Event::ClientSaid { message: Launch(_) | Nodes(_) | Processes(_), .. })
+    use ClientToMaster::{Change, Launch, Nodes, Processes, Watch};
+    let Event::ClientSaid { message, .. } = event else { return false };
+    matches!(message, Launch(_) | Nodes(_) | Processes(_) | Change(_) | Watch(_))
 }
 
 async fn write(stream: &UnixStream, outbox: &Outbox) -> io::Result<()> {

@@ -145,6 +145,7 @@ pub(super) fn go(shared: &Shared, passed: &Passed) -> anyhow::Error {
         Ok(descriptors) => descriptors,
         Err(why) => return anyhow::Error::from(why).context("what another ghostd needs"),
     };
+    shared.borrow_mut().node_ups.kill_all();
     let mut command = Command::new(&passed.program);
     command.args(std::env::args_os().skip(1));
     // It reads its configuration anyway; until it listens for the signal it would end by it (execve(2): handlers become SIG_DFL).

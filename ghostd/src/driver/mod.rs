@@ -2,10 +2,12 @@
 //! through the core and carries out what it wants, without waiting for anything.
 
 mod above;
+mod changes;
 mod clients;
 mod gulps;
 mod handover;
 mod kernel;
+mod node_up;
 mod nodes;
 mod outbox;
 mod pin;
@@ -100,6 +102,8 @@ pub(crate) struct Driver {
     replayed: BTreeSet<u64>,
     relays: relays::Relays,
     seats: clients::SharedSeats,
+    /// What runs for nodes that come.
+    node_ups: node_up::Runs,
     next_connection: u64,
     ring_budget: Budget,
     started: Duration,
@@ -133,6 +137,8 @@ fn facts(listed: Listed) -> NodeFacts {
         uid: listed.permissions.uid,
         gid: listed.permissions.gid,
         reason: listed.reason().to_owned(),
+        held: listed.held,
+        root: listed.root,
         address: listed.address,
         hostname: listed.hostname,
     }
@@ -240,6 +246,10 @@ impl Driver {
                 self.store.note_node(node, epoch, holder);
                 self.relays.node_lost(node);
             }
+            Action::NoteStage { node, stage } => self.store.note_stage(node, &stage),
+            Action::ChangeNodes(change) => self.change_nodes(change),
+            Action::RunNodeUp { node, run, hostname, address } => self.node_ups.want(node, run, hostname, address),
+            Action::StopNodeUp { run } => self.node_ups.stop(run),
             Action::AnswerGhost { token, answer } => self.answer(token, answer),
             Action::Beget { token, maker, process, birth, tag } => self.beget(token, maker, process, birth, tag),
             Action::Withdraw { process, maker } => self.withdraw(process, maker),
@@ -330,7 +340,7 @@ fn fit() -> Result<()> {
 }
 
 /// What ghostd needs of root's rights, with what it starts.
-const RIGHTS: [u32; 10] = {
+const RIGHTS: [u32; 11] = {
     use ghost_sys::capability::*;
     [
         // The kernel programs, also of a kernel that asks for the older right; the pin and the view are mounts.
@@ -348,6 +358,9 @@ const RIGHTS: [u32; 10] = {
         CAP_NET_ADMIN,
         // More descriptors, and memory of kernel programs, than the limits allow.
         CAP_SYS_RESOURCE,
+        // Nothing beyond what CAP_SYS_ADMIN gives (include/linux/capability.h, checkpoint_restore_ns_capable()); but bpsh, which has
+        // it by its file, could not be executed by node_up without it (security/commoncap.c, bprm_caps_from_vfs_caps()).
+        CAP_CHECKPOINT_RESTORE,
     ]
 };
 
@@ -426,6 +439,7 @@ async fn serve(instance: &Instance, files: &Files, mut config: Config) -> Result
         margin: config.margin,
         program: concat!("ghostd ", env!("CARGO_PKG_VERSION")).to_owned(),
         view: config.view,
+        node_up: config.node_up.is_some(),
         first_id: store.generation() << 40,
     };
     let shared: Shared = Rc::new(RefCell::new(Driver {
@@ -444,6 +458,7 @@ async fn serve(instance: &Instance, files: &Files, mut config: Config) -> Result
         replayed: BTreeSet::new(),
         relays: relays::Relays::new(u64::from_ne_bytes(seed)),
         seats: clients::seats(descriptors),
+        node_ups: node_up::Runs::new(instance, &config),
         next_connection: 0,
         ring_budget: Budget::new(ALL_RINGS),
         started: boot_time(),
@@ -460,6 +475,7 @@ async fn serve(instance: &Instance, files: &Files, mut config: Config) -> Result
     }
     let mut failed = kernel::watch(&shared)?;
     above::watch(&shared);
+    node_up::watch(&shared);
     tokio::task::spawn_local(clients::accept(unix, Rc::clone(&shared)));
     tokio::task::spawn_local(nodes::accept(tcp, server.into(), descriptors, Rc::clone(&shared)));
     view::begin(&shared, &run_directory);

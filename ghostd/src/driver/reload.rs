@@ -47,6 +47,10 @@ fn apply(shared: &Shared, socket: &Path, running: &mut Config, new: Config) {
     let mut driver = shared.borrow_mut();
     driver.membership.configure(&new);
     driver.dismiss_refused();
+    if (&new.node_up, new.node_up_limit) != (&running.node_up, running.node_up_limit) {
+        driver.node_ups.configure(&new);
+        driver.events.push_back(Event::NodeUpSwitched { on: new.node_up.is_some() });
+    }
     if new.view != running.view {
         driver.events.push_back(Event::ViewSwitched { on: new.view });
     }

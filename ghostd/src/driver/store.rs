@@ -5,7 +5,7 @@
 //! pin                                  the ghosts' reads
 //! GHOSTS EVENTS DRAINED COUNTERS …     which task is which ghost; records of signals not read yet
 //! signal_generate …                    the kernel programs, attached
-//! notes                                generation, PID, epoch of each node
+//! notes                                generation, PID, epoch of each node, and whether it is prepared
 //! signals                              records of signals that no node has confirmed
 //! unix, tcp                            listening: who connects meanwhile waits
 //! ```
@@ -24,6 +24,8 @@ use ghost_abi::{Record, SIGNAL_RECORD_SIZE, SignalRecord};
 use ghost_proto::ids::NodeNumber;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use sd_notify::NotifyState;
+
+use crate::core::Stage;
 
 /// Bytes of notes, or of records, beyond which they are written anew.
 const LARGE: u64 = 256 * 1024;
@@ -80,6 +82,8 @@ pub(super) struct Noted {
     /// Records dropped by the kernel programs that have been seen to.
     pub dropped: u64,
     pub nodes: BTreeMap<NodeNumber, NotedNode>,
+    /// Of nodes that are not simply up.
+    pub stages: BTreeMap<NodeNumber, Stage>,
 }
 
 impl Noted {
@@ -87,6 +91,12 @@ impl Noted {
         let mut noted = Noted::default();
         // Behind the last end of line there may be half of one.
         for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
+            if let Some((node, stage)) = line.strip_prefix("stage ").and_then(|rest| rest.split_once(' ')) {
+                if let (Ok(node), Some(stage)) = (node.parse(), Stage::from_note(stage)) {
+                    noted.put_stage(NodeNumber(node), &stage);
+                }
+                continue;
+            }
             let words: Vec<&str> = line.split(' ').collect();
             let number = |at: usize| words.get(at).and_then(|word| word.parse::<u64>().ok());
             match (words[0], number(1), number(2), number(3)) {
@@ -96,6 +106,8 @@ impl Noted {
                 ("dropped", Some(dropped), ..) => noted.dropped = dropped,
                 ("node", Some(node), Some(epoch), Some(holder)) => {
                     let node = NodeNumber(i32::try_from(node).unwrap_or(-1));
+                    // A new life of the node.
+                    noted.stages.remove(&node);
                     if epoch == 0 {
                         noted.nodes.remove(&node);
                     } else {
@@ -108,10 +120,20 @@ impl Noted {
         noted
     }
 
+    fn put_stage(&mut self, node: NodeNumber, stage: &Stage) {
+        self.stages.remove(&node);
+        if *stage != Stage::Up {
+            self.stages.insert(node, stage.clone());
+        }
+    }
+
     fn lines(&self) -> String {
         let mut text = format!("ghostd {} {}\ndropped {}\n", self.generation, self.pid, self.dropped);
         for (node, NotedNode { epoch, holder }) in &self.nodes {
             text += &format!("node {node} {epoch} {holder}\n");
+        }
+        for (node, stage) in &self.stages {
+            text += &format!("stage {node} {}\n", stage.to_note());
         }
         text
     }
@@ -167,10 +189,17 @@ impl Store {
     /// The epoch under which a node is believed, 0: none.
     pub fn note_node(&mut self, node: NodeNumber, epoch: u64, holder: u64) {
         self.noted.nodes.remove(&node);
+        self.noted.stages.remove(&node);
         if epoch != 0 {
             self.noted.nodes.insert(node, NotedNode { epoch, holder });
         }
         self.note(&format!("node {node} {epoch} {holder}\n"));
+    }
+
+    /// How far a node is, in the epoch that was noted last.
+    pub fn note_stage(&mut self, node: NodeNumber, stage: &Stage) {
+        self.noted.put_stage(node, stage);
+        self.note(&format!("stage {node} {}\n", stage.to_note()));
     }
 
     pub fn note_dropped(&mut self, dropped: u64) {
@@ -283,6 +312,23 @@ mod tests {
             sender_euid: 0,
             pgid: 0,
         }
+    }
+
+    #[test]
+    fn what_is_noted_of_a_node_holds_for_its_epoch() {
+        let (mut store, _) = Store::open(&mut BTreeMap::new()).unwrap();
+        let failed = Stage::Error("node_up ended with status 1, see the log".to_owned());
+        for (node, stage) in [(0, Stage::Boot), (1, failed.clone()), (2, Stage::Boot), (3, Stage::Boot)] {
+            store.note_node(NodeNumber(node), 7, 8);
+            store.note_stage(NodeNumber(node), &stage);
+        }
+        store.note_stage(NodeNumber(2), &Stage::Up);
+        store.note_node(NodeNumber(3), 9, 8);
+        let wanted = BTreeMap::from([(NodeNumber(0), Stage::Boot), (NodeNumber(1), failed)]);
+        let read = |store: &Store| Noted::read(&String::from_utf8(contents(&store.notes).unwrap()).unwrap());
+        assert_eq!(read(&store).stages, wanted);
+        assert_eq!(Noted::read(&store.noted.lines()).stages, wanted, "written anew");
+        assert_eq!(read(&store).nodes, store.noted.nodes);
     }
 
     fn numbers(store: &Store) -> Vec<u64> {

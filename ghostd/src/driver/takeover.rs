@@ -169,6 +169,7 @@ impl Driver {
     pub(super) fn recover(&mut self, before: &Noted) -> Result<()> {
         let (mut found, states) = self.look_around().context("the processes of this host")?;
         found.nodes = before.nodes.iter().map(|(&number, node)| (number, node.epoch, node.holder)).collect();
+        found.stages = before.stages.iter().map(|(&number, stage)| (number, stage.clone())).collect();
         tracing::info!(
             ghosts = found.ghosts.len(),
             launches = found.launchers.len(),

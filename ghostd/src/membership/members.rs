@@ -15,11 +15,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ghost_proto::ids::NodeNumber;
+use ghost_proto::node_state::NodeStatus;
 use ghost_trust::Serial;
 
 use super::refusal::{AdminRefusal, JoinRefusal, PeerRefusal};
 use super::tokens::{Tokens, Use};
 use crate::config::{Config, JoinRule, NodePermissions};
+use crate::node_setting::NodeSetting;
 
 /// How many replaced certificates of a node are remembered, for the reason in the log.
 const REPLACED_KEPT: usize = 8;
@@ -62,6 +64,10 @@ pub struct Member {
     pub uid: Option<u32>,
     pub gid: Option<u32>,
     pub mode: Option<u32>,
+    /// The state that root has set: whatever the node does, until another one is set.
+    pub held: Option<NodeStatus>,
+    /// Root directory of the programs that are placed there; empty: the node's own.
+    pub root: String,
 }
 
 /// How a node stands to the cluster.
@@ -104,7 +110,17 @@ pub struct Admission {
 
 impl Member {
     fn new(state: Standing) -> Member {
-        Member { state, replaced: Vec::new(), address: None, hostname: String::new(), uid: None, gid: None, mode: None }
+        Member {
+            state,
+            replaced: Vec::new(),
+            address: None,
+            hostname: String::new(),
+            uid: None,
+            gid: None,
+            mode: None,
+            held: None,
+            root: String::new(),
+        }
     }
 
     /// Its certificate, if it has one, becomes a former one.
@@ -289,6 +305,25 @@ impl Members {
                 member.retire(serial);
             }
             member.state = to;
+        }
+        Ok(())
+    }
+
+    /// What root or its owner has set of nodes at run time. It is kept until something else is set or the node is removed.
+    ///
+    /// # Errors
+    /// One of them does not exist; nothing has changed then.
+    pub fn set(&mut self, numbers: &[NodeNumber], setting: &NodeSetting, rules: &Rules) -> Result<(), AdminRefusal> {
+        self.all_exist(numbers, rules)?;
+        for number in numbers {
+            let member = self.nodes.entry(*number).or_insert_with(|| Member::new(Standing::Declared));
+            match setting {
+                NodeSetting::Owner(uid) => member.uid = *uid,
+                NodeSetting::Group(gid) => member.gid = *gid,
+                NodeSetting::Mode(mode) => member.mode = *mode,
+                NodeSetting::Held(status) => member.held = *status,
+                NodeSetting::Root(path) => member.root.clone_from(path),
+            }
         }
         Ok(())
     }

@@ -21,11 +21,13 @@ use bytes::Bytes;
 use ghost_proto::client::{Admin, NodeRequest, TokenRequest};
 use ghost_proto::ids::NodeNumber;
 use ghost_proto::join::{JoinAccepted, JoinRefused, JoinRequest, JoinToNode};
+use ghost_proto::node_state::NodeStatus;
 use ghost_proto::nodeset::{NodeSpec, fold};
 use ghost_trust::{Ca, Serial, Token};
 
 use crate::config::Config;
 use crate::files::Files;
+use crate::node_setting::NodeSetting;
 use members::{Applicant, Member, Members, Permissions, Rules, Standing};
 use refusal::{AdminRefusal, JoinRefusal, PeerRefusal, span};
 
@@ -48,6 +50,10 @@ pub struct Listed {
     pub address: Option<IpAddr>,
     /// Empty if it never joined.
     pub hostname: String,
+    /// The state that root has set.
+    pub held: Option<NodeStatus>,
+    /// Root directory of the programs that are placed there; empty: the node's own.
+    pub root: String,
 }
 
 impl Listed {
@@ -97,6 +103,8 @@ impl Membership {
             permissions: self.members.permissions(number, &self.rules),
             address: member.and_then(|m| m.address),
             hostname: member.map(|m| m.hostname.clone()).unwrap_or_default(),
+            held: member.and_then(|m| m.held),
+            root: member.map(|m| m.root.clone()).unwrap_or_default(),
         })
     }
 
@@ -199,6 +207,19 @@ impl Membership {
                 Ok(said(numbers, "free for the next join, the old certificate is refused").into_iter().collect())
             }),
         }
+    }
+
+    /// Sets something of nodes; the caller has made sure that whoever asks may do it.
+    ///
+    /// # Errors
+    /// It was not done, for this reason; nothing has changed then.
+    pub fn set(&mut self, numbers: &[NodeNumber], setting: &NodeSetting) -> Result<(), String> {
+        let mut members = self.members.clone();
+        members.set(numbers, setting, &self.rules).map_err(|e| e.to_string())?;
+        if members != self.members {
+            self.keep(members).map_err(|e| format!("{e:#}"))?;
+        }
+        Ok(())
     }
 
     fn token(&mut self, request: &TokenRequest, now: SystemTime) -> Result<Vec<String>, String> {

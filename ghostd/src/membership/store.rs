@@ -45,6 +45,10 @@ struct StoredNode {
     uid: Option<u32>,
     gid: Option<u32>,
     mode: Option<u32>,
+    /// A state's name.
+    held: Option<String>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    root: String,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -72,6 +76,8 @@ impl StoredNode {
             uid: member.uid,
             gid: member.gid,
             mode: member.mode,
+            held: member.held.map(|status| status.name().to_owned()),
+            root: member.root.clone(),
         }
     }
 
@@ -94,6 +100,8 @@ impl StoredNode {
             uid: self.uid,
             gid: self.gid,
             mode: self.mode,
+            held: self.held.map(|name| name.parse()).transpose().with_context(|| format!("node {number}"))?,
+            root: self.root,
         };
         Ok((number, member))
     }

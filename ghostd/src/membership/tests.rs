@@ -9,6 +9,7 @@ use ghost_trust::certificate::{Claims, Role};
 
 use super::*;
 use crate::init;
+use ghost_proto::node_state::NodeStatus;
 
 /// A cluster in a directory of its own.
 struct Cluster {
@@ -354,6 +355,40 @@ fn permissions_follow_the_configuration() {
     assert!(cluster.membership.may_use(NodeNumber(3), 1000, 1000, &[]));
     assert!(!cluster.membership.may_use(NodeNumber(0), 1000, 1000, &[]));
     assert!(!cluster.membership.may_use(NodeNumber(7), 0, 0, &[]), "a node that does not exist");
+}
+
+#[test]
+fn what_is_set_at_run_time_goes_before_the_configuration_until_the_node_is_removed() {
+    let mut cluster = Cluster::new("nodes = \"0-3\"\n[[node]]\nnodes = \"0\"\nowner = 10\nmode = 0o100\n");
+    let both = [NodeNumber(0), NodeNumber(1)];
+    for setting in [
+        NodeSetting::Owner(Some(7)),
+        NodeSetting::Mode(Some(0o110)),
+        NodeSetting::Group(Some(20)),
+        NodeSetting::Held(Some(NodeStatus::Unavailable)),
+        NodeSetting::Root("/srv/image".to_owned()),
+    ] {
+        cluster.membership.set(&both, &setting).unwrap();
+    }
+    cluster.restart();
+    for number in both {
+        let node = cluster.membership.node(number).unwrap();
+        assert_eq!(node.permissions, Permissions { uid: 7, gid: 20, mode: 0o110 });
+        assert_eq!((node.held, node.root.as_str()), (Some(NodeStatus::Unavailable), "/srv/image"));
+        assert_eq!(node.standing, Standing::Declared);
+    }
+    // Each by itself is as the configuration has it again.
+    cluster.membership.set(&both, &NodeSetting::Owner(None)).unwrap();
+    let permissions = cluster.membership.node(NodeNumber(0)).unwrap().permissions;
+    assert_eq!(permissions, Permissions { uid: 10, gid: 20, mode: 0o110 });
+    cluster.admin(Admin::RemoveNodes, "0").unwrap();
+    let node = cluster.membership.node(NodeNumber(0)).unwrap();
+    assert_eq!(node.permissions, Permissions { uid: 10, gid: 0, mode: 0o100 });
+    assert_eq!((node.held, node.root.as_str()), (None, ""));
+    // All or none.
+    let error = cluster.membership.set(&[NodeNumber(1), NodeNumber(9)], &NodeSetting::Mode(Some(0))).unwrap_err();
+    assert!(error.starts_with("9: no such node"), "{error}");
+    assert_eq!(cluster.membership.node(NodeNumber(1)).unwrap().permissions.mode, 0o110);
 }
 
 #[test]

@@ -340,7 +340,11 @@ impl Core {
         });
         NodeToMaster::Hello(NodeHello {
             version: ghost_proto::VERSION,
-            features: self.stands_in.then(|| standin::FEATURE.to_owned()).into_iter().collect(),
+            features: [ghost_proto::node::ROOT]
+                .into_iter()
+                .chain(self.stands_in.then_some(standin::FEATURE))
+                .map(str::to_owned)
+                .collect(),
             program: concat!("ghostproc ", env!("CARGO_PKG_VERSION")).to_owned(),
             hostname: self.hostname.clone(),
             epoch: self.epoch,
@@ -505,7 +509,8 @@ impl Core {
             outputs: [Output::new(proc.0, 1, stdout), Output::new(proc.0, 2, stderr)],
         };
         self.processes.insert(proc, process);
-        match program::program(&spec, &credentials, spawn.rank, &self.limits) {
+        let root = spawn.root.as_ref().map(|root| root.path.as_str());
+        match program::program(&spec, &credentials, spawn.rank, root, &self.limits) {
             Ok(program) => {
                 let launch = LaunchId(spawn.launch);
                 let (pid, origin) = (spawn.pid, spawn.origin.map(|origin| *origin));

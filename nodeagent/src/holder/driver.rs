@@ -25,7 +25,7 @@ use ghost_host::programs::tree::TreePrograms;
 use ghost_proto::client::StartStage;
 use ghost_proto::ids::ProcId;
 use ghost_proto::instance::Instance;
-use ghost_proto::node::{LeaseAck, NodeToMaster, Scope};
+use ghost_proto::node::{NodeToMaster, Scope};
 use ghost_proto::status::Usage;
 use ghost_sys::reaper::{self, Change, Wait};
 use ghost_sys::ring::Budget;
@@ -44,6 +44,7 @@ use super::deliver;
 use super::event::{Action, Creation, Event};
 use super::handles::{Handles, Pipes};
 use super::launch_end::LaunchEnds;
+use super::load::Load;
 use super::numbers::Numbers;
 
 use super::relays::{self, Relays};
@@ -137,6 +138,7 @@ pub struct Driver {
     relays: Relays,
     sockets: HashMap<u64, commands::Command>,
     last_command: u64,
+    load: Load,
     /// How many connections there were.
     connections: u64,
     /// What epoll watches the agent's socket for.
@@ -243,6 +245,7 @@ impl Driver {
             relays: Relays::default(),
             sockets: HashMap::new(),
             last_command: 0,
+            load: Load::default(),
             connections: 0,
             agent_interest: EpollFlags::empty(),
             handles: HashMap::new(),
@@ -406,7 +409,7 @@ impl Driver {
             }
             Action::AckLease { seq } => {
                 if let Some(agent) = &mut self.agent {
-                    agent.send(NodeToMaster::LeaseAck(load(seq)));
+                    agent.send(NodeToMaster::LeaseAck(self.load.answer(seq, now())));
                 }
             }
             Action::Disconnect(why) => {
@@ -533,6 +536,7 @@ impl Driver {
                     _ if errno == libc::EAGAIN => StartStage::Create,
                     Stage::Prepare => StartStage::Prepare,
                     Stage::Directory => StartStage::Directory,
+                    Stage::Root => StartStage::Root,
                     Stage::File(0) => StartStage::Stdin,
                     Stage::File(1) => StartStage::Stdout,
                     Stage::File(_) => StartStage::Stderr,
@@ -621,15 +625,4 @@ fn watch(epoll: &Epoll, fd: impl AsFd, flags: EpollFlags, source: Source) {
     if let Err(why) = epoll.add(fd, EpollEvent::new(flags, source.number())) {
         log(&format!("a descriptor cannot be watched: {why}"));
     }
-}
-
-/// The node's load, for the answer to a lease.
-fn load(seq: u64) -> LeaseAck {
-    let first = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let load = first("/proc/loadavg").split(' ').next().and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
-    let available = first("/proc/meminfo")
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:")?.split_whitespace().next()?.parse().ok())
-        .unwrap_or(0);
-    LeaseAck { seq, load_centi: (load * 100.0) as u32, mem_available_kib: available }
 }

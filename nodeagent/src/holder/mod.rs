@@ -21,6 +21,7 @@ mod handles;
 mod heard;
 pub mod input;
 mod launch_end;
+mod load;
 pub mod numbers;
 pub mod output;
 pub mod processes;

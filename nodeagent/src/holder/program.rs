@@ -18,7 +18,7 @@ pub const LIMITS: usize = 16;
 /// The limits of the node's daemon: soft and hard, by resource.
 pub type NodeLimits = [(u64, u64); LIMITS];
 
-/// The program of rank `rank`.
+/// The program of rank `rank`, which gets the root directory `root` if there is one.
 ///
 /// # Errors
 /// Why it cannot be started.
@@ -26,6 +26,7 @@ pub fn program(
     spec: &ProgramSpec,
     credentials: &Credentials,
     rank: u32,
+    root: Option<&str>,
     node: &NodeLimits,
 ) -> Result<Program, &'static str> {
     spec.check()?;
@@ -39,6 +40,7 @@ pub fn program(
         candidates: candidates(first, path(&spec.env)).into_iter().map(text).collect::<Result<_, _>>()?,
         argv: spec.argv.iter().map(|s| text(s.to_vec())).collect::<Result<_, _>>()?,
         environment: environment(&spec.env, rank, first).map(text).collect::<Result<_, _>>()?,
+        root: root.map(|path| text(path.as_bytes().to_vec())).transpose()?,
         directory: text(if spec.cwd.is_empty() { b"/".to_vec() } else { spec.cwd.to_vec() })?,
         directory_required: spec.cwd_required,
         files: files(spec)?,
@@ -119,7 +121,7 @@ mod tests {
 
     fn made(spec: &ProgramSpec) -> Program {
         let credentials = Credentials { uid: 1, gid: 2, groups: vec![3] };
-        program(spec, &credentials, 7, &[(10, 100); LIMITS]).expect("can be started")
+        program(spec, &credentials, 7, None, &[(10, 100); LIMITS]).expect("can be started")
     }
 
     #[test]
@@ -155,7 +157,7 @@ mod tests {
     fn what_cannot_be_a_program_is_refused() {
         for argv in [&[][..], &[""], &["a\0b"]] {
             let credentials = Credentials::default();
-            assert!(program(&spec(argv, &[]), &credentials, 0, &[(0, 0); LIMITS]).is_err());
+            assert!(program(&spec(argv, &[]), &credentials, 0, None, &[(0, 0); LIMITS]).is_err());
         }
     }
 }

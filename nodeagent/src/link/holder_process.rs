@@ -35,6 +35,10 @@ impl HolderProcess {
         HolderProcess { instance: instance.clone(), child: None }
     }
 
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
     /// A new connection to the holder, which is started if there is none. Takes some milliseconds then.
     ///
     /// # Errors

@@ -14,6 +14,7 @@
 
 pub mod holder_process;
 pub mod own_frames;
+mod power;
 mod pulse;
 mod readings;
 mod sampler;

@@ -116,6 +116,11 @@ impl Sampler {
         Ok(self.requests.insert(requests))
     }
 
+    /// Where frames for the master go.
+    pub fn frames(&self) -> mpsc::Sender<Bytes> {
+        self.frames.clone()
+    }
+
     /// Takes a request. Never waits: one that cannot be taken is not answered, and the master asks again.
     pub fn request(&mut self, request: MasterToAgent) {
         let taken = match self.thread() {
@@ -144,7 +149,8 @@ fn work(proc: &File, requests: &Receiver<MasterToAgent>, frames: &mpsc::Sender<B
             Ok(MasterToAgent::ReadPart(part)) => {
                 give(AgentToMaster::Part(readings.answer(proc, &part, Instant::now())))
             }
-            Err(RecvTimeoutError::Timeout) => true,
+            // Not the view's.
+            Ok(MasterToAgent::Power(_)) | Err(RecvTimeoutError::Timeout) => true,
             Err(RecvTimeoutError::Disconnected) => false,
         };
         if !taken {

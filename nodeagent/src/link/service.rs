@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 use super::holder_process::HolderProcess;
 use super::pulse::Pulse;
 use super::session::{self, Progress};
+use crate::config::Config;
 use crate::identity::Store;
 
 /// First and longest pause before the next attempt.
@@ -24,6 +25,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 /// This machine is no node, or the holder cannot be started.
 pub fn run(instance: &Instance, store: &Store) -> Result<()> {
     let identity = store.load()?;
+    // It is read anew for each order; a mistake is better known now.
+    Config::load(instance)?;
     let mut holder = HolderProcess::new(instance);
     // Before any thread is there, and before it is said that all is well.
     drop(holder.connect()?);

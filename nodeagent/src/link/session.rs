@@ -9,7 +9,9 @@ use anyhow::{Context, Error, Result, anyhow, bail};
 use bytes::{Bytes, BytesMut};
 use ghost_proto::Control;
 use ghost_proto::frame::{HEADER, Offer, peek};
+use ghost_proto::instance::Instance;
 use ghost_proto::node::{MasterToNode, Welcome};
+use ghost_proto::view::MasterToAgent;
 use ghost_sys::fdpass;
 use ghost_trust::Distrust;
 use ghost_trust::tls::{node_client_config, server_name};
@@ -24,6 +26,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::holder_process::HolderProcess;
 use super::own_frames::{OwnFrames, Piece};
+use super::power;
 use super::pulse::Pulse;
 use super::sampler::Sampler;
 use super::socket;
@@ -87,7 +90,7 @@ async fn session(
         .map_err(|_| anyhow!("the master does not answer the TLS handshake"))?
         .map_err(explain)?;
     tls.get_mut().1.set_buffer_limit(Some(ENCRYPTED));
-    let own = holder.connect()?;
+    let (own, instance) = (holder.connect()?, holder.instance().clone());
     own.set_nonblocking(true).context("the holder's socket")?;
     // Who listens there, as the kernel knows it (net/unix/af_unix.c, unix_listen()).
     let holder_pid = getsockopt(&own, sockopt::PeerCredentials).context("the holder's PID")?.pid();
@@ -99,7 +102,7 @@ async fn session(
     let (from_master, to_master) = tokio::io::split(tls);
     tokio::select! {
         ended = up(from_holder, figures, to_master, pulse) => ended,
-        ended = down(from_master, to_holder, &mut sampler, pulse, on_word, progress) => ended,
+        ended = down(from_master, to_holder, (&instance, &mut sampler), pulse, on_word, progress) => ended,
         () = pulse.is_missed() => {
             holder.end()?;
             bail!("the holder stood still for longer than its lease: it was ended, and with it all cluster processes of this node")
@@ -173,7 +176,7 @@ async fn up(
 async fn down(
     mut master: ReadHalf<TlsStream<TcpStream>>,
     mut holder: OwnedWriteHalf,
-    sampler: &mut Sampler,
+    (instance, sampler): (&Instance, &mut Sampler),
     pulse: &Pulse,
     on_word: impl FnOnce() -> Progress,
     progress: &mut Progress,
@@ -195,6 +198,7 @@ async fn down(
         while let Some(piece) = own.next(&mut buffer)? {
             match piece {
                 Piece::Holder(bytes) => holder.write_all(&bytes).await.context("writing to the holder")?,
+                Piece::Own(MasterToAgent::Power(order)) => power::begin(instance, order, sampler.frames()),
                 Piece::Own(message) => sampler.request(message),
             }
         }

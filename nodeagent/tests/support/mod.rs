@@ -292,7 +292,18 @@ impl Link {
     pub fn spawn_in(&mut self, proc: u64, launch: u64, pid: u32, program: ProgramSpec, user: u32) {
         let credentials = Some(Credentials { uid: user, gid: user, groups: vec![user] });
         let program = Some(program);
-        let spawn = Spawn { proc, launch, rank: 5, ranks: 6, pid, credentials, program, window: WINDOW, origin: None };
+        let spawn = Spawn {
+            proc,
+            launch,
+            rank: 5,
+            ranks: 6,
+            pid,
+            credentials,
+            program,
+            window: WINDOW,
+            origin: None,
+            root: None,
+        };
         self.send(MasterToNode::Spawn(spawn));
     }
 

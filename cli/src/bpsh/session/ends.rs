@@ -70,6 +70,7 @@ impl Session {
             | MasterToClient::Launched(_)
             | MasterToClient::Nodes(_)
             | MasterToClient::Processes(_)
+            | MasterToClient::Changed(_)
             | MasterToClient::Admin(_) => {}
         }
         Ok(())

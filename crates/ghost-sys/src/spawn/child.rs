@@ -22,6 +22,7 @@ pub(super) const FAILED_EXEC: u32 = 3;
 pub(super) const FAILED_DIRECTORY: u32 = 4;
 /// This and the two behind it: the file that was to be descriptor 0, 1 or 2.
 pub(super) const FAILED_FILE: u32 = 5;
+pub(super) const FAILED_ROOT: u32 = 8;
 
 /// Everything the child needs, made ready by the parent.
 pub(super) struct Plan {
@@ -40,6 +41,8 @@ pub(super) struct Plan {
     pub priority: i32,
     pub ignored: u64,
     pub blocked: u64,
+    /// Null: it keeps the one it has.
+    pub root: *const c_char,
     pub directory: *const c_char,
     /// Without it there is no start.
     pub directory_required: bool,
@@ -120,6 +123,10 @@ unsafe fn prepare(plan: &Plan) -> Result<(), Failure> {
         for (resource, values) in &plan.limits {
             // EPERM: above the hard limit of the holder; what it has then stays.
             syscall(libc::SYS_prlimit64, [0, *resource as usize, values.as_ptr() as usize, 0, 0, 0]);
+        }
+        if !plan.root.is_null() {
+            // The directory is entered below, in there.
+            must(libc::SYS_chroot, [plan.root as usize, 0, 0, 0, 0, 0]).map_err(|errno| Failure(FAILED_ROOT, errno))?;
         }
         must(libc::SYS_setgroups, [plan.groups.len(), plan.groups.as_ptr() as usize, 0, 0, 0, 0])?;
         let gid = plan.gid as usize;

@@ -37,6 +37,8 @@ pub struct Program {
     pub candidates: Vec<CString>,
     pub argv: Vec<CString>,
     pub environment: Vec<CString>,
+    /// Its root directory, in which all the others are; `None`: the caller's.
+    pub root: Option<CString>,
     /// If the user cannot enter it, it is `/`, which [`Outcome::Running`] tells.
     pub directory: CString,
     /// Without the directory the program is not started.
@@ -88,6 +90,8 @@ pub enum Outcome {
 pub enum Stage {
     /// On the way to be what it must be: credentials, descriptors.
     Prepare,
+    /// The directory that was to be its root.
+    Root,
     /// The directory that it cannot do without.
     Directory,
     /// The file that was to be this descriptor.
@@ -191,6 +195,7 @@ impl Starting {
                     match u32::from_ne_bytes([a, b, c, d]) {
                         child::NOTE_DIRECTORY => self.directory_errno = errno,
                         child::FAILED_EXEC => self.failed = Some((Stage::Exec, errno)),
+                        child::FAILED_ROOT => self.failed = Some((Stage::Root, errno)),
                         child::FAILED_DIRECTORY => self.failed = Some((Stage::Directory, errno)),
                         stage @ child::FAILED_FILE..=FAILED_LAST_FILE => {
                             self.failed = Some((Stage::File((stage - child::FAILED_FILE) as u8), errno));
@@ -261,6 +266,7 @@ impl Memory {
             priority: program.priority,
             ignored: program.ignored,
             blocked: program.blocked,
+            root: program.root.as_ref().map_or(ptr::null(), |path| path.as_ptr()),
             directory: program.directory.as_ptr(),
             directory_required: program.directory_required,
             files: [0, 1, 2].map(|fd| program.files[fd].as_ref().map_or(ptr::null(), |path| path.as_ptr())),

@@ -232,3 +232,25 @@ fn a_directory_that_is_required_must_be_there() {
     shell.directory_required = true;
     assert_eq!(run(shell).outcome, Outcome::Failed { stage: Stage::Directory, errno: libc::ENOENT });
 }
+
+/// As root only: chroot(2) is for nobody else.
+#[test]
+fn a_root_directory_must_be_there_and_everything_is_in_it() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let root = std::env::temp_dir().join(format!("ghost-sys-root-{}", std::process::id()));
+    std::fs::create_dir_all(root.join("inner")).expect("a directory");
+    std::fs::write(root.join("in"), "from in there\n").expect("a file");
+    let mut missing = program(&["/bin/cat"]);
+    missing.root = Some(c("/no/such"));
+    assert_eq!(run(missing.clone()).outcome, Outcome::Failed { stage: Stage::Root, errno: libc::ENOENT });
+    // There is no program in there; the file that is its input is, and so is the directory.
+    missing.root = Some(c(root.to_str().expect("text")));
+    missing.directory = c("/inner");
+    missing.directory_required = true;
+    missing.files[0] = Some(c("../in"));
+    let outcome = run(missing).outcome;
+    std::fs::remove_dir_all(root).expect("removed");
+    assert_eq!(outcome, Outcome::Failed { stage: Stage::Exec, errno: libc::ENOENT });
+}

@@ -44,7 +44,15 @@ fn ghost() -> FoundGhost {
 }
 
 fn settings() -> Settings {
-    Settings { epoch: 99, lease: LEASE, margin: MARGIN, program: "ghostd test".into(), view: false, first_id: 2 << 40 }
+    Settings {
+        epoch: 99,
+        lease: LEASE,
+        margin: MARGIN,
+        program: "ghostd test".into(),
+        view: false,
+        node_up: false,
+        first_id: 2 << 40,
+    }
 }
 
 impl Bench {
@@ -61,7 +69,7 @@ impl Bench {
             origin: Some(origin()),
         }];
         let asleep = !ghosts.is_empty();
-        bench.feed(Event::Found(Found { ghosts, launchers, nodes: vec![(NODE, EPOCH, HOLDER)] }));
+        bench.feed(Event::Found(Found { ghosts, launchers, nodes: vec![(NODE, EPOCH, HOLDER)], ..Found::default() }));
         if asleep {
             let read = bench.read(1);
             assert!(read.is_empty(), "{read:?}");
@@ -282,6 +290,7 @@ fn what_a_command_launched_that_is_dead_already_is_ended() {
         ghosts: vec![ghost],
         launchers: vec![launcher],
         nodes: vec![(NODE, EPOCH, HOLDER)],
+        ..Found::default()
     }));
     let actions = bench.connect(&[(PROCESS.0, LAUNCH)]);
     let end =
@@ -524,7 +533,12 @@ fn a_zombie_goes_with_its_parent_in_whatever_order_they_are_found() {
 #[test]
 fn a_view_is_put_on_once() {
     let mut bench = Bench { core: Core::new(Settings { view: true, ..settings() }), now: Duration::ZERO };
-    bench.feed(Event::Found(Found { ghosts: vec![ghost()], launchers: vec![], nodes: vec![(NODE, EPOCH, HOLDER)] }));
+    bench.feed(Event::Found(Found {
+        ghosts: vec![ghost()],
+        launchers: vec![],
+        nodes: vec![(NODE, EPOCH, HOLDER)],
+        ..Found::default()
+    }));
     bench.feed(Event::ViewUp);
     bench.connect(&[(PROCESS.0, LAUNCH)]);
     bench.started();
@@ -556,7 +570,7 @@ fn a_ghost_whose_node_was_lost_already_ends() {
     let mut bench = Bench { core: Core::new(settings()), now: Duration::ZERO };
     let launchers =
         vec![FoundLauncher { launch: LaunchId(LAUNCH), pid: BPSH, uid: 1000, gid: 1000, exited: false, origin: None }];
-    bench.feed(Event::Found(Found { ghosts: vec![ghost()], launchers, nodes: vec![] }));
+    bench.feed(Event::Found(Found { ghosts: vec![ghost()], launchers, ..Found::default() }));
     assert_eq!(bench.read(1), [Action::AnswerGhost { token: ReadToken::for_test(1), answer: Answer::Die(9) }]);
     let back = bench.resume(Some(LAUNCH));
     assert!(told(&back).iter().any(|m| matches!(m, MasterToClient::Ended(ended) if ended.lost)), "{back:?}");

@@ -9,6 +9,7 @@ mod last_word;
 mod leases;
 mod nested;
 mod nice;
+mod node_states;
 mod simulation;
 mod transitions;
 mod tree;
@@ -36,6 +37,8 @@ impl Directory for FourNodes {
             address: None,
             hostname: format!("n{number}"),
             reason: "not connected".into(),
+            held: None,
+            root: String::new(),
         })
     }
 

@@ -208,7 +208,7 @@ fn another_ghostd_ends_what_nodes_have_launched() {
     ];
     let launcher = FoundLauncher { launch: LaunchId(1), pid: 100, uid: 1000, gid: 1000, exited: false, origin: None };
     let nodes = vec![(NodeNumber(0), 70, 1000), (NodeNumber(1), 71, 1001)];
-    bench.feed(Event::Found(Found { ghosts, launchers: vec![launcher], nodes }));
+    bench.feed(Event::Found(Found { ghosts, launchers: vec![launcher], nodes, ..Found::default() }));
     let actions = bench.connect(1, 21, 1001, 71, &[RANK.0]);
     assert_eq!(signals(&actions), [(RANK.0, 9)]);
     let ended = NodeToMaster::Ended(node::Ended { proc: RANK.0, status: 9, usage: None, heir: 0 });

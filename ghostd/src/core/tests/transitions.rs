@@ -38,8 +38,15 @@ impl Bench {
     }
 
     pub fn with_lease(lease: Duration) -> Bench {
-        let settings =
-            Settings { epoch: 70, lease, margin: MARGIN, program: "ghostd test".into(), view: false, first_id: 0 };
+        let settings = Settings {
+            epoch: 70,
+            lease,
+            margin: MARGIN,
+            program: "ghostd test".into(),
+            view: false,
+            node_up: false,
+            first_id: 0,
+        };
         let mut bench = Bench { core: Core::new(settings), now: Duration::ZERO, reads: 0, records: 0 };
         bench.connect(0, 10, 1000, 0, &[]);
         bench.connect(1, 11, 1001, 0, &[]);

@@ -26,6 +26,7 @@ impl Driver {
                 self.relays.unlinked();
                 if self.epoll.add(&connection, event).is_ok() {
                     self.agent = Some(connection);
+                    self.load.begin_anew();
                     self.agent_interest = EpollFlags::EPOLLIN;
                     self.handle(Event::Linked);
                 }

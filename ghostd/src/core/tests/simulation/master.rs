@@ -60,6 +60,7 @@ impl Master {
             margin: MARGIN,
             program: "ghostd test".into(),
             view: true,
+            node_up: false,
             first_id: generation << 40,
         };
         Master {
@@ -177,6 +178,10 @@ impl World {
             Action::ContinueLauncher { .. }
             | Action::KillLauncher { .. }
             | Action::ContinueAbsent { .. }
+            | Action::NoteStage { .. }
+            | Action::RunNodeUp { .. }
+            | Action::StopNodeUp { .. }
+            | Action::ChangeNodes(_)
             | Action::Admin { .. } => {}
         }
     }
