@@ -1,6 +1,6 @@
 //! bpstat's orders and forms.
 
-use acceptance::{Cluster, User};
+use acceptance::{Cluster, Ended, User};
 use serde_json::Value;
 
 fn bpstat(cluster: &Cluster, words: &[&str]) -> String {
@@ -45,4 +45,28 @@ Node(s)  Status  Mode        User  Group  Reason
     assert_eq!(json["nodes"][1]["reason"], "has not joined");
     let wanted = "0: would run id\n90-91: unreachable: down (has not joined); let it join, see `bpctl token --help`\n";
     assert_eq!(plan, wanted);
+}
+
+#[test]
+fn the_doctor_tells_of_each_host_and_of_a_node_that_is_away() {
+    let cluster = Cluster::attach();
+    let all = cluster.command("bpctl").args(["doctor", "--all"]).run().success();
+    for node in 0..4 {
+        let heading = all.lines().position(|line| line.starts_with(&format!("node {node} (n{node}), release ")));
+        let heading = heading.unwrap_or_else(|| panic!("node {node} in:\n{all}"));
+        let first = all.lines().nth(heading + 1).unwrap_or_default();
+        assert!(first.starts_with("  ok     connection: ") && first.ends_with(" ms there and back"), "{first}");
+    }
+    assert!(all.starts_with("master "), "{all}");
+    assert!(all.contains("\n  ok     BTF of the kernel"), "{all}");
+    let refused = cluster.command("bpctl").arg("doctor").user(User::ordinary()).run();
+    assert!(refused.error_text().contains("only root"), "{}", refused.error_text());
+    cluster.command("bpctl").args(["nodes", "add", "92"]).run().success();
+    let away = cluster.command("bpctl").arg("doctor").run();
+    cluster.command("bpctl").args(["nodes", "remove", "92"]).run().success();
+    let text = away.text();
+    assert!(text.contains("\nnode 92\n  BROKEN connection: has not joined: "), "{text}");
+    assert!(text.ends_with(" less than it could be\n"), "{text}");
+    assert!(away.error_text().contains("one thing does not work"), "{}", away.error_text());
+    away.expect(Ended::Exited(1));
 }

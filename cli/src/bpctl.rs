@@ -5,6 +5,7 @@
 pub mod flags;
 
 mod change;
+mod doctor;
 mod listing;
 mod steps;
 mod validity;
@@ -15,8 +16,8 @@ use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches};
 use ghost_proto::client::{
-    Admin, AdminReply, AdminRequest, ClientToMaster, HandoverRequest, MasterToClient, NodeRequest, NodesReply,
-    NodesRequest, TokenRequest, ViewRequest,
+    Admin, AdminReply, AdminRequest, ClientToMaster, ExamineRequest, HandoverRequest, MasterToClient, NodeRequest,
+    NodesReply, NodesRequest, TokenRequest, ViewRequest,
 };
 use ghost_proto::instance::Instance;
 
@@ -79,27 +80,33 @@ fn run(flags: &Flags, steps: Vec<steps::Step>) -> Result<(), Failure> {
         Some(action) => action,
     };
     let request = understand(action, &instance)?;
+    if let Action::Doctor { all } = action {
+        return doctor::run(&instance, request, *all);
+    }
     let mut connection = Connection::open(&instance, "bpctl")?;
     let lines = match connection.request(request)? {
         MasterToClient::Admin(AdminReply { .. }) if matches!(action, Action::Handover) => {
             vec![see_the_next(&instance, connection)?]
         }
-        MasterToClient::Admin(AdminReply { lines }) => lines,
+        MasterToClient::Admin(AdminReply { lines, .. }) => lines,
         MasterToClient::Nodes(NodesReply { nodes }) => listing::table(&nodes),
         other => {
             return Err(Failure { code: BROKEN, text: format!("ghostd gave an answer that does not fit: {other:?}") });
         }
     };
-    let mut out = std::io::stdout().lock();
-    let written = lines.iter().try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush());
-    written
-        .map_err(|error| Failure { code: BROKEN, text: format!("standard output: {}", connection::plain(&error)) })?;
+    print(&lines)?;
     if let Action::Token(_) = action
         && std::io::stdout().is_terminal()
     {
         crate::complain("On the new node, as root: nodeagent join MASTER, and paste this line. It is a secret.");
     }
     Ok(())
+}
+
+fn print(lines: &[String]) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    let written = lines.iter().try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush());
+    written.map_err(|error| Failure { code: BROKEN, text: format!("standard output: {}", connection::plain(&error)) })
 }
 
 /// Waits until another ghostd answers in this one's place.
@@ -136,6 +143,7 @@ fn understand(action: &Action, instance: &Instance) -> Result<ClientToMaster, Fa
         Action::Nodes(NodesAction::Remove { nodes }) => Admin::RemoveNodes(check(nodes)?),
         Action::Nodes(NodesAction::Revoke { nodes }) => Admin::RevokeNodes(check(nodes)?),
         Action::Nodes(NodesAction::Replace { nodes }) => Admin::ReplaceNodes(check(nodes)?),
+        Action::Doctor { .. } => Admin::Examine(ExamineRequest {}),
         Action::Handover => Admin::Handover(HandoverRequest {}),
         Action::View { state } => Admin::View(ViewRequest { on: *state == Switch::On }),
     };
@@ -170,6 +178,7 @@ mod tests {
         assert_eq!(asked(&["bpctl", "nodes", "replace", "3"]), admin(Admin::ReplaceNodes(nodes("3"))));
         assert_eq!(asked(&["bpctl", "view", "on"]), admin(Admin::View(ViewRequest { on: true })));
         assert_eq!(asked(&["bpctl", "view", "off"]), admin(Admin::View(ViewRequest { on: false })));
+        assert_eq!(asked(&["bpctl", "doctor", "--all"]), admin(Admin::Examine(ExamineRequest {})));
         assert_eq!(asked(&["bpctl", "handover"]), admin(Admin::Handover(HandoverRequest {})));
         assert_eq!(asked(&["bpctl", "nodes", "list"]), Ok(ClientToMaster::Nodes(NodesRequest::default())));
         let up = ClientToMaster::Nodes(NodesRequest { nodes: "up".into() });

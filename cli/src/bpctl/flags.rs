@@ -61,6 +61,12 @@ pub enum Action {
     Nodes(NodesAction),
     /// Let the ghostd that is installed now go on in the running one's place, with all that runs (root)
     Handover,
+    /// Look at the master and all nodes: kernel features, rights, limits, clocks, releases, connections; what is wrong, and what to do (root)
+    Doctor {
+        /// Show also what is well
+        #[arg(short, long)]
+        all: bool,
+    },
     /// Whether /proc shows remote processes' own figures, until ghostd starts anew (root)
     View {
         #[arg(value_enum)]

@@ -21,7 +21,9 @@ pub struct Requirement {
     /// What it is needed for.
     pub purpose: &'static str,
     pub roles: &'static [Role],
-    check: fn() -> Result<(), String>,
+    /// Who can do without, and what is lacking then.
+    pub without: &'static [(Role, &'static str)],
+    pub(crate) check: fn() -> Result<(), String>,
 }
 
 /// A requirement that is not met.
@@ -42,52 +44,83 @@ impl fmt::Display for Missing {
 /// Oldest kernel that is worked with.
 pub const OLDEST_KERNEL: (u32, u32) = (6, 1);
 
+/// A node without kernel programs runs what it is given, and cannot tell of more.
+const UNSEEN: &[(Role, &str)] = &[(Role::Node, "what programs of this node fork has no ghosts")];
+
 /// The table.
 pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         name: "Linux 6.1 or later",
         purpose: "task storage, clone3 with a chosen PID, pidfds",
         roles: &[Role::Master, Role::Node],
+        without: &[],
         check: kernel_version,
     },
     Requirement {
         name: "root",
         purpose: "mounts, namespaces and kernel programs",
         roles: &[Role::Master, Role::Node],
+        without: &[],
         check: root,
     },
     Requirement {
         name: "BTF of the kernel (CONFIG_DEBUG_INFO_BTF)",
         purpose: "the kernel programs find their way by it",
         roles: &[Role::Master],
+        without: UNSEEN,
         check: || present("/sys/kernel/btf/vmlinux", "use a distribution kernel, or mount sysfs on /sys"),
     },
     Requirement {
         name: "the right to load kernel programs (CAP_BPF and CAP_PERFMON)",
         purpose: "signals to ghosts are seen by them",
         roles: &[Role::Master],
+        without: UNSEEN,
         check: || capabilities(&[(39, "CAP_BPF"), (38, "CAP_PERFMON")]),
     },
-    Requirement { name: "FUSE (/dev/fuse)", purpose: "ghosts sleep on it", roles: &[Role::Master], check: fuse },
+    Requirement {
+        name: "FUSE (/dev/fuse)",
+        purpose: "ghosts sleep on it",
+        roles: &[Role::Master],
+        without: &[],
+        check: fuse,
+    },
     Requirement {
         name: "no time limit on FUSE requests (fs.fuse.default_request_timeout and max_request_timeout = 0)",
         purpose: "the kernel would abort the sleep of every ghost",
         roles: &[Role::Master],
+        without: &[],
         check: no_fuse_timeout,
     },
     Requirement {
         name: "cgroup v2",
         purpose: "what a launch started is found and ended by its cgroup",
         roles: &[Role::Node],
+        without: &[],
         check: cgroup2,
     },
     Requirement {
         name: "the rights to make namespaces and choose PIDs (CAP_SYS_ADMIN)",
         purpose: "the cluster's processes have a PID namespace of their own",
         roles: &[Role::Node],
+        without: &[],
         check: || capabilities(&[(21, "CAP_SYS_ADMIN")]),
     },
 ];
+
+impl Requirement {
+    /// Whether it is met here.
+    ///
+    /// # Errors
+    /// What was found, and the way out.
+    pub fn check(&self) -> Result<(), String> {
+        (self.check)()
+    }
+}
+
+/// The running kernel's release, as `uname -r` has it.
+pub fn kernel_release() -> Option<String> {
+    Some(nix::sys::utsname::uname().ok()?.release().to_string_lossy().into_owned())
+}
 
 /// What is missing here for a role.
 pub fn missing(role: Role) -> Vec<Missing> {
@@ -95,21 +128,21 @@ pub fn missing(role: Role) -> Vec<Missing> {
         .iter()
         .filter(|requirement| requirement.roles.contains(&role))
         .filter_map(|requirement| {
-            let found = (requirement.check)().err()?;
+            let found = requirement.check().err()?;
             Some(Missing { name: requirement.name, purpose: requirement.purpose, found })
         })
         .collect()
 }
 
 fn kernel_version() -> Result<(), String> {
-    let release = nix::sys::utsname::uname().map_err(|e| e.to_string())?.release().to_string_lossy().into_owned();
+    let release = kernel_release().ok_or("its release cannot be read")?;
     match parse_release(&release) {
         Some(version) if version >= OLDEST_KERNEL => Ok(()),
         _ => Err(format!("this is Linux {release}; boot a newer kernel")),
     }
 }
 
-fn parse_release(release: &str) -> Option<(u32, u32)> {
+pub(crate) fn parse_release(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }

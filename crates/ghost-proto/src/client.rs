@@ -540,7 +540,7 @@ pub struct ProcessInfo {
 /// Administration: for root (and, where it says so, for everybody).
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct AdminRequest {
-    #[prost(oneof = "Admin", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "Admin", tags = "1, 2, 3, 4, 5, 6, 7, 20")]
     pub admin: Option<Admin>,
 }
 
@@ -561,7 +561,13 @@ pub enum Admin {
     /// The program that is installed now goes on in ghostd's place, with everything that runs.
     #[prost(message, tag = "7")]
     Handover(HandoverRequest),
+    /// Look at the master and all nodes.
+    #[prost(message, tag = "20")]
+    Examine(ExamineRequest),
 }
+
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct ExamineRequest {}
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct TokenRequest {
@@ -597,4 +603,7 @@ pub struct AdminReply {
     /// Lines for stdout (a token, what was done).
     #[prost(string, repeated, tag = "1")]
     pub lines: Vec<String>,
+    /// The answer to [`Admin::Examine`].
+    #[prost(message, optional, tag = "2")]
+    pub examination: Option<crate::examine::Examination>,
 }

@@ -12,6 +12,7 @@
 //!   ([`stream`]), which is flow control and bounds the memory of every hop.
 
 pub mod client;
+pub mod examine;
 pub mod frame;
 pub mod ids;
 pub mod instance;

@@ -15,9 +15,10 @@
 //! where it stopped, through the descriptor that it opened for the first.
 
 use crate::control::direction;
+use crate::examine::{Examine, Examined};
 
-direction!(ToAgentEnvelope, MasterToAgent, "MasterToAgent", "1, 2, 20", crate::frame::KIND_AGENT);
-direction!(FromAgentEnvelope, AgentToMaster, "AgentToMaster", "1, 2, 20", crate::frame::KIND_AGENT);
+direction!(ToAgentEnvelope, MasterToAgent, "MasterToAgent", "1, 2, 3, 20", crate::frame::KIND_AGENT);
+direction!(FromAgentEnvelope, AgentToMaster, "AgentToMaster", "1, 2, 3, 20", crate::frame::KIND_AGENT);
 
 /// Bytes of file content that one [`Figures`] carries, unless a single process has more.
 pub const FIGURES_SIZE: usize = 48 * 1024;
@@ -33,6 +34,9 @@ pub enum MasterToAgent {
     Sample(Sample),
     #[prost(message, tag = "2")]
     ReadPart(ReadPart),
+    /// Not for the view: look at the host.
+    #[prost(message, tag = "3")]
+    Examine(Examine),
     /// Nothing to do with the view: the node is to be restarted or switched off.
     #[prost(message, tag = "20")]
     Power(Power),
@@ -45,6 +49,8 @@ pub enum AgentToMaster {
     Figures(Figures),
     #[prost(message, tag = "2")]
     Part(Part),
+    #[prost(message, tag = "3")]
+    Examined(Examined),
     #[prost(message, tag = "20")]
     PowerDone(PowerDone),
 }

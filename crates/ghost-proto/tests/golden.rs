@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use bytes::{Bytes, BytesMut};
 use ghost_proto::Control;
 use ghost_proto::client::{self, Admin, ClientToMaster, MasterToClient, StartStage};
+use ghost_proto::examine;
 use ghost_proto::frame::{ALL_RANKS, Data, Decoder, Frame, MAX_CONTROL, Offer, Placed};
 use ghost_proto::ids::{NodeNumber, ProcId};
 use ghost_proto::join::{self, JoinToMaster, JoinToNode};
@@ -91,6 +92,7 @@ fn client_to_master() -> Samples<ClientToMaster> {
         ("Admin RevokeNodes", admin(Admin::RevokeNodes(nodes("6")))),
         ("Admin View", admin(Admin::View(client::ViewRequest { on: true }))),
         ("Admin Handover", admin(Admin::Handover(client::HandoverRequest {}))),
+        ("Admin Examine", admin(Admin::Examine(client::ExamineRequest {}))),
         ("Admin ReplaceNodes", admin(Admin::ReplaceNodes(nodes("7")))),
         ("GhostDied", ClientToMaster::GhostDied(client::GhostDied { rank: 2, status: 9 })),
         ("Resume", ClientToMaster::Resume(resume)),
@@ -168,7 +170,28 @@ fn master_to_client() -> Samples<MasterToClient> {
             let failures = vec![client::NodeFailure { node: 3, text: "Operation not permitted".into() }];
             MasterToClient::Changed(client::Changed { failures })
         }),
-        ("Admin", MasterToClient::Admin(client::AdminReply { lines: vec!["gp1-token".into(), String::new()] })),
+        (
+            "Admin",
+            MasterToClient::Admin(client::AdminReply {
+                lines: vec!["gp1-token".into(), String::new()],
+                examination: None,
+            }),
+        ),
+        (
+            "Admin examination",
+            MasterToClient::Admin(client::AdminReply {
+                lines: Vec::new(),
+                examination: Some(examine::Examination {
+                    hosts: vec![examine::Host {
+                        node: -1,
+                        name: "head".into(),
+                        release: "0.1.0".into(),
+                        kernel: "6.12.57".into(),
+                        findings: vec![examine::Finding { gravity: 2, what: "root".into(), found: "not".into() }],
+                    }],
+                }),
+            }),
+        ),
     ]
 }
 
@@ -301,10 +324,19 @@ fn master_to_agent() -> Samples<MasterToAgent> {
         ("ReadPart", MasterToAgent::ReadPart(part)),
         ("ReadPart empty", MasterToAgent::ReadPart(view::ReadPart::default())),
         ("Power", MasterToAgent::Power(view::Power { seq: 5, state: "reboot".into() })),
+        ("Examine", MasterToAgent::Examine(examine::Examine { seq: 9 })),
     ]
 }
 
 fn agent_to_master() -> Samples<AgentToMaster> {
+    let finding = examine::Finding { gravity: 1, what: "process ids".into(), found: "up to 32768".into() };
+    let examined = examine::Examined {
+        seq: 9,
+        release: "0.1.0".into(),
+        kernel: "6.12.57".into(),
+        wall_ms: 1_700_000_000_000,
+        findings: vec![finding],
+    };
     let file = |errno, content: &'static [u8]| view::FileFigures { errno, content: Bytes::from_static(content) };
     let process = view::ProcessFigures {
         proc: 9,
@@ -339,6 +371,7 @@ fn agent_to_master() -> Samples<AgentToMaster> {
         ("Part", AgentToMaster::Part(part)),
         ("Part empty", AgentToMaster::Part(view::Part::default())),
         ("PowerDone", AgentToMaster::PowerDone(view::PowerDone { seq: 5, error: "no such command".into() })),
+        ("Examined", AgentToMaster::Examined(examined)),
     ]
 }
 
@@ -474,8 +507,8 @@ fn node_to_master_bytes() {
 
 #[test]
 fn bytes_between_master_and_agent() {
-    check("master_to_agent", variants!(MasterToAgent: Sample, ReadPart, Power), master_to_agent());
-    check("agent_to_master", variants!(AgentToMaster: Figures, Part, PowerDone), agent_to_master());
+    check("master_to_agent", variants!(MasterToAgent: Sample, ReadPart, Examine, Power), master_to_agent());
+    check("agent_to_master", variants!(AgentToMaster: Figures, Part, Examined, PowerDone), agent_to_master());
 }
 
 #[test]

@@ -228,7 +228,7 @@ impl Core {
     /// The driver has done (or not done) what [`Action::Admin`] asked.
     pub fn admin_reply(outcome: Result<Vec<String>, String>) -> MasterToClient {
         match outcome {
-            Ok(lines) => MasterToClient::Admin(client::AdminReply { lines }),
+            Ok(lines) => MasterToClient::Admin(client::AdminReply { lines, examination: None }),
             Err(text) => MasterToClient::Refused(client::Refused { text, position: None }),
         }
     }
@@ -242,6 +242,7 @@ impl Core {
             Admin::RevokeNodes(_) => "nodes revoke",
             Admin::ReplaceNodes(_) => "nodes replace",
             Admin::View(_) => "view",
+            Admin::Examine(_) => "doctor",
             Admin::Handover(_) => "handover",
         }
     }

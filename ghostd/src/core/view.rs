@@ -250,7 +250,8 @@ impl Core {
                 GhostdToServer::Figures(NodeFigures { node, figures: Some(figures) })
             }
             AgentToMaster::Part(part) if known(part.proc) => GhostdToServer::Part(NodePart { node, part: Some(part) }),
-            AgentToMaster::Part(_) => return,
+            // The driver answers who has asked for that.
+            AgentToMaster::Part(_) | AgentToMaster::Examined(_) => return,
             AgentToMaster::PowerDone(done) => return self.power_done(number, &done),
         };
         self.act(Action::TellView(message));

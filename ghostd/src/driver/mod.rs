@@ -4,6 +4,7 @@
 mod above;
 mod changes;
 mod clients;
+mod examine;
 mod gulps;
 mod handover;
 mod kernel;
@@ -110,6 +111,7 @@ pub(crate) struct Driver {
     /// Who has asked for another program in this one's place, to be served by the main loop.
     handover: Option<ClientId>,
     handover_wanted: Rc<Notify>,
+    examinations: examine::Examinations,
     /// Another program is about to go on: no command's connection is taken any more.
     leaving: Rc<Notify>,
 }
@@ -281,6 +283,10 @@ impl Driver {
     fn administer(&mut self, client: ClientId, admin: &Admin) {
         if let Admin::Handover(_) = admin {
             self.ask_for_handover(client);
+            return;
+        }
+        if let Admin::Examine(_) = admin {
+            self.begin_examination(client);
             return;
         }
         if let Admin::View(view) = admin {
@@ -464,6 +470,7 @@ async fn serve(instance: &Instance, files: &Files, mut config: Config) -> Result
         started: boot_time(),
         handover: None,
         handover_wanted: Rc::default(),
+        examinations: examine::Examinations::default(),
         leaving: Rc::default(),
     }));
 
@@ -525,6 +532,7 @@ async fn serve(instance: &Instance, files: &Files, mut config: Config) -> Result
                 let mut driver = shared.borrow_mut();
                 driver.turn(Event::Tick);
                 driver.settle_signals();
+                driver.end_examinations();
             }
         }
         let now = boot_time();

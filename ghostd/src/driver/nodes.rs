@@ -204,6 +204,10 @@ async fn read(
                 },
                 Frame::Data(data) => Event::NodeData { node, link, data },
                 Frame::Agent(body) => match AgentToMaster::decode_body(body)? {
+                    Some(AgentToMaster::Examined(examined)) => {
+                        shared.borrow_mut().examined(node, link, examined);
+                        continue;
+                    }
                     Some(message) => Event::AgentSaid { node, link, message },
                     None => continue,
                 },

@@ -185,7 +185,7 @@ impl Membership {
         match request {
             Admin::Token(request) => self.token(request, now),
             // No member is concerned.
-            Admin::View(_) | Admin::Handover(_) => Ok(Vec::new()),
+            Admin::View(_) | Admin::Handover(_) | Admin::Examine(_) => Ok(Vec::new()),
             Admin::AddNodes(request) => self.change(request, |members, numbers, rules| {
                 let new = members.add(numbers, rules);
                 let old: Vec<NodeNumber> = numbers.iter().copied().filter(|n| new.binary_search(n).is_err()).collect();

@@ -14,11 +14,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
+use ghost_host::requirements::{Role, kernel_release};
 use ghost_proto::Control;
+use ghost_proto::examine::{Examine, Examined};
 use ghost_proto::view::{
     AgentToMaster, FIGURES_SIZE, Figures, FileFigures, LARGEST_FILE, MasterToAgent, ProcessFigures, Sample, Sampled,
     ThreadFigures,
@@ -149,13 +151,26 @@ fn work(proc: &File, requests: &Receiver<MasterToAgent>, frames: &mpsc::Sender<B
             Ok(MasterToAgent::ReadPart(part)) => {
                 give(AgentToMaster::Part(readings.answer(proc, &part, Instant::now())))
             }
-            // Not the view's.
+            Ok(MasterToAgent::Examine(examine)) => give(AgentToMaster::Examined(examined(examine))),
+            // Not this thread's.
             Ok(MasterToAgent::Power(_)) | Err(RecvTimeoutError::Timeout) => true,
             Err(RecvTimeoutError::Disconnected) => false,
         };
         if !taken {
             return;
         }
+    }
+}
+
+/// What `bpctl doctor` shows of this node.
+fn examined(examine: Examine) -> Examined {
+    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Examined {
+        seq: examine.seq,
+        release: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: kernel_release().unwrap_or_default(),
+        wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
+        findings: ghost_host::examine::examine(Role::Node),
     }
 }
 
