@@ -75,6 +75,54 @@ fn streams_pass_through_both_nodes() {
 }
 
 #[test]
+fn a_file_is_copied_from_whichever_node_has_it() {
+    let cluster = Cluster::attach();
+    let shell = |line: &str| cluster.command("sh").args(["-ec", line]).user(User::ordinary()).run().success();
+    let at = "/tmp/on-node";
+    shell(&format!("rm -rf {at}; mkdir {at}"));
+    bpsh(&cluster, &["-a", &format!("rm -rf {at}; mkdir {at}; rm -f /tmp/myoutput")]).run().success();
+    bpsh(&cluster, &["3", "echo theirs > /tmp/myoutput"]).run().success();
+    // The working directory is there on the nodes, too: nothing is said but what the seed text has.
+    let finished = bpsh(&cluster, &["-a", "-p", "bpcp /tmp/myoutput"]).directory(at).run();
+    let mut lines: Vec<String> = finished.error_text().lines().map(str::to_owned).collect();
+    lines.sort();
+    let of = |node: u32| format!("{node:>3}: bpcp: /tmp/myoutput: No such file or directory");
+    assert_eq!((finished.ended, lines), (Ended::Exited(1), [0, 1, 2, 4].map(of).to_vec()));
+    assert_eq!(shell(&format!("cat {at}/myoutput; stat -c %u {at}/myoutput")), "theirs\n1000\n");
+}
+
+#[test]
+fn bpcp_on_a_node_copies_from_the_master_to_it_and_between_others() {
+    let cluster = Cluster::attach();
+    let at = "/tmp/on-node-2";
+    let shell = |line: &str| cluster.command("sh").args(["-ec", line]).user(User::ordinary()).run().success();
+    shell(&format!(
+        "rm -rf {at}; mkdir -p {at}/tree/d; head -c 3000001 /dev/urandom > {at}/tree/d/data; echo > {at}/tree/f"
+    ));
+    bpsh(&cluster, &["-a", &format!("rm -rf {at}; mkdir {at}")]).run().success();
+    let wanted = shell(&format!("cksum < {at}/tree/d/data"));
+    let there = |command: &str| bpsh(&cluster, &["2", command]).directory(at).run();
+    let sum = |command: &str| there(command).success();
+    assert_eq!(
+        sum(&format!("bpcp -r master:tree . && cksum < {at}/tree/d/data")),
+        wanted,
+        "seen from bpsh's directory"
+    );
+    sum("bpcp -rp tree master:back && bpcp tree/d/data 0,3:. && bpcp 3:data master:third");
+    assert_eq!(shell(&format!("cksum < {at}/back/d/data; cksum < {at}/third")), wanted.repeat(2));
+    for (command, text) in [
+        ("bpcp master:nosuch .", "bpcp: nosuch: No such file or directory\n"),
+        ("bpcp tree/f master:/proc/none/x", "bpcp: master: /proc/none: No such file or directory\n"),
+        ("bpcp tree/f master:/etc", "bpcp: master: /etc/f: Permission denied\n"),
+    ] {
+        let finished = there(command);
+        assert_eq!((finished.error_text().as_str(), finished.ended), (text, Ended::Exited(1)), "{command}");
+    }
+    let reach = bpsh(&cluster, &["2", "bpcp tree/f master:."]).env("GHOSTPROC_REACH", "no").directory(at).run();
+    assert!(reach.error_text().contains("cannot be asked"), "{}", reach.error_text());
+}
+
+#[test]
 fn the_tree_on_the_master_is_true() {
     let cluster = Cluster::attach();
     let mut outer = bpsh(&cluster, &["1", "bpsh 0,2 sleep 1001.1"]).start();
@@ -185,10 +233,10 @@ fn a_ghostd_that_is_killed_ends_what_nodes_have_launched_and_says_so() {
 fn bpstat_shows_on_a_node_what_it_shows_on_the_master() {
     let cluster = Cluster::attach();
     let bpstat = |words: &[&str]| cluster.command("bpsh").args(words).user(User::ordinary()).run().success();
-    let here = cluster.command("bpstat").arg("-l").user(User::ordinary()).run().success();
-    assert_eq!(bpstat(&["1", "bpstat -l"]), here);
+    let here = cluster.command("sh").args(["-c", "bpstat; bpstat -a"]).user(User::ordinary()).run().success();
+    assert_eq!(bpstat(&["1", "bpstat; bpstat -a"]), here);
     // By a program's program, and by many at once.
-    assert_eq!(bpstat(&["2", "sh -c 'bpstat -l; true'; true"]), here);
+    assert_eq!(bpstat(&["2", "sh -c 'bpstat; bpstat -a; true'; true"]), here);
     let counts = bpstat(&["-a", "for i in 1 2 3 4 5 6 7 8; do bpstat -t up & done; wait"]);
     assert_eq!(counts.lines().collect::<Vec<_>>(), vec!["5"; 40]);
 }

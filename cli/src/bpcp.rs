@@ -15,6 +15,7 @@ mod launch;
 mod operand;
 mod place;
 mod progress;
+mod reach;
 mod receive;
 mod send;
 
@@ -46,6 +47,7 @@ pub fn main() -> ExitCode {
         Task::Copy(request) => copy::run(&request),
         Task::Receive(wanted) => receive(wanted),
         Task::Send { recursive, paths } => send(recursive, &paths),
+        Task::Reach(arguments, named) => return reached(arguments, named.as_deref()),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -53,6 +55,20 @@ pub fn main() -> ExitCode {
         Err(error) => {
             crate::complain(&format!("bpcp: {error:#}"));
             ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Says why the master's end cannot be reached, if so, and ends as bpsh would that cannot start something.
+fn reached(arguments: Vec<std::ffi::OsString>, named: Option<&str>) -> ExitCode {
+    use std::os::unix::ffi::OsStringExt;
+    let arguments = arguments.into_iter().map(|argument| argument.into_vec().into()).collect();
+    let instance = crate::connection::instance(named).map_err(anyhow::Error::from);
+    match instance.and_then(|instance| reach::run(&instance, arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            crate::complain(&format!("bpcp: {error:#}"));
+            ExitCode::from(crate::bpsh::NOT_RUN)
         }
     }
 }

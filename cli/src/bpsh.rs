@@ -24,7 +24,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use flags::Task;
-use outcome::{NOT_RUN, Verdict};
+pub(crate) use outcome::NOT_RUN;
+use outcome::Verdict;
 
 /// The whole program.
 pub fn main() -> ExitCode {

@@ -36,6 +36,23 @@ pub fn instance(option: Option<&str>) -> Result<Instance, BadInstance> {
     }
 }
 
+/// Set to `no`, what bpsh launches cannot reach files here by bpcp.
+const REACH: &str = "GHOSTPROC_REACH";
+
+fn features() -> Vec<String> {
+    let serves = std::env::var_os(REACH).is_none_or(|value| value != "no");
+    [(true, client::RESUME), (serves, client::SERVE)]
+        .iter()
+        .filter(|(has, _)| *has)
+        .map(|(_, f)| (*f).to_owned())
+        .collect()
+}
+
+/// Whether this process runs on a node, and asks the master from there.
+pub fn is_on_node(instance: &Instance) -> bool {
+    socket_of(instance) == instance.node_socket()
+}
+
 /// Where commands connect: to ghostd on the master, to the holder on a node, which carries it to ghostd. On a machine that is both, what
 /// the cluster runs there asks the holder, as on any node.
 fn socket_of(instance: &Instance) -> PathBuf {
@@ -101,7 +118,7 @@ impl Connection {
         let mut connection = Connection::over(socket);
         connection.queue(ClientToMaster::Hello(Hello {
             version: VERSION,
-            features: vec![client::RESUME.to_owned()],
+            features: features(),
             program: format!("{program} {}", env!("CARGO_PKG_VERSION")),
         }));
         Ok(connection)
@@ -182,6 +199,11 @@ impl Connection {
                 Err(other) => return Err(other),
             }
         }
+    }
+
+    /// The socket, for other things than frames, and what has come on it already.
+    pub fn into_socket(self) -> (UnixStream, BytesMut) {
+        (self.socket, self.input)
     }
 
     /// ghostd's name and release, as its hello had it.

@@ -16,3 +16,9 @@ pub(crate) fn complain(line: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "{line}");
 }
+
+/// Another one of the commands: the one beside this program, else the one in the PATH.
+pub(crate) fn beside(name: &str) -> std::path::PathBuf {
+    let beside = std::env::current_exe().ok().map(|own| own.with_file_name(name)).filter(|path| path.is_file());
+    beside.unwrap_or_else(|| name.into())
+}

@@ -1,7 +1,7 @@
 //! One copy, seen from where it was asked for: sources one after the other, to here or to nodes.
 
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
@@ -16,7 +16,7 @@ use super::progress::Progress;
 use super::receive::{Receiver, Wanted};
 use super::send::{Sender, Sink};
 use crate::bpsh::report::fold_lines;
-use crate::connection::{Connection, ConnectionError, instance};
+use crate::connection::{Connection, ConnectionError, instance, is_on_node};
 use crate::node_list::NodeList;
 
 /// So many failures are told one by one.
@@ -28,6 +28,13 @@ const TOLD: usize = 1000;
 /// It cannot begin.
 pub fn run(request: &Request) -> anyhow::Result<bool> {
     let instance = instance(request.instance.as_deref())?;
+    let names_master = [&request.target].into_iter().chain(&request.sources).any(|o| matches!(o, Operand::Master(_)));
+    if names_master && !is_on_node(&instance) {
+        match request.alone {
+            true => bail!("a target is needed; `bpcp FILE` alone is for nodes: bpsh -a -p bpcp FILE"),
+            false => bail!("the master is named on nodes only; on the master write the path alone"),
+        }
+    }
     let mut resolver = Resolver { instance, connection: None };
     let sources = resolver.sources(&request.sources)?;
     let to = match &request.target {
@@ -35,6 +42,11 @@ pub fn run(request: &Request) -> anyhow::Result<bool> {
             let wanted =
                 Wanted { target: path.clone(), into: request.into, preserve: request.preserve, sync: request.sync };
             To::Here(Box::new(Receiver::begin(wanted).map_err(anyhow::Error::msg)?))
+        }
+        Operand::Master(path) => {
+            let command =
+                reaching(request, &[&["--receive"], &receiving_options(request)[..]].concat(), [path.as_path()])?;
+            To::Nodes(Box::new(Launch::on_master(command).context("cannot run bpcp")?))
         }
         Operand::There { nodes, path } => {
             resolver.nodes(nodes)?;
@@ -67,6 +79,7 @@ pub fn run(request: &Request) -> anyhow::Result<bool> {
 enum Source<'a> {
     Here(&'a Path),
     There { node: i32, paths: Vec<&'a Path> },
+    Master(&'a Path),
 }
 
 struct Resolver {
@@ -99,6 +112,7 @@ impl Resolver {
         for operand in operands {
             match operand {
                 Operand::Here(path) => sources.push(Source::Here(path)),
+                Operand::Master(path) => sources.push(Source::Master(path)),
                 Operand::There { nodes, path } => {
                     let [NodeInfo { node: number, .. }] = self.nodes(nodes)?[..] else {
                         bail!("{nodes}:{}: a source is on one node; copy from one after the other", path.display());
@@ -120,8 +134,7 @@ impl Resolver {
 
 /// The bpsh beside this program, else the one in the PATH.
 fn bpsh(request: &Request) -> Command {
-    let beside = std::env::current_exe().ok().map(|own| own.with_file_name("bpsh")).filter(|path| path.is_file());
-    let mut command = Command::new(beside.unwrap_or_else(|| PathBuf::from("bpsh")));
+    let mut command = Command::new(crate::beside("bpsh"));
     if let Some(instance) = &request.instance {
         command.args(["--instance", instance]);
     }
@@ -141,12 +154,27 @@ fn receiving(request: &Request, nodes: &str, path: &Path) -> anyhow::Result<Comm
     command.arg("--json");
     from_here(&mut command, path.is_relative())?;
     command.args(["--", nodes, "bpcp", "--receive"]);
-    for (wanted, option) in [(request.into, "--into"), (request.preserve, "-p"), (request.sync, "--sync")] {
-        if wanted {
-            command.arg(option);
-        }
+    command.args(receiving_options(request)).arg("--").arg(path);
+    Ok(command)
+}
+
+fn receiving_options(request: &Request) -> Vec<&'static str> {
+    let options = [(request.into, "--into"), (request.preserve, "-p"), (request.sync, "--sync")];
+    options.into_iter().filter(|(wanted, _)| *wanted).map(|(_, option)| option).collect()
+}
+
+/// This program once more, as the way to the end on the master.
+fn reaching<'a>(
+    request: &Request,
+    options: &[&str],
+    paths: impl IntoIterator<Item = &'a Path>,
+) -> anyhow::Result<Command> {
+    let mut command = Command::new(std::env::current_exe().context("this program")?);
+    command.arg("--reach").args(options);
+    if let Some(instance) = &request.instance {
+        command.args(["--instance", instance]);
     }
-    command.arg("--").arg(path);
+    command.arg("--").args(paths);
     Ok(command)
 }
 
@@ -160,6 +188,12 @@ fn sending(request: &Request, node: i32, paths: &[&Path]) -> anyhow::Result<Chil
     }
     command.arg("--").args(paths);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot run bpsh")
+}
+
+fn sending_there(request: &Request, path: &Path) -> anyhow::Result<Child> {
+    let options: &[&str] = if request.recursive { &["--send", "-r"] } else { &["--send"] };
+    let mut command = reaching(request, options, [path])?;
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot run bpcp")
 }
 
 /// Where it goes.
@@ -231,27 +265,35 @@ impl Outbound {
                 self.from = None;
                 Sender::new(self, request.recursive).send(path)
             }
+            Source::Master(path) => {
+                self.from = None;
+                self.take_from(sending_there(request, path))
+            }
             Source::There { node, paths } => {
                 self.from = Some(*node);
-                let mut child = match sending(request, *node, paths) {
-                    Ok(child) => child,
-                    Err(error) => return self.broken(&format!("{error:#}")),
-                };
-                let Some(mut output) = child.stdout.take() else { return self.broken("no pipe") };
-                launch::widen(&output);
-                let relayed = self.relay(&mut output);
-                drop(output);
-                let status = child.wait();
-                match relayed? {
-                    None => Ok(()),
-                    // bpsh has said why.
-                    Some(_) if status.is_ok_and(|status| matches!(status.code(), Some(125..=127))) => {
-                        self.whole = false;
-                        self.close()
-                    }
-                    Some(reason) => self.broken(&reason),
-                }
+                self.take_from(sending(request, *node, paths))
             }
+        }
+    }
+
+    fn take_from(&mut self, child: anyhow::Result<Child>) -> io::Result<()> {
+        let mut child = match child {
+            Ok(child) => child,
+            Err(error) => return self.broken(&format!("{error:#}")),
+        };
+        let Some(mut output) = child.stdout.take() else { return self.broken("no pipe") };
+        launch::widen(&output);
+        let relayed = self.relay(&mut output);
+        drop(output);
+        let status = child.wait();
+        match relayed? {
+            None => Ok(()),
+            // bpsh has said why.
+            Some(_) if status.is_ok_and(|status| matches!(status.code(), Some(125..=127))) => {
+                self.whole = false;
+                self.close()
+            }
+            Some(reason) => self.broken(&reason),
         }
     }
 
@@ -306,6 +348,10 @@ impl Outbound {
             To::Nodes(launch) => launch.finish(self.items),
         };
         self.progress.clear();
+        for (_, text) in told.iter().filter(|(node, _)| *node == launch::MASTER) {
+            crate::complain(&format!("bpcp: master: {text}"));
+        }
+        let told = told.into_iter().filter(|(node, _)| *node != launch::MASTER);
         let nodes: Vec<(i32, String)> = self
             .failures
             .into_iter()

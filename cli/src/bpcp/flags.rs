@@ -14,9 +14,11 @@ Copy files to nodes of the cluster, from them, and between them
 
 Usage: bpcp [OPTIONS] SOURCE TARGET
        bpcp [OPTIONS] SOURCE... DIRECTORY
+       bpcp [OPTIONS] SOURCE          (on a node)
 
 SOURCE and TARGET are paths here or NODES:PATH; on one side at least a node.
-A target can be on many nodes at once, a source is on one.
+A target can be on many nodes at once, a source is on one. On a node master:PATH
+names the master; a source alone goes to the directory of the bpsh that runs it.
 
   -r, --recursive      directories with all that is in them
   -p, --preserve       keep modes and times, and as root owners
@@ -35,6 +37,7 @@ Examples:
   bpcp -rp dir a b up:/srv      a directory and two files, with attributes
   bpcp 3:/tmp/result .          from node 3
   bpcp -r 3:/tmp/dir 4-7:/tmp   from node 3 to others
+  bpsh -a -p bpcp /tmp/out      from whichever node has it
 
 A file has its name when all of it is there and its checksum is right; until
 then what had the name stays. Links are copied as links, holes stay holes,
@@ -78,6 +81,9 @@ struct Typed {
     /// This is the sending end, on a node
     #[arg(long, hide = true)]
     send: bool,
+    /// This is the way from a node to the end on the master
+    #[arg(long, hide = true)]
+    reach: bool,
     /// Print version
     #[arg(short = 'v', long, action = clap::ArgAction::Version)]
     version: Option<bool>,
@@ -90,13 +96,20 @@ struct Typed {
 pub enum Task {
     Copy(Request),
     Receive(Wanted),
-    Send { recursive: bool, paths: Vec<PathBuf> },
+    Send {
+        recursive: bool,
+        paths: Vec<PathBuf>,
+    },
+    /// Of the end on the master; and the instance.
+    Reach(Vec<OsString>, Option<String>),
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {
     pub sources: Vec<Operand>,
     pub target: Operand,
+    /// No target was given: it is the directory of the bpsh on the master.
+    pub alone: bool,
     /// The target has to be a directory.
     pub into: bool,
     pub recursive: bool,
@@ -113,33 +126,35 @@ pub struct Request {
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Task, clap::Error> {
     let mut typed = Typed::try_parse_from(arguments)?;
     let paths = |words: Vec<OsString>| words.into_iter().map(PathBuf::from).collect::<Vec<_>>();
+    if typed.reach {
+        return Ok(typed.reach());
+    }
     if typed.send {
         return Ok(Task::Send { recursive: typed.recursive, paths: paths(typed.words) });
     }
-    let Some(target) = typed.words.pop() else {
+    let Some(mut target) = typed.words.pop() else {
         return Err(usage("a source and a target are needed"));
     };
     if typed.receive {
         let (into, preserve, sync) = (typed.into, typed.preserve, typed.sync);
         return Ok(Task::Receive(Wanted { target: target.into(), into, preserve, sync }));
     }
-    if typed.words.is_empty() {
-        return Err(usage(
-            "a target is needed; `bpcp FILE` alone is for nodes, where bpcp does not run yet (nodes have no socket for \
-             commands)",
-        ));
+    let alone = typed.words.is_empty();
+    if alone {
+        typed.words.push(std::mem::replace(&mut target, "master:./".into()));
     }
     let read = |word: &OsString| operand::read(word).map_err(|message| usage(&message));
     let sources = typed.words.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let into = sources.len() > 1 || target.as_bytes().ends_with(b"/");
     let target = read(&target)?;
-    let on_nodes = |operand: &Operand| matches!(operand, Operand::There { .. });
+    let on_nodes = |operand: &Operand| !matches!(operand, Operand::Here(_));
     if !on_nodes(&target) && !sources.iter().all(on_nodes) {
         let message =
             "source and target are both here, which is cp's business; a node is written before its path: 3:/tmp";
         return Err(usage(message));
     }
     Ok(Task::Copy(Request {
+        alone,
         into,
         sources,
         target,
@@ -149,6 +164,18 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Task, clap
         quiet: typed.quiet,
         instance: typed.instance,
     }))
+}
+
+impl Typed {
+    fn reach(self) -> Task {
+        let Typed { send, recursive, preserve, sync, into, words, instance, .. } = self;
+        let mut arguments: Vec<OsString> = vec![if send { "--send" } else { "--receive" }.into()];
+        let options = [(recursive, "-r"), (preserve, "-p"), (sync, "--sync"), (into, "--into")];
+        arguments.extend(options.into_iter().filter(|(given, _)| *given).map(|(_, option)| option.into()));
+        arguments.push("--".into());
+        arguments.extend(words);
+        Task::Reach(arguments, instance)
+    }
 }
 
 fn usage(message: &str) -> clap::Error {
@@ -173,6 +200,10 @@ mod tests {
         let Ok(Task::Copy(request)) = read("bpcp 0:a d/") else { panic!("read") };
         assert!(request.into);
         let Ok(Task::Copy(_)) = read("bpcp -- -odd 0:-") else { panic!("read") };
+        let Ok(Task::Copy(request)) = read("bpcp f") else { panic!("read") };
+        assert!(request.alone && request.into && request.target == Operand::Master("./".into()));
+        let Ok(Task::Reach(arguments, None)) = read("bpcp --reach --receive --into -- -x") else { panic!("read") };
+        assert_eq!(arguments, ["--receive", "--into", "--", "-x"]);
         let Ok(Task::Receive(wanted)) = read("bpcp --receive --into -p -- /tmp") else { panic!("read") };
         assert_eq!(wanted, Wanted { target: "/tmp".into(), into: true, preserve: true, sync: false });
         assert_eq!(read("bpcp --send -- a").ok(), Some(Task::Send { recursive: false, paths: vec!["a".into()] }));
@@ -182,10 +213,8 @@ mod tests {
     fn what_is_wrong_is_said() {
         for (line, part) in [
             ("bpcp", "a source and a target"),
-            ("bpcp f", "a target is needed"),
             ("bpcp a b", "cp's business"),
             ("bpcp a 0:b c", "cp's business"),
-            ("bpcp f master:/tmp", "on nodes only"),
             ("bpcp --nonsense a 0:b", "--nonsense"),
         ] {
             let message = read(line).expect_err(line).to_string();

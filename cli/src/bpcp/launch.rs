@@ -20,6 +20,8 @@ use super::receive::Count;
 const PIPE: i32 = 1024 * 1024;
 /// Small frames are written when there are so many bytes of them.
 const GATHERED: usize = 64 * 1024;
+/// The number of the master.
+pub const MASTER: i32 = -1;
 /// Of a line that a node writes, so much is kept.
 const LINE: usize = 16 * 1024;
 
@@ -189,16 +191,7 @@ impl Ranks {
                 partial.push_str(&text.unwrap_or_default());
                 let mut rest = std::mem::take(partial);
                 while let Some((line, behind)) = rest.split_once('\n') {
-                    match Told::read(line).filter(|_| channel == 0) {
-                        Some(Told::Made(n)) => rank.made = n,
-                        Some(Told::Failed(text)) => failed(clean(&text)),
-                        Some(Told::Refused(text)) => {
-                            rank.told = true;
-                            failed(clean(&text));
-                        }
-                        Some(Told::End(count)) => rank.end = Some(count),
-                        None => failed(clean(line)),
-                    }
+                    self.line(event.rank, event.node, channel, line);
                     rest = behind.to_owned();
                 }
                 if rest.len() <= LINE {
@@ -227,6 +220,22 @@ impl Ranks {
                 failed(format!("the receiving end has ended early ({how}); of what was sent, {made} were in place"));
             }
             _ => {}
+        }
+    }
+
+    /// A whole line of a receiving end.
+    fn line(&mut self, rank: usize, node: i32, channel: usize, line: &str) {
+        let Some(rank) = self.ranks.get_mut(rank) else { return };
+        let mut failed = |text: String| self.failures.push((node, text));
+        match Told::read(line).filter(|_| channel == 0) {
+            Some(Told::Made(n)) => rank.made = n,
+            Some(Told::Failed(text)) => failed(clean(&text)),
+            Some(Told::Refused(text)) => {
+                rank.told = true;
+                failed(clean(&text));
+            }
+            Some(Told::End(count)) => rank.end = Some(count),
+            None => failed(clean(line)),
         }
     }
 
@@ -269,6 +278,8 @@ pub struct Launch {
     encoder: Encoder,
     line: Vec<u8>,
     ranks: Ranks,
+    /// Their lines come as they are, not as bpsh's events.
+    plain: bool,
 }
 
 impl Launch {
@@ -276,7 +287,21 @@ impl Launch {
     ///
     /// # Errors
     /// There is no bpsh.
-    pub fn start(mut command: Command) -> io::Result<Launch> {
+    pub fn start(command: Command) -> io::Result<Launch> {
+        Launch::over(command, false)
+    }
+
+    /// The same with the way to the one end on the master.
+    ///
+    /// # Errors
+    /// It cannot be run.
+    pub fn on_master(command: Command) -> io::Result<Launch> {
+        let mut launch = Launch::over(command, true)?;
+        launch.ranks.ranks.push(Rank { node: MASTER, ..Rank::default() });
+        Ok(launch)
+    }
+
+    fn over(mut command: Command, plain: bool) -> io::Result<Launch> {
         let mut bpsh = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (Some(input), Some(output)) = (bpsh.stdin.take(), bpsh.stdout.take()) else {
             return Err(io::Error::other("no pipe"));
@@ -287,7 +312,7 @@ impl Launch {
             fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         }
         let (encoder, line, ranks) = (Encoder::new(), Vec::new(), Ranks::default());
-        Ok(Launch { bpsh, input: Some(input), output, encoder, line, ranks })
+        Ok(Launch { bpsh, input: Some(input), output, encoder, line, ranks, plain })
     }
 
     /// Sends a frame.
@@ -295,7 +320,7 @@ impl Launch {
     /// # Errors
     /// EPIPE: no node takes anything any more.
     pub fn take(&mut self, frame: &Frame<'_>) -> io::Result<()> {
-        let Launch { input, output, encoder, line, ranks, .. } = self;
+        let Launch { input, output, encoder, line, ranks, plain, .. } = self;
         let Some(input) = input else { return Err(io::ErrorKind::BrokenPipe.into()) };
         encoder.frame(frame, |head, body| {
             write_both(input, head, body, |input| {
@@ -306,7 +331,7 @@ impl Launch {
                     Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                     Err(errno) => return Err(errno.into()),
                 }
-                if fds[1].any().unwrap_or(false) && !hear(output, line, ranks)? {
+                if fds[1].any().unwrap_or(false) && !hear(output, line, ranks, *plain)? {
                     return Err(io::ErrorKind::BrokenPipe.into());
                 }
                 Ok(())
@@ -318,18 +343,23 @@ impl Launch {
     pub fn finish(mut self, items: u64) -> (bool, Vec<(i32, String)>) {
         drop(self.input.take());
         // On an error as well: without its end nothing counts as received.
-        while let Ok(true) = hear(&mut self.output, &mut self.line, &mut self.ranks) {
+        while let Ok(true) = hear(&mut self.output, &mut self.line, &mut self.ranks, self.plain) {
             // An error shows in what is read.
             let _ = poll(&mut [PollFd::new(self.output.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
         }
-        let ended = self.bpsh.wait().is_ok();
+        let status = self.bpsh.wait();
+        let ended = status.is_ok();
+        if self.plain && status.is_ok_and(|status| status.code() == Some(i32::from(crate::bpsh::NOT_RUN))) {
+            // It has said why.
+            self.ranks.ranks.iter_mut().for_each(|rank| rank.told = true);
+        }
         let all = self.ranks.finish(items);
         (all && ended, self.ranks.failures)
     }
 }
 
 /// Reads what is there; false at the end.
-fn hear(output: &mut ChildStdout, line: &mut Vec<u8>, ranks: &mut Ranks) -> io::Result<bool> {
+fn hear(output: &mut ChildStdout, line: &mut Vec<u8>, ranks: &mut Ranks, plain: bool) -> io::Result<bool> {
     let mut buffer = [0; 16 * 1024];
     loop {
         match output.read(&mut buffer) {
@@ -338,7 +368,11 @@ fn hear(output: &mut ChildStdout, line: &mut Vec<u8>, ranks: &mut Ranks) -> io::
                 for piece in buffer[..n].split_inclusive(|byte| *byte == b'\n') {
                     line.extend_from_slice(piece);
                     if piece.ends_with(b"\n") {
-                        ranks.event(line);
+                        if plain {
+                            ranks.line(0, MASTER, 0, String::from_utf8_lossy(line).trim_end());
+                        } else {
+                            ranks.event(line);
+                        }
                         line.clear();
                     }
                 }

@@ -7,7 +7,12 @@ use std::path::PathBuf;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Operand {
     Here(PathBuf),
-    There { nodes: String, path: PathBuf },
+    There {
+        nodes: String,
+        path: PathBuf,
+    },
+    /// On the master, named from a node.
+    Master(PathBuf),
 }
 
 /// As rcp has it: a colon before the first slash ends the node list; `./a:b` is a file here. A path that is left out is `.`.
@@ -22,21 +27,17 @@ pub fn read(word: &OsStr) -> Result<Operand, String> {
     };
     let shown = super::shown(bytes);
     let nodes = std::str::from_utf8(&bytes[..colon]).map_err(|_| format!("{shown}: the node list is not text"))?;
-    match nodes.trim() {
-        "" => return Err(format!("{shown}: no node before the colon; write ./{shown} for a file of this name")),
-        "master" | "-1" => {
-            return Err(format!(
-                "{shown}: the master is named on nodes only, and there bpcp does not run yet (nodes have no socket for \
-                 commands); on the master write the path alone"
-            ));
-        }
-        _ => {}
+    if nodes.trim().is_empty() {
+        return Err(format!("{shown}: no node before the colon; write ./{shown} for a file of this name"));
     }
     let path = match &bytes[colon + 1..] {
         b"" => PathBuf::from("."),
         path => PathBuf::from(OsString::from_vec(path.to_vec())),
     };
-    Ok(Operand::There { nodes: nodes.to_owned(), path })
+    Ok(match nodes.trim() {
+        "master" | "-1" => Operand::Master(path),
+        _ => Operand::There { nodes: nodes.to_owned(), path },
+    })
 }
 
 /// The colon that ends the list. Of `@source:group:PATH` it is the second.
@@ -74,10 +75,12 @@ mod tests {
             ("@io!3:x", there("@io!3", "x")),
             ("@slurm:debug:/tmp", there("@slurm:debug", "/tmp")),
             ("1,@slurm:debug:x", there("1,@slurm:debug", "x")),
+            ("master:/tmp", Ok(Operand::Master("/tmp".into()))),
+            ("-1:", Ok(Operand::Master(".".into()))),
         ] {
             assert_eq!(read(OsStr::new(word)), operand, "{word}");
         }
-        for (word, part) in [("", "empty"), (":x", "./:x"), ("master:/tmp", "path alone"), ("-1:f", "path alone")] {
+        for (word, part) in [("", "empty"), (":x", "./:x")] {
             let message = read(OsStr::new(word)).expect_err(word);
             assert!(message.contains(part), "{message}");
         }

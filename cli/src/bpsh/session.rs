@@ -11,6 +11,7 @@
 mod asking;
 mod beginning;
 mod ends;
+mod serving;
 mod streams;
 
 use std::collections::VecDeque;
@@ -180,6 +181,7 @@ pub(super) struct Session {
     pub incomplete: usize,
     running: usize,
     pub flock: Flock,
+    served: serving::Served,
     output: Output<Standard>,
     /// Output could not be written, for another reason than that nobody reads it.
     output_lost: bool,
@@ -244,6 +246,7 @@ impl Session {
             incomplete: ranks.len(),
             running: ranks.len(),
             flock: Flock::default(),
+            served: serving::Served::default(),
             output: Output::new(request.style, named, stdout, stderr),
             output_lost: false,
             broadcast: Broadcast::new(readers, launched.window),
@@ -389,6 +392,7 @@ impl Session {
                 // That the terminal's foreground may be ours again is seen by the next sleep.
                 Meaning::Continued => continued = true,
                 Meaning::Child(pid) => {
+                    self.served.reap();
                     stop = self.flock.stop_now().or(stop);
                     let died = self.flock.look_at(pid);
                     self.report(died);

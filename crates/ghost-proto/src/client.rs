@@ -20,8 +20,18 @@ use crate::control::direction;
 use crate::launch::ProgramSpec;
 use crate::status::Usage;
 
-direction!(ToMasterEnvelope, ClientToMaster, "ClientToMaster", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 30, 31");
-direction!(ToClientEnvelope, MasterToClient, "MasterToClient", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 20, 21, 30");
+direction!(
+    ToMasterEnvelope,
+    ClientToMaster,
+    "ClientToMaster",
+    "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 22, 30, 31"
+);
+direction!(
+    ToClientEnvelope,
+    MasterToClient,
+    "MasterToClient",
+    "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 20, 21, 22, 23, 30"
+);
 
 /// What a command may say to ghostd.
 #[derive(Clone, PartialEq, prost::Oneof)]
@@ -65,6 +75,9 @@ pub enum ClientToMaster {
     /// The command runs on a node: what it got there is meant for what it launched.
     #[prost(message, tag = "21")]
     SignalRanks(SignalRanks),
+    /// The command runs on a node, and wants bpcp's other end run on the master, by the bpsh that all this was begun with.
+    #[prost(message, tag = "22")]
+    Reach(Reach),
     /// Change what nodes are or who may use them. Answered by `Changed`, or `Refused`.
     #[prost(message, tag = "30")]
     Change(Change),
@@ -112,12 +125,21 @@ pub enum MasterToClient {
     RankStopped(RankStopped),
     #[prost(message, tag = "21")]
     RankContinued(RankContinued),
+    /// What follows on this connection, both ways, is that end's input and output.
+    #[prost(message, tag = "22")]
+    Reached(Reached),
+    /// To a bpsh with the feature [`SERVE`], with a socket (SCM_RIGHTS): bpcp is to be run so, with that as input and output.
+    #[prost(message, tag = "23")]
+    Serve(Serve),
     #[prost(message, tag = "30")]
     Changed(Changed),
 }
 
 /// The feature of commands that go on with a ghostd that was started again.
 pub const RESUME: &str = "resume";
+
+/// The feature of commands that run bpcp for what they have launched.
+pub const SERVE: &str = "serve";
 
 /// First message in both directions.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -166,6 +188,23 @@ pub struct Launched {
 pub struct MakeGhost {
     #[prost(uint32, tag = "1")]
     pub rank: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Reach {
+    /// Of bpcp: the first is `--receive` or `--send`.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub arguments: Vec<bytes::Bytes>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Reached {}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Serve {
+    /// As in [`Reach`].
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub arguments: Vec<bytes::Bytes>,
 }
 
 /// "Send this to my ranks, as from me."

@@ -98,6 +98,7 @@ fn client_to_master() -> Samples<ClientToMaster> {
         ("Resume", ClientToMaster::Resume(resume)),
         ("Noted", ClientToMaster::Noted(client::Noted { rank: 3 })),
         ("Terminate", ClientToMaster::Terminate(client::Terminate {})),
+        ("Reach", ClientToMaster::Reach(client::Reach { arguments: vec!["--receive".into(), "/tmp".into()] })),
         ("MakeGhost", ClientToMaster::MakeGhost(client::MakeGhost { rank: 3 })),
         ("SignalRanks", ClientToMaster::SignalRanks(client::SignalRanks { rank: Some(0), signal: 15 })),
         ("SignalRanks all", ClientToMaster::SignalRanks(client::SignalRanks { rank: None, signal: 10 })),
@@ -164,6 +165,11 @@ fn master_to_client() -> Samples<MasterToClient> {
         ),
         ("Reap", MasterToClient::Reap(client::Reap { pid: 300 })),
         ("Resumed", MasterToClient::Resumed(client::Resumed { window: 65_536 })),
+        ("Reached", MasterToClient::Reached(client::Reached {})),
+        (
+            "Serve",
+            MasterToClient::Serve(client::Serve { arguments: vec!["--send".into(), Bytes::from_static(b"\xff")] }),
+        ),
         ("RankStopped", MasterToClient::RankStopped(client::RankStopped { rank: 1, signal: 20 })),
         ("RankContinued", MasterToClient::RankContinued(client::RankContinued { rank: 1 })),
         ("Changed", {
@@ -481,14 +487,15 @@ fn check<M: Control + Clone + PartialEq + Debug>(direction: &str, variants: &[&s
 #[test]
 fn client_to_master_bytes() {
     let variants = variants!(ClientToMaster: Hello, Launch, Ack, CloseStream, NoGhost, Nodes, Processes, Admin, GhostDied, Resume, Noted, Terminate,
-        MakeGhost, SignalRanks, Change, Watch);
+        MakeGhost, SignalRanks, Reach, Change, Watch);
     check("client_to_master", variants, client_to_master());
 }
 
 #[test]
 fn master_to_client_bytes() {
     let variants = variants!(MasterToClient: Hello, Refused, Launched, Started, StartFailed, Ack, StdinGone, Ended, Nodes,
-        Processes, Admin, Reap, Resumed, RankStopped, RankContinued, Changed);
+        Processes, Admin, Reap, Resumed, RankStopped, RankContinued,
+        Reached, Serve, Changed);
     check("master_to_client", variants, master_to_client());
 }
 

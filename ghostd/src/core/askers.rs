@@ -5,10 +5,11 @@
 //! - A command acts as the user of its process's launch, never as another one that the node names: root of a node is no more here than who
 //!   launched something there. Who has become another user there does not act as the launch's user either.
 
+use bytes::Bytes;
 use ghost_proto::ids::{NodeNumber, ProcId};
 
 use super::types::Client;
-use super::{ClientId, Core, User};
+use super::{Action, ClientId, Core, User};
 
 impl Core {
     /// As whom a process of a node may ask; `uid`: its effective user there.
@@ -34,7 +35,26 @@ impl Core {
     pub(super) fn client_relayed(&mut self, client: ClientId, user: User, process: ProcId) {
         let via = Some(process);
         self.askers.insert((process, client));
-        self.clients.insert(client, Client { user, greeted: false, resumes: false, launch: None, via });
+        self.clients.insert(client, Client { user, greeted: false, resumes: false, launch: None, serves: false, via });
+    }
+
+    /// A command on a node wants to reach files of the master: the bpsh that all began with here runs bpcp for it, as its user and in its
+    /// directory.
+    pub(super) fn reach(&mut self, client: ClientId, arguments: Vec<Bytes>) {
+        let via = self.clients.get(&client).and_then(|state| state.via);
+        let Some(launch) = via.and_then(|via| self.processes.get(&via)).map(|process| process.launch) else {
+            return self.refuse(client, "the master is reached so from nodes only", None);
+        };
+        let host = self.launches.get(&self.host_of(launch)).filter(|host| !host.absent && !host.ended);
+        let server = host.map(|host| host.client).filter(|server| self.clients.get(server).is_some_and(|s| s.serves));
+        let is_bpcps = arguments.first().is_some_and(|first| *first == "--receive" || *first == "--send");
+        match server {
+            _ if !is_bpcps => self.refuse(client, "nothing but bpcp's other end is run on the master", None),
+            Some(server) => self.act(Action::Serve { client, server, arguments }),
+            None => {
+                self.refuse(client, "the bpsh that launched this cannot be asked now; if it is older, update it", None)
+            }
+        }
     }
 
     /// A process is dead: so are the commands that it was.

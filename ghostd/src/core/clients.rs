@@ -12,13 +12,15 @@ use super::{Action, ClientId, Core, Directory};
 
 impl Core {
     pub(super) fn client_joined(&mut self, client: ClientId, user: User) {
-        self.clients.insert(client, Client { user, greeted: false, resumes: false, launch: None, via: None });
+        self.clients
+            .insert(client, Client { user, greeted: false, resumes: false, launch: None, serves: false, via: None });
     }
 
     pub(super) fn client_said(&mut self, client: ClientId, message: ClientToMaster, directory: &dyn Directory) {
         let Some(state) = self.clients.get_mut(&client) else { return };
         if let ClientToMaster::Hello(theirs) = &message {
             state.greeted = true;
+            state.serves = theirs.features.iter().any(|feature| feature == client::SERVE);
             state.resumes = theirs.features.iter().any(|feature| feature == client::RESUME);
             let hello = client::Hello {
                 version: ghost_proto::VERSION,
@@ -40,6 +42,7 @@ impl Core {
             ClientToMaster::NoGhost(no) => self.no_ghost(client, &no),
             ClientToMaster::GhostDied(died) => self.ghost_died(client, &died),
             ClientToMaster::MakeGhost(make) => self.make_ghost(client, make.rank),
+            ClientToMaster::Reach(reach) => self.reach(client, reach.arguments),
             ClientToMaster::SignalRanks(wanted) => self.signal_ranks(client, wanted.rank, wanted.signal),
             ClientToMaster::Terminate(_) => self.terminate(client),
             ClientToMaster::Nodes(request) => self.list_nodes(client, &request, directory),

@@ -383,6 +383,12 @@ pub enum Action {
     KillLauncher {
         client: ClientId,
     },
+    /// Connect a command on a node with the end of bpcp that another command is to run here.
+    Serve {
+        client: ClientId,
+        server: ClientId,
+        arguments: Vec<Bytes>,
+    },
     /// Find out what is above this launch, whose launcher's ghost has this number. Reported by [`Event::AboveLaunch`], before
     /// any other read of the pin.
     LookAbove {
@@ -409,6 +415,8 @@ pub(super) struct Client {
     /// It goes on with a ghostd that was started again.
     pub resumes: bool,
     pub launch: Option<LaunchId>,
+    /// It runs bpcp for what it has launched.
+    pub serves: bool,
     /// The process that it is, if it runs on a node.
     pub via: Option<ProcId>,
 }

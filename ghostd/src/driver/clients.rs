@@ -1,6 +1,6 @@
 //! Commands on the Unix socket.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -18,7 +18,7 @@ use tokio::net::{UnixListener, UnixStream};
 use super::outbox::{Outbox, Parcel};
 use super::rings::Rings;
 use super::seats::Seats;
-use super::{ClientPort, Driver, Shared};
+use super::{ClientPort, Driver, Shared, splice};
 use crate::core::{ClientId, Event, User};
 
 const READ_AT_ONCE: usize = 256 * 1024;
@@ -89,7 +89,7 @@ pub(super) fn serve(
         let client = ClientId(driver.connection_id());
         let rings = Rings::new(driver.ring_budget.clone());
         let (outbox, pid) = (Rc::clone(&outbox), user.pid);
-        driver.clients.insert(client, ClientPort { outbox, pidfd, pid, uid, pin: None, rings });
+        driver.clients.insert(client, ClientPort { outbox, pidfd, pid, uid, pin: None, rings, spliced: None });
         driver.turn(joined(client, user));
         client
     };
@@ -97,11 +97,16 @@ pub(super) fn serve(
     let shared = Rc::clone(shared);
     let writer_box = Rc::clone(&outbox);
     let writer_stream = Rc::clone(&stream);
-    let writer = tokio::task::spawn_local(async move {
+    let spliced = Rc::new(Cell::new(false));
+    let writer_spliced = Rc::clone(&spliced);
+    let mut writer = tokio::task::spawn_local(async move {
         if let Err(error) = write(&writer_stream, &writer_box).await {
             tracing::debug!("a command's connection broke: {error}");
         }
         writer_box.close();
+        if writer_spliced.get() {
+            return;
+        }
         // The reader sees the end of the connection.
         let _ = nix::sys::socket::shutdown(
             std::os::fd::AsRawFd::as_raw_fd(&*writer_stream),
@@ -109,8 +114,15 @@ pub(super) fn serve(
         );
     });
     tokio::task::spawn_local(async move {
-        if let Err(text) = read(&stream, client, &outbox, &shared).await {
-            outbox.control(MasterToClient::Refused(Refused { text, position: None }).to_frame(), None);
+        match read(&stream, client, &outbox, &shared).await {
+            Ok(None) => {}
+            Ok(Some((other, begun))) => {
+                spliced.set(true);
+                outbox.close();
+                let _ = (&mut writer).await;
+                splice::carry(&stream, &other, begun).await;
+            }
+            Err(text) => outbox.control(MasterToClient::Refused(Refused { text, position: None }).to_frame(), None),
         }
         outbox.close();
         {
@@ -119,25 +131,32 @@ pub(super) fn serve(
             driver.turn(Event::ClientGone { client });
         }
         seats.borrow_mut().leave(uid);
-        let _ = tokio::time::timeout(Duration::from_secs(5), writer).await;
+        if !spliced.get() {
+            let _ = tokio::time::timeout(Duration::from_secs(5), writer).await;
+        }
     });
 }
 
-/// Until the end of the connection; the error is for the command.
-async fn read(stream: &UnixStream, client: ClientId, outbox: &Outbox, shared: &Shared) -> Result<(), String> {
+/// Until the end of the connection, or until it is another one's, with what has come for that already; the error is for the command.
+async fn read(
+    stream: &UnixStream,
+    client: ClientId,
+    outbox: &Outbox,
+    shared: &Shared,
+) -> Result<Option<(UnixStream, BytesMut)>, String> {
     let mut decoder = Decoder::new(MAX_CONTROL);
     let mut input = BytesMut::new();
     loop {
         outbox.has_room().await;
         if stream.readable().await.is_err() {
-            return Ok(());
+            return Ok(None);
         }
         input.reserve(READ_AT_ONCE / 4);
         match stream.try_read_buf(&mut input) {
-            Ok(0) => return Ok(()),
+            Ok(0) => return Ok(None),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(_) => return Ok(()),
+            Err(_) => return Ok(None),
         }
         loop {
             let frame = match decoder.next(&mut input) {
@@ -146,7 +165,7 @@ async fn read(stream: &UnixStream, client: ClientId, outbox: &Outbox, shared: &S
                 Err(error) => return Err(error.to_string()),
             };
             if outbox.is_closed() {
-                return Ok(());
+                return Ok(None);
             }
             let event = match frame {
                 Frame::Control(body) => match ClientToMaster::decode_body(body) {
@@ -175,6 +194,10 @@ async fn read(stream: &UnixStream, client: ClientId, outbox: &Outbox, shared: &S
                 }
             }
             shared.borrow_mut().turn(event);
+            let other = shared.borrow_mut().clients.get_mut(&client).and_then(|port| port.spliced.take());
+            if let Some(other) = other {
+                return Ok(Some((other, input)));
+            }
         }
     }
 }

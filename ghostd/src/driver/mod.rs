@@ -16,6 +16,7 @@ mod relays;
 mod reload;
 mod rings;
 mod seats;
+mod splice;
 mod store;
 mod takeover;
 mod view;
@@ -74,6 +75,8 @@ struct ClientPort {
     uid: u32,
     pin: Option<PinFile>,
     rings: Rings,
+    /// From now on it is connected with this, and says nothing more to ghostd.
+    spliced: Option<tokio::net::UnixStream>,
 }
 
 struct NodePort {
@@ -236,6 +239,7 @@ impl Driver {
                     self.above.want(client, port.pid, port.uid);
                 }
             }
+            Action::Serve { client, server, arguments } => self.splice(client, server, arguments),
             Action::LookAbove { launch, pid, uid } => {
                 if let Some(origin) = self.origin_of(pid, uid) {
                     self.events.push_back(Event::AboveLaunch { launch, origin });

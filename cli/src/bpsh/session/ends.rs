@@ -65,7 +65,9 @@ impl Session {
             MasterToClient::RankContinued(continued) => {
                 self.flock.told(continued.rank as usize, None);
             }
+            MasterToClient::Serve(serve) => self.serve(&serve),
             MasterToClient::Hello(_)
+            | MasterToClient::Reached(_)
             | MasterToClient::Resumed(_)
             | MasterToClient::Launched(_)
             | MasterToClient::Nodes(_)

@@ -4,7 +4,7 @@ use ghost_proto::client::{self, ClientToMaster, MasterToClient};
 use ghost_proto::ids::{NodeNumber, ProcId};
 
 use super::super::{Action, ClientId, Event, User};
-use super::transitions::{Bench, GHOST};
+use super::transitions::{Bench, CLIENT, GHOST};
 
 const HERE: NodeNumber = NodeNumber(0);
 /// The launched process of [`Bench::running`].
@@ -56,6 +56,29 @@ fn nobody_administers_from_a_node() {
     let admin = client::Admin::Token(client::TokenRequest::default());
     let actions = says(&mut bench, ClientToMaster::Admin(client::AdminRequest { admin: Some(admin) }));
     assert!(!actions.iter().any(|action| matches!(action, Action::Admin { .. })), "{actions:?}");
+}
+
+#[test]
+fn what_is_reached_from_a_node_is_bpcps_end_at_the_bpsh_that_all_began_with() {
+    let mut bench = Bench::running();
+    relayed(&mut bench, 1000);
+    says(&mut bench, ClientToMaster::Hello(client::Hello::default()));
+    let arguments = || vec!["--send".into(), "--".into(), "/tmp/f".into()];
+    let reach = |arguments| ClientToMaster::Reach(client::Reach { arguments });
+    let serves = |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::Serve { .. }));
+    assert!(!serves(&says(&mut bench, reach(arguments()))), "it has not said that it does this");
+
+    let mut bench = Bench::running();
+    bench.say(ClientToMaster::Hello(client::Hello { features: vec![client::SERVE.into()], ..Default::default() }));
+    relayed(&mut bench, 1000);
+    says(&mut bench, ClientToMaster::Hello(client::Hello::default()));
+    let actions = says(&mut bench, reach(arguments()));
+    assert_eq!(actions, [Action::Serve { client: COMMAND, server: CLIENT, arguments: arguments() }]);
+    for other in [vec![], vec!["sh".into()], vec!["-r".into(), "--send".into()]] {
+        assert!(!serves(&says(&mut bench, reach(other))));
+    }
+    // Nor from the master itself.
+    assert!(!serves(&bench.say(reach(arguments()))));
 }
 
 #[test]

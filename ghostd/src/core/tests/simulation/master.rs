@@ -174,7 +174,7 @@ impl World {
             Action::TellAgent { .. } | Action::TellView(_) => {}
             // bpsh is never stopped here.
             // Nobody on a node launches here.
-            Action::LookAbove { .. } => {}
+            Action::LookAbove { .. } | Action::Serve { .. } => {}
             Action::ContinueLauncher { .. }
             | Action::KillLauncher { .. }
             | Action::ContinueAbsent { .. }
