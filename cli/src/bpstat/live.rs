@@ -23,10 +23,18 @@ pub(super) fn run(
     mut text: impl FnMut(Vec<NodeInfo>) -> String,
 ) -> anyhow::Result<()> {
     let terminal = io::stdout().is_terminal();
+    let mut last = None;
     loop {
         let nodes = list.map_or_else(String::new, |list| list.text().to_owned());
         match connection.request(ClientToMaster::Watch(Watch { nodes })) {
-            Ok(MasterToClient::Nodes(reply)) => show(&text(reply.nodes), terminal)?,
+            Ok(MasterToClient::Nodes(reply)) => {
+                // What has changed may not be in this form.
+                let text = Some(text(reply.nodes));
+                if text != last {
+                    show(text.as_deref().unwrap_or_default(), terminal)?;
+                    last = text;
+                }
+            }
             Ok(_) => bail!("ghostd answered something else than was asked"),
             Err(ConnectionError::Refused(refused)) => {
                 bail!(list.map_or_else(|| refused.text.clone(), |list| list.explain(&refused)))

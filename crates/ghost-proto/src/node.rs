@@ -123,6 +123,15 @@ pub struct NodeHello {
     pub processes: Vec<HeldProcess>,
 }
 
+/// Longest host name, as in DNS.
+const MAX_HOSTNAME: usize = 253;
+
+/// Validates what a machine says its name is: it goes into tables, logs and environments.
+pub fn is_hostname(text: &str) -> bool {
+    let letters = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+    (1..=MAX_HOSTNAME).contains(&text.len()) && letters
+}
+
 /// A process that the holder knows.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct HeldProcess {

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use ghost_proto::client::StartStage;
 use ghost_proto::ids::{NodeNumber, ProcId, Stream};
-use ghost_proto::node::{self, MasterToNode, NodeHello, NodeToMaster};
+use ghost_proto::node::{self, MasterToNode, NodeHello, NodeToMaster, is_hostname};
 use ghost_proto::status::WaitStatus;
 
 use super::types::{Node, Output, Remote};
@@ -41,7 +41,8 @@ impl Core {
         }
         node.holder = hello.holder;
         node.address = address;
-        node.hostname = hello.hostname;
+        // It goes into tables and to node_up.
+        node.hostname = if is_hostname(&hello.hostname) { hello.hostname } else { String::new() };
         node.stands_in = hello.features.iter().any(|feature| feature == ghost_proto::standin::FEATURE);
         node.changes_root = hello.features.iter().any(|feature| feature == ghost_proto::node::ROOT);
         if !resumes {

@@ -19,6 +19,9 @@ use super::{Action, ClientId, Core};
 /// How long an agent may take to say how the command has ended: longer than it gives the command.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Of a node's words about what went wrong, so many characters.
+const LONGEST_WORDS: usize = 500;
+
 /// An order to some nodes.
 #[derive(Debug)]
 pub(super) struct PowerOrder {
@@ -27,6 +30,11 @@ pub(super) struct PowerOrder {
     waiting: BTreeMap<NodeNumber, Stage>,
     failures: Vec<NodeFailure>,
     until: Instant,
+}
+
+/// A node's words, as they may go to a terminal.
+fn shown(words: &str) -> String {
+    words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_WORDS).collect()
 }
 
 impl Core {
@@ -59,7 +67,7 @@ impl Core {
         let Some(order) = self.power_orders.get_mut(&done.seq) else { return };
         let Some(before) = order.waiting.remove(&number) else { return };
         if !done.error.is_empty() {
-            order.failures.push(NodeFailure { node: number.0, text: done.error.clone() });
+            order.failures.push(NodeFailure { node: number.0, text: shown(&done.error) });
             self.set_stage(number, before);
         }
         self.answer_order(done.seq);

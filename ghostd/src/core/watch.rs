@@ -65,8 +65,7 @@ impl Core {
         self.watchers.by_client.insert(client, Watcher { waits: true, ..watcher });
         if begins {
             // It has nothing yet.
-            self.watchers.looked = None;
-            self.look_for_watchers(directory);
+            self.tell_watchers(directory, |asking| asking == client);
         }
     }
 
@@ -78,12 +77,17 @@ impl Core {
             return;
         }
         self.watchers.looked = Some(self.now);
+        self.tell_watchers(directory, |_| true);
+    }
+
+    fn tell_watchers(&mut self, directory: &dyn Directory, whom: impl Fn(ClientId) -> bool) {
         let facts = directory.nodes();
         let running = self.running_by_node();
         let infos: BTreeMap<NodeNumber, NodeInfo> =
             facts.iter().map(|facts| (facts.number, self.node_info(facts, &running))).collect();
         let mut news = Vec::new();
-        for (&client, watcher) in self.watchers.by_client.iter().filter(|(_, watcher)| watcher.waits) {
+        let waiting = self.watchers.by_client.iter().filter(|(client, watcher)| watcher.waits && whom(**client));
+        for (&client, watcher) in waiting {
             let nodes: Vec<NodeInfo> = match watcher.nodes.as_str() {
                 "" => infos.values().cloned().collect(),
                 list => {

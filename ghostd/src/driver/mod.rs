@@ -516,6 +516,7 @@ async fn serve(instance: &Instance, files: &Files, mut config: Config) -> Result
             _ = hangup.recv() => reload::reload(&shared, files, &instance.ghostd_socket(), &mut config),
             _ = hand_over.recv() => {
                 tracing::info!("SIGUSR2: everything is left to the next ghostd");
+                shared.borrow_mut().node_ups.kill_all();
                 return Ok(());
             }
             () = handover_wanted.notified() => {
@@ -568,6 +569,7 @@ async fn serve(instance: &Instance, files: &Files, mut config: Config) -> Result
         }
     }
     let _ = fs::remove_file(instance.ghostd_socket());
+    shared.borrow_mut().node_ups.kill_all();
     takeover::forget_all(&shared.borrow().programs);
     let _ = ghost_sys::fuse::unmount(&run_directory.join("pin"));
     // Let the last words to commands and nodes out.

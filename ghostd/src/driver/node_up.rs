@@ -95,13 +95,14 @@ impl Runs {
         self.some.notify_one();
     }
 
+    /// It is not wanted any more: it ends soon.
     pub(super) fn stop(&mut self, run: u64) {
-        if let Some((stop, _)) = self.current.remove(&run) {
+        if let Some((stop, _)) = self.current.get(&run) {
             stop.notify_one();
         }
     }
 
-    /// Another program is about to go on in this one's place.
+    /// This program is about to end, or another one to go on in its place.
     pub(super) fn kill_all(&mut self) {
         for (_, (_, group)) in self.current.drain() {
             if let Some(group) = group {
@@ -139,7 +140,10 @@ async fn go(wanted: Wanted, shared: Shared) {
     };
     let _place = tokio::select! {
         biased;
-        () = wanted.stop.notified() => return,
+        () = wanted.stop.notified() => {
+            shared.borrow_mut().node_ups.current.remove(&wanted.run);
+            return;
+        }
         place = places.acquire() => place,
     };
     tracing::info!(node = wanted.node.0, program = %what.program.display(), "node_up begins");

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ghost_proto::ids::NodeNumber;
+use ghost_proto::node::is_hostname;
 use ghost_proto::node_state::NodeStatus;
 use ghost_trust::Serial;
 
@@ -27,8 +28,6 @@ use crate::node_setting::NodeSetting;
 const REPLACED_KEPT: usize = 8;
 /// BProc's mode of a node that nobody has changed: everybody may execute.
 const DEFAULT_MODE: u32 = 0o111;
-/// Longest host name, as in DNS.
-const MAX_HOSTNAME: usize = 253;
 
 /// What the configuration says about members.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -333,10 +332,4 @@ impl Members {
             numbers.iter().copied().filter(|number| self.standing(*number, rules).is_none()).collect();
         if unknown.is_empty() { Ok(()) } else { Err(AdminRefusal::Unknown(unknown)) }
     }
-}
-
-/// Validates what a machine says its name is: it goes into tables and logs.
-fn is_hostname(text: &str) -> bool {
-    let letters = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
-    (1..=MAX_HOSTNAME).contains(&text.len()) && letters
 }

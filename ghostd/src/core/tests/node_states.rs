@@ -458,6 +458,22 @@ fn an_order_to_go_is_answered_when_all_have_said_how_it_went() {
 }
 
 #[test]
+fn a_nodes_words_do_not_reach_a_terminal_as_they_are() {
+    let mut bench = Bench::new(false);
+    let seq = order(&mut bench);
+    let message = AgentToMaster::PowerDone(PowerDone { seq, error: "\x1b[2J\n".repeat(1000) });
+    bench.feed(Event::AgentSaid { node: NodeNumber(1), link: LinkId(10), message });
+    let done = AgentToMaster::PowerDone(PowerDone { seq, error: String::new() });
+    let actions = bench.feed(Event::AgentSaid { node: NodeNumber(0), link: LinkId(10), message: done });
+    let failures = bench.answer(&actions).expect("an answer");
+    assert!(failures[0].text.len() == 500 && !failures[0].text.contains(char::is_control), "{failures:?}");
+    let hello = NodeHello { holder: 9, hostname: "$(reboot)".into(), ..NodeHello::default() };
+    let (node, address) = (NodeNumber(1), std::net::Ipv4Addr::LOCALHOST.into());
+    bench.feed(Event::NodeConnected { node, link: LinkId(20), hello, address });
+    assert_eq!(bench.listed(1).hostname, "");
+}
+
+#[test]
 fn who_goes_without_a_word_has_gone_and_who_says_nothing_has_not() {
     let mut bench = Bench::new(false);
     order(&mut bench);
