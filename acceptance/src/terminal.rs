@@ -103,6 +103,19 @@ impl Terminal {
         self.prompt()
     }
 
+    /// Gives the window another size; the foreground hears of it.
+    #[track_caller]
+    pub fn resize(&self, rows: u16, columns: u16) {
+        let size = ghost_sys::terminal::Size { rows, columns, width: 0, height: 0 };
+        ghost_sys::terminal::set_size(self.keyboard.as_ref().expect("not hung up"), size).expect("a size");
+    }
+
+    /// Its settings now, as `stty -g` would show them.
+    #[track_caller]
+    pub fn modes(&self) -> ghost_sys::terminal::Modes {
+        ghost_sys::terminal::modes(self.keyboard.as_ref().expect("not hung up")).expect("modes")
+    }
+
     /// Types `fg` and waits until the job has the keyboard: bash names it before it gives it the terminal.
     #[track_caller]
     pub fn foreground(&mut self) {

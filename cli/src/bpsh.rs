@@ -13,13 +13,16 @@ mod outcome;
 mod output;
 mod plan;
 mod program;
+mod raw;
 mod received;
 pub(crate) mod report;
 mod resume;
 mod session;
+mod shell;
 mod stdin;
 mod winding_down;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -30,7 +33,11 @@ use outcome::Verdict;
 /// The whole program.
 pub fn main() -> ExitCode {
     let start = Instant::now();
-    let request = match flags::parse(std::env::args_os()) {
+    let parsed = flags::parse(std::env::args_os()).and_then(|request| {
+        let at_terminal = std::io::stdin().is_terminal();
+        if request.command.is_empty() { request.with_shell(shell::of_user(), at_terminal) } else { Ok(request) }
+    });
+    let request = match parsed {
         Ok(request) => request,
         Err(error) => {
             // Nobody left to tell if this fails.
@@ -38,10 +45,14 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { NOT_RUN } else { 0 });
         }
     };
+    if request.terminal {
+        raw::leave_in_panic();
+    }
     let result = match request.task {
         Task::Detach => detach::start(),
         Task::Run | Task::DryRun | Task::Detached => session::run(&request, start),
     };
+    raw::leave();
     if request.time {
         crate::complain(&format!("bpsh: {:.3} s", start.elapsed().as_secs_f64()));
     }

@@ -18,7 +18,8 @@ Usage: bpsh [OPTIONS] NODES COMMAND [ARGUMENTS]...
 
 Where    -a, --all     all nodes that are up      -A, --all-not-down
          --dry-run     only say what would run    --instance NAME  which cluster
-Program  --chdir DIR   its directory, needed      --env NAME=VALUE
+Program  --tty         in a terminal there
+         --chdir DIR   its directory, needed      --env NAME=VALUE
          -I, -O, -E FILE  --input, --output, --error: files on the node
          -n, --null-stdin  input from /dev/null   -N, --no-io  none at all
 Output   -p, --prefix  lines with nodes '  3: '   --label  lines with '3: '
@@ -29,16 +30,15 @@ Control  --timeout TIME  for all of it: 10, 1.5s, 2m; ends what runs; exit 124
          --halt[=now|soon[,fail|success|done=N|N%]]  end early [now,fail=1]
          --fanout N    at most N at once          -t, --time  print the time
          --exit max|first|rank0|count   whose exit status is bpsh's [max]
-         --detach      print the ghosts' PIDs and leave them running
-         -h, --help    -v, --version
+         --detach      print the ghosts' PIDs, go  -h, --help  -v, --version
 
 NODES: 0,2-3 or 4- or up or notdown or n[1-3,8-20/2] or all!@broken; , ! & ^ ()
-A single argument with blanks or shell characters runs by /bin/sh -c.
+One argument with blanks or shell characters runs by /bin/sh -c; none: your
+shell, at a terminal with --tty, else it reads its commands from the input.
 
 Examples:
-  bpsh 3 ls -l /tmp             run on node 3
+  bpsh 3 ls -l /tmp             run on node 3; bpsh --tty 3 vi: in a terminal
   bpsh -a --gather uname -r     on all that are up, equal answers together
-  bpsh 0-3 -s -d 'ps | wc -l'   a shell line on each, shown node by node
   tar c . | bpsh -a tar x       standard input goes to every node
   bpsh -a --timeout 10 --json nvidia-smi | jq .
 
@@ -119,6 +119,10 @@ struct Typed {
     /// Whose exit status is bpsh's
     #[arg(long, value_name = "RULE", default_value = "max", hide_default_value = true)]
     exit: ExitRule,
+    /// Give the program a terminal there: keys, window size and full screen as at the one here
+    #[arg(long, conflicts_with_all = ["null_stdin", "no_io", "input", "output", "error", "lines", "prefix", "label", "sorted", "divider"])]
+    #[arg(conflicts_with_all = ["gather", "json", "detach", "fanout", "line_buffer"])]
+    tty: bool,
     /// Only say what would run where
     #[arg(long)]
     dry_run: bool,
@@ -131,7 +135,7 @@ struct Typed {
     /// Print the total time to standard error
     #[arg(short = 't', long)]
     time: bool,
-    /// Accepted for rsh's sake
+    /// Accepted for rsh's sake, and ignored: the user is always the same
     #[arg(short = 'l', value_name = "USER", hide = true)]
     login: Option<OsString>,
     /// Which cluster [default: $GHOSTPROC_INSTANCE]
@@ -201,8 +205,27 @@ impl Style {
 impl Request {
     /// Of a single process bpsh has nothing to tell but its output, as it is, and how it ended.
     pub fn is_plain(&self) -> bool {
-        let judges = self.timeout.is_some() || self.halt.is_some() || self.time || self.exit == ExitRule::Count;
+        // Its end is not bpsh's, which has a terminal to put in order.
+        let judges =
+            self.terminal || self.timeout.is_some() || self.halt.is_some() || self.time || self.exit == ExitRule::Count;
         self.task == Task::Run && self.style.is_plain() && !judges
+    }
+
+    /// No command was given: it is this shell, which reads its commands from a terminal of its own if bpsh is at one, else from standard
+    /// input.
+    ///
+    /// # Errors
+    /// What was asked for does not go with a terminal.
+    pub fn with_shell(mut self, shell: OsString, at_terminal: bool) -> Result<Request, clap::Error> {
+        self.command = vec![shell];
+        if at_terminal && self.files[0].is_none() && !self.terminal {
+            let streams = self.style.is_plain() && self.files.iter().all(Option::is_none) && self.fanout.is_none();
+            if !streams {
+                return Err(usage("a command is needed"));
+            }
+            self.terminal = true;
+        }
+        Ok(self)
     }
 }
 
@@ -212,7 +235,10 @@ pub struct Request {
     pub task: Task,
     /// A node list, as typed.
     pub nodes: String,
+    /// Empty: a shell.
     pub command: Vec<OsString>,
+    /// It is to have a terminal.
+    pub terminal: bool,
     /// Whether standard input is forwarded.
     pub input: bool,
     /// Whether standard output and error are forwarded.
@@ -257,7 +283,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, c
         (false, true) => "notdown".to_owned(),
         (true, true) => return Err(usage("-a and -A cannot both be given")),
     };
-    if typed.words.is_empty() {
+    if typed.words.is_empty() && (typed.null_stdin || typed.no_io || typed.detach || typed.detached) {
+        // A shell would have nothing to do.
         return Err(usage("a command is needed"));
     }
     Ok(understand(typed, nodes))
@@ -288,6 +315,7 @@ fn understand(typed: Typed, nodes: String) -> Request {
         task,
         nodes,
         command: typed.words,
+        terminal: typed.tty,
         input: !typed.null_stdin && !silent && files[0].is_none(),
         outputs: [1, 2].map(|fd| !silent && files[fd].is_none()),
         files,
@@ -375,8 +403,11 @@ mod tests {
     fn what_is_missing_or_contradicts_is_said() {
         for line in [
             "bpsh",
-            "bpsh 0",
-            "bpsh -a",
+            "bpsh -n 0",
+            "bpsh -a --detach",
+            "bpsh --tty -p 0 id",
+            "bpsh --tty -n 0",
+            "bpsh --json 0 --tty id",
             "bpsh -a -A id",
             "bpsh 0 -a id",
             "bpsh -x 0 id",
@@ -393,6 +424,18 @@ mod tests {
         ] {
             assert!(read(line).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn without_a_command_it_is_a_shell() {
+        let shell = |line: &str, at_terminal| read(line).expect("read").with_shell("/bin/sh".into(), at_terminal);
+        let request = shell("bpsh 3 -l me", true).expect("a shell");
+        assert_eq!((request.command, request.terminal), (vec![OsString::from("/bin/sh")], true));
+        assert!(!shell("bpsh 3", false).expect("a shell").terminal);
+        assert!(!shell("bpsh -a -p", false).expect("a shell").terminal);
+        assert!(!shell("bpsh -I file 3", true).expect("a shell").terminal);
+        assert!(shell("bpsh -a -p", true).is_err());
+        assert!(read("bpsh --tty 3 vi").expect("read").terminal);
     }
 
     #[test]

@@ -164,7 +164,11 @@ impl<F: AsFd> Output<F> {
 
     /// A line of bpsh's own, to standard error.
     pub fn message(&mut self, text: &str) {
-        self.layout.message(text, &mut self.pieces);
+        if super::raw::is_raw() {
+            self.layout.message(&(text.replace('\n', "\r\n") + "\r"), &mut self.pieces);
+        } else {
+            self.layout.message(text, &mut self.pieces);
+        }
         self.distribute();
     }
 

@@ -10,13 +10,17 @@ use ghost_sys::{capability, inherit, quiet};
 use nix::libc;
 
 use super::flags::Request;
+use super::raw;
 
 /// The program as it is sent to the nodes. Is to be called before this process changes its signals and limits.
 pub fn describe(request: &Request) -> ProgramSpec {
     let privileged = capability::begin();
     let (sched_policy, sched_priority) = inherit::scheduling();
     let signals = quiet::inherited();
-    let stdio = [request.input, request.outputs[0], request.outputs[1]];
+    let stdio = match request.terminal {
+        true => [true, true, false],
+        false => [request.input, request.outputs[0], request.outputs[1]],
+    };
     let file =
         |path: &Option<OsString>| path.as_ref().map_or_else(Bytes::new, |p| Bytes::copy_from_slice(p.as_bytes()));
     ProgramSpec {
@@ -44,6 +48,7 @@ pub fn describe(request: &Request) -> ProgramSpec {
         sched_priority,
         ignored: signals.ignored,
         blocked: signals.blocked,
+        terminal: request.terminal.then(|| Box::new(raw::like_this())),
         stdio: stdio.map(|stream| i32::from(if stream { Stdio::Stream } else { Stdio::Null })).to_vec(),
     }
 }

@@ -146,6 +146,7 @@ impl Session {
         if let Some(offset) = ended {
             self.connection.queue_data(&Data { id: ALL_RANKS, offset, fd: 0, eof: true, bytes: Bytes::new() });
         }
+        self.tell_size_anew();
         let dead = self.flock.dead();
         self.report(dead);
     }

@@ -13,6 +13,7 @@ mod beginning;
 mod ends;
 mod serving;
 mod streams;
+mod terminal;
 
 use std::collections::VecDeque;
 use std::io::{self, Stderr, Stdout};
@@ -20,11 +21,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use ghost_proto::client::{ClientToMaster, GhostDied, Launch, Launched};
+use ghost_proto::client::{self, ClientToMaster, GhostDied, Launch, Launched};
 use ghost_proto::frame::MAX_CONTROL;
 use ghost_proto::launch::{ProgramSpec, Stdio};
 use ghost_proto::status::Usage;
 use ghost_proto::stream::Receiver;
+use ghost_proto::terminal::FEATURE;
 use ghost_sys::quiet::{self, Inherited, Quiet};
 use ghost_sys::ring::RingReader;
 use nix::poll::{PollFd, PollFlags};
@@ -46,6 +48,8 @@ use super::stdin::{Broadcast, Source};
 use super::winding_down::WindingDown;
 use crate::connection::{Connection, instance};
 use crate::node_list::NodeList;
+use terminal::Window;
+
 use asking::{await_launch, happened, wait};
 
 /// How often a terminal is looked at in whose background we are.
@@ -112,12 +116,19 @@ pub fn run(request: &Request, start: Instant) -> Result<Verdict, Failure> {
         ghost_sys::inherit::raise_descriptor_limit();
     }
     connection.set_nonblocking()?;
-    let (launched, resumes) = await_launch(&mut connection, &mut quiet, &nodes, deadline)?;
+    let (launched, features) = await_launch(&mut connection, &mut quiet, &nodes, deadline)?;
+    let has = |name| features.iter().any(|feature| feature == name);
+    if request.terminal && launched.ranks.len() != 1 {
+        return Err(failure("a terminal is for one process: name one node, or leave --tty out"));
+    }
+    if request.terminal && !has(FEATURE) {
+        return Err(failure("--tty: this ghostd is older than bpsh and knows no terminals"));
+    }
     if request.task == Task::DryRun {
         // Without ghosts nothing is started, and with the connection the launch is over.
         return plan::show(&launched, &program);
     }
-    let home = Home { instance, launch: launched.launch, resumes, away: None };
+    let home = Home { instance, launch: launched.launch, resumes: has(client::RESUME), away: None };
     let mut session = Session::new(request, program, (connection, home), quiet, &launched);
     session.deadline = deadline;
     let result = session.begin(&launched).and_then(|()| session.run());
@@ -208,6 +219,8 @@ pub(super) struct Session {
     tells_events: bool,
     /// Somebody waits for the ghosts' numbers.
     detached: Option<Report>,
+    /// A terminal on the node is behind the one here.
+    window: Option<Window>,
 }
 
 impl Session {
@@ -267,6 +280,7 @@ impl Session {
             winding_down: None,
             tells_events: request.style.form == Form::Events,
             detached: (request.task == Task::Detached).then(Report::new),
+            window: request.terminal.then(Window::default),
             ranks,
         }
     }
@@ -275,6 +289,7 @@ impl Session {
         let (mut deadline, mut end) = (None, None);
         loop {
             self.come_back()?;
+            self.attend_terminal();
             if self.incomplete > 0 && !self.is_away() {
                 self.handle_frames()?;
             }
@@ -380,6 +395,9 @@ impl Session {
         let own = std::process::id().cast_signed();
         let (mut stop, mut continued) = (None, false);
         while let Some(received) = self.quiet.read() {
+            if self.terminal_signal(received.signal, self.inherited) {
+                continue;
+            }
             if ENDS_ALL.contains(&received.signal) && (self.inherited.ignored >> (received.signal - 1)) & 1 == 0 {
                 // Those that run decide for themselves, those that do not are not begun.
                 self.begin_no_more(Outcome::Halted);
@@ -399,7 +417,10 @@ impl Session {
                     self.look_at_children.get_or_insert_with(|| Instant::now() + CHILDREN_TICK);
                 }
                 Meaning::Stop(signal) => quiet::stop_by(signal, || true),
-                Meaning::Die(signal) => quiet::die_by(signal),
+                Meaning::Die(signal) => {
+                    self.leave_terminal();
+                    quiet::die_by(signal)
+                }
             }
         }
         match stop {
@@ -419,6 +440,7 @@ impl Session {
         self.acknowledge_all();
         // An error comes again when bpsh goes on.
         let _ = self.flush();
+        self.leave_terminal();
         let (flock, mut died) = (&mut self.flock, Vec::new());
         quiet::stop_by(i32::from(signal), || {
             let still;

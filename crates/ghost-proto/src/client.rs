@@ -19,12 +19,13 @@
 use crate::control::direction;
 use crate::launch::ProgramSpec;
 use crate::status::Usage;
+use crate::terminal::ResizeRank;
 
 direction!(
     ToMasterEnvelope,
     ClientToMaster,
     "ClientToMaster",
-    "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 22, 30, 31"
+    "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16, 20, 21, 22, 30, 31"
 );
 direction!(
     ToClientEnvelope,
@@ -84,6 +85,9 @@ pub enum ClientToMaster {
     /// Answered by `Nodes` as soon as it would be another answer than the last one: the newest, however often it has changed since.
     #[prost(message, tag = "31")]
     Watch(Watch),
+    /// The window of a rank's terminal has another size.
+    #[prost(message, tag = "16")]
+    Resize(ResizeRank),
 }
 
 /// What ghostd may say to a command.

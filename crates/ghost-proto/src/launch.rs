@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::terminal::Terminal;
+
 /// The part of a launch that is equal for all its ranks. Built by the client from its own state; a node applies it to the
 /// child *after* it has become the user, so that nothing here can give more than the user has.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -44,6 +46,9 @@ pub struct ProgramSpec {
     /// Files on the node that become descriptors 0, 1, 2.
     #[prost(message, optional, boxed, tag = "13")]
     pub files: Option<Box<Files>>,
+    /// Descriptors 0, 1 and 2 are a terminal, made for the program; its bytes are the streams 0 and 1.
+    #[prost(message, optional, boxed, tag = "14")]
+    pub terminal: Option<Box<Terminal>>,
 }
 
 /// Files on the node in place of standard input, output and error, opened as the user; empty: what `stdio` says.
@@ -110,6 +115,9 @@ impl ProgramSpec {
         }
         if self.umask > 0o777 {
             return Err("the umask is above 0777");
+        }
+        if self.terminal.is_some() && (self.files.is_some() || self.descriptor(2) == Stdio::Stream) {
+            return Err("a program in a terminal has no file and no other stream in place of it");
         }
         if self.limits.len() > 32 {
             return Err("there are more than 32 resource limits");

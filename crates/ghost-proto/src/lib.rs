@@ -25,6 +25,7 @@ pub mod relay;
 pub mod standin;
 pub mod status;
 pub mod stream;
+pub mod terminal;
 pub mod tree;
 pub mod view;
 pub mod view_port;

@@ -24,9 +24,10 @@ use crate::control::direction;
 use crate::launch::{Credentials, ProgramSpec};
 use crate::standin::{Beside, Origin, Sent, SentDone};
 use crate::status::Usage;
+use crate::terminal::Resize;
 use crate::tree::{Execed, Forked, Reaped};
 
-direction!(ToNodeEnvelope, MasterToNode, "MasterToNode", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12");
+direction!(ToNodeEnvelope, MasterToNode, "MasterToNode", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16");
 direction!(FromNodeEnvelope, NodeToMaster, "NodeToMaster", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14");
 
 /// What ghostd may say to a node.
@@ -63,6 +64,9 @@ pub enum MasterToNode {
     /// Ranks of a launch that run on other nodes.
     #[prost(message, tag = "12")]
     Beside(Beside),
+    /// The window of a process's terminal has another size, or still this one.
+    #[prost(message, tag = "16")]
+    Resize(Resize),
 }
 
 /// What a node may say to ghostd.

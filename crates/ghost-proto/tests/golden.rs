@@ -18,6 +18,7 @@ use ghost_proto::node::{self, MasterToNode, NodeToMaster, Scope};
 use ghost_proto::relay::{Kind, Opening, Relay};
 use ghost_proto::standin;
 use ghost_proto::status::Usage;
+use ghost_proto::terminal;
 use ghost_proto::tree;
 use ghost_proto::view::{self, AgentToMaster, MasterToAgent};
 
@@ -36,6 +37,18 @@ fn program() -> ProgramSpec {
         stdio: vec![Stdio::Stream as i32, Stdio::Stream as i32, Stdio::Null as i32],
         ..Default::default()
     }
+}
+
+fn size() -> terminal::Size {
+    terminal::Size { rows: 24, columns: 80, width: 640, height: 65_535 }
+}
+
+fn in_a_terminal() -> client::Launch {
+    let modes =
+        terminal::Modes { input: 0x500, output: 5, control: 0xbf, local: 0x8a3b, characters: "\x03\x1c\x7f".into() };
+    let terminal = terminal::Terminal { size: Some(size()), modes: Some(modes) };
+    let program = ProgramSpec { terminal: Some(Box::new(terminal)), ..ProgramSpec::default() };
+    client::Launch { nodes: "3".into(), program: Some(program), plain: true }
 }
 
 fn usage() -> Usage {
@@ -109,6 +122,8 @@ fn client_to_master() -> Samples<ClientToMaster> {
         ("Change Group", change(client::NodeChange::Group(client::Setting { value: Some(100) }))),
         ("Change Root", change(client::NodeChange::Root("/srv/image".into()))),
         ("Watch", ClientToMaster::Watch(client::Watch { nodes: "0-3".into() })),
+        ("Launch in a terminal", ClientToMaster::Launch(in_a_terminal())),
+        ("Resize", ClientToMaster::Resize(terminal::ResizeRank { rank: 0, size: Some(size()) })),
     ]
 }
 
@@ -257,6 +272,7 @@ fn master_to_node() -> Samples<MasterToNode> {
         ("Renice", MasterToNode::Renice(node::Renice { proc: 9, nice: -5 })),
         ("SentDone", MasterToNode::SentDone(standin::SentDone { seq: 300 })),
         ("Beside", MasterToNode::Beside(standin::Beside { launch: 7, others })),
+        ("Resize", MasterToNode::Resize(terminal::Resize { proc: 9, size: Some(size()) })),
     ]
 }
 
@@ -487,7 +503,7 @@ fn check<M: Control + Clone + PartialEq + Debug>(direction: &str, variants: &[&s
 #[test]
 fn client_to_master_bytes() {
     let variants = variants!(ClientToMaster: Hello, Launch, Ack, CloseStream, NoGhost, Nodes, Processes, Admin, GhostDied, Resume, Noted, Terminate,
-        MakeGhost, SignalRanks, Reach, Change, Watch);
+        MakeGhost, SignalRanks, Reach, Change, Watch, Resize);
     check("client_to_master", variants, client_to_master());
 }
 
@@ -501,7 +517,7 @@ fn master_to_client_bytes() {
 
 #[test]
 fn master_to_node_bytes() {
-    let variants = variants!(MasterToNode: Welcome, Lease, Spawn, Signal, Ack, CloseStream, EndLaunch, Forget, EndAll, Renice, SentDone, Beside);
+    let variants = variants!(MasterToNode: Welcome, Lease, Spawn, Signal, Ack, CloseStream, EndLaunch, Forget, EndAll, Renice, SentDone, Beside, Resize);
     check("master_to_node", variants, master_to_node());
 }
 

@@ -28,5 +28,6 @@ pub mod signal_wait;
 pub mod spawn;
 pub mod standin;
 pub mod tcp;
+pub mod terminal;
 #[cfg(feature = "trials")]
 pub mod trials;

@@ -46,6 +46,8 @@ const NUDGE: Duration = Duration::from_millis(2);
 pub enum Place {
     /// Leads a session, and a group in it.
     LeadsSession,
+    /// Leads a session whose terminal is this descriptor of its maker's, which is to stay open until it has made its first process.
+    Terminal(i32),
     /// Leads a group.
     LeadsGroup,
     /// In this group.
@@ -127,6 +129,7 @@ impl StandIn {
                 Place::LeadsGroup => [2, 0],
                 Place::Group(pgid) => [3, pgid],
                 Place::Same => [0, 0],
+                Place::Terminal(fd) => [4, fd.cast_unsigned()],
             },
             uid: original.uid,
             comm,

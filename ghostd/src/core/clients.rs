@@ -6,6 +6,7 @@ use ghost_proto::client::{self, Admin, ClientToMaster, MasterToClient};
 use ghost_proto::ids::{LaunchId, NodeNumber, ProcId, Stream};
 use ghost_proto::node::{self, MasterToNode};
 use ghost_proto::nodeset::NodeSpec;
+use ghost_proto::terminal;
 
 use super::types::{Client, NodeFacts, Remote, User};
 use super::{Action, ClientId, Core, Directory};
@@ -24,7 +25,7 @@ impl Core {
             state.resumes = theirs.features.iter().any(|feature| feature == client::RESUME);
             let hello = client::Hello {
                 version: ghost_proto::VERSION,
-                features: vec![client::RESUME.to_owned()],
+                features: vec![client::RESUME.to_owned(), terminal::FEATURE.to_owned()],
                 program: self.settings.program.clone(),
             };
             return self.tell_client(client, MasterToClient::Hello(hello));
@@ -45,6 +46,7 @@ impl Core {
             ClientToMaster::Reach(reach) => self.reach(client, reach.arguments),
             ClientToMaster::SignalRanks(wanted) => self.signal_ranks(client, wanted.rank, wanted.signal),
             ClientToMaster::Terminate(_) => self.terminate(client),
+            ClientToMaster::Resize(resize) => self.resized(client, resize),
             ClientToMaster::Nodes(request) => self.list_nodes(client, &request, directory),
             ClientToMaster::Processes(_) => self.list_processes(client),
             ClientToMaster::Admin(request) => self.administer(client, request),

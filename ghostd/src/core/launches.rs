@@ -54,7 +54,10 @@ impl Core {
         let id = LaunchId(self.fresh_id());
         // Its processes have the names behind it, by rank.
         self.next_id += numbers.len() as u64;
-        let plans: Vec<RankPlan> = numbers.into_iter().map(|node| self.plan(node, &user, directory)).collect();
+        let mut plans: Vec<RankPlan> = numbers.into_iter().map(|node| self.plan(node, &user, directory)).collect();
+        if program.terminal.is_some() {
+            self.plan_terminals(&mut plans);
+        }
         let roots = facts.into_iter().filter(|facts| !facts.root.is_empty());
         let roots = roots.map(|facts| (facts.number, facts.root)).collect();
         let launch = Launch {

@@ -42,6 +42,7 @@ mod power;
 mod signal_queue;
 mod signals;
 mod streams;
+mod terminals;
 #[cfg(test)]
 mod tests;
 mod tree;

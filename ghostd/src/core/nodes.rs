@@ -43,8 +43,10 @@ impl Core {
         node.address = address;
         // It goes into tables and to node_up.
         node.hostname = if is_hostname(&hello.hostname) { hello.hostname } else { String::new() };
-        node.stands_in = hello.features.iter().any(|feature| feature == ghost_proto::standin::FEATURE);
-        node.changes_root = hello.features.iter().any(|feature| feature == ghost_proto::node::ROOT);
+        let has = |name| hello.features.iter().any(|feature| feature == name);
+        node.stands_in = has(ghost_proto::standin::FEATURE);
+        node.has_terminals = has(ghost_proto::terminal::FEATURE);
+        node.changes_root = has(ghost_proto::node::ROOT);
         if !resumes {
             node.sent.clear();
         }
@@ -141,6 +143,7 @@ impl Core {
             }
         }
         self.tell_closed_outputs(id);
+        self.tell_size(id);
         self.send_stdin_so_far(id);
     }
 

@@ -147,6 +147,9 @@ impl Core {
     }
 
     fn forward_record(&mut self, id: ProcId, record: &SignalRecord) {
+        if self.is_of_the_window_here(id, record) {
+            return;
+        }
         if record.scope() != Aim::Group {
             // Of a ghost's threads there is only one: it stands for the process's first.
             let scope = if record.si_code == SI_TKILL { Scope::Thread } else { Scope::Process };

@@ -437,6 +437,8 @@ pub(super) struct Node {
     pub left: Option<NodeStatus>,
     /// What it has said last of its load.
     pub figures: Option<NodeFigures>,
+    /// Programs can have terminals there.
+    pub has_terminals: bool,
     /// What the node must be of to be believed.
     pub epoch: u64,
     /// The holder's own random number.
@@ -464,6 +466,7 @@ impl Node {
             node_up: None,
             left: None,
             figures: None,
+            has_terminals: false,
             epoch: 0,
             holder: 0,
             met: false,

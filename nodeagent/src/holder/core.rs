@@ -29,6 +29,7 @@ use ghost_proto::node::{
 };
 use ghost_proto::standin::{self, Sent};
 use ghost_proto::status::Usage;
+use ghost_proto::terminal;
 use ghost_proto::tree::{Execed, Forked, Reaped, Standing};
 
 use super::event::{Action, Creation, Event, Order, TreeEvent};
@@ -342,7 +343,8 @@ impl Core {
             version: ghost_proto::VERSION,
             features: [ghost_proto::node::ROOT]
                 .into_iter()
-                .chain(self.stands_in.then_some(standin::FEATURE))
+                // A terminal's session is led by a stand-in.
+                .chain([standin::FEATURE, terminal::FEATURE].into_iter().filter(|_| self.stands_in))
                 .map(str::to_owned)
                 .collect(),
             program: concat!("ghostproc ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -404,6 +406,9 @@ impl Core {
                 if self.launch_lives(launch) {
                     actions.push(Action::Beside { launch, others: beside.others });
                 }
+            }
+            MasterToNode::Resize(resize) => {
+                actions.extend(resize.size.map(|size| Action::Resize { proc: ProcId(resize.proc), size }));
             }
             MasterToNode::EndAll(_) => actions.push(Action::KillEverything),
             MasterToNode::Renice(renice) => {
@@ -488,7 +493,7 @@ impl Core {
             return;
         }
         let credentials = spawn.credentials.unwrap_or_default();
-        let spec = spawn.program.unwrap_or_default();
+        let mut spec = spawn.program.unwrap_or_default();
         let window = spawn.window.clamp(*WINDOWS.start(), *WINDOWS.end());
         let streams = [0, 1, 2].map(|fd| spec.descriptor(fd) == Stdio::Stream);
         let [stdin, stdout, stderr] = streams.map(|stream| stream.then_some(window));
@@ -514,7 +519,9 @@ impl Core {
             Ok(program) => {
                 let launch = LaunchId(spawn.launch);
                 let (pid, origin) = (spawn.pid, spawn.origin.map(|origin| *origin));
-                actions.push(Action::Create(Box::new(Creation { proc, launch, pid, program, streams, origin })));
+                let terminal = spec.terminal.take();
+                let creation = Creation { proc, launch, pid, program, streams, origin, terminal };
+                actions.push(Action::Create(Box::new(creation)));
             }
             Err(text) => self.start_failed(proc, StartStage::Prepare, 0, text, actions),
         }

@@ -11,6 +11,7 @@ mod agent;
 mod commands;
 mod standing;
 mod streams;
+mod terminals;
 mod tree;
 
 use std::collections::{HashMap, VecDeque};
@@ -51,6 +52,7 @@ use super::relays::{self, Relays};
 use super::rings::ALL_RINGS;
 use super::setup::log;
 use super::standins::StandIns;
+use super::terminal::Line;
 
 /// Descriptors that a process may take: its own, three pipes, two rings, and two of its launch's cgroup.
 const DESCRIPTORS_EACH: u64 = 8;
@@ -446,7 +448,11 @@ impl Driver {
                     standins.beside(launch, &others, now());
                 }
             }
-            Action::EndLaunch { launch, everything } => self.ends.begin(launch, everything, now()),
+            Action::Resize { proc, size } => self.resize(proc, &size),
+            Action::EndLaunch { launch, everything } => {
+                let begin = if !everything && self.hang_up_all(launch) { now() + terminals::HANGING_UP } else { now() };
+                self.ends.begin(launch, everything, begin);
+            }
             Action::KillEverything => {
                 self.relays.clear();
                 self.sockets.clear();
@@ -474,15 +480,31 @@ impl Driver {
 
     /// Gives its number, its group and its session; 0: its own, the holder's.
     fn try_create(&mut self, creation: Creation) -> io::Result<(u32, [u32; 2])> {
-        let Creation { proc, launch, pid, program, streams, origin } = creation;
+        let Creation { proc, launch, pid, program, streams, origin, terminal } = creation;
         if self.handles.len() >= self.most {
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
         }
-        let mut pipes = Pipes::new(streams, program.uid, program.gid)?;
+        let mut pipes = match &terminal {
+            Some(wanted) => Pipes::of_terminal(wanted, program.uid)?,
+            None => Pipes::new(streams, program.uid, program.gid)?,
+        };
         let null = self.null.as_fd();
         let stdio = [0, 1, 2].map(|fd| pipes.child_end(fd, null));
-        let place = Place { pid: (pid != 0).then_some(pid), cgroup: self.cgroups.of(launch), stdio, parent: None };
-        let (spawned, stands) = above::spawn(self.standins.as_mut(), launch, origin.as_ref(), program, place)?;
+        let place = Place {
+            pid: (pid != 0).then_some(pid),
+            cgroup: self.cgroups.of(launch),
+            stdio,
+            parent: None,
+            foreground: false,
+        };
+        let above = above::Above { standins: self.standins.as_mut(), launch, origin: origin.as_ref() };
+        let (spawned, stands, line) = match pipes.slave() {
+            Some(slave) => {
+                let (spawned, stands, keeper) = above.spawn_in_terminal(program, place, slave)?;
+                (spawned, stands, Some(Line::new(launch, keeper)))
+            }
+            None => above.spawn(program, place).map(|(spawned, stands)| (spawned, stands, None))?,
+        };
         let [stdin, stdout, stderr] = std::mem::take(&mut pipes.kept);
         drop(pipes);
         self.next += 1;
@@ -495,6 +517,7 @@ impl Driver {
             stdin,
             outputs: [stdout, stderr],
             rings: [None, None],
+            line,
             released: false,
         };
         self.handles.insert(number, handles);
@@ -608,6 +631,7 @@ impl Driver {
         };
         handles.stdin = None;
         handles.outputs = [None, None];
+        terminals::end(self.standins.as_mut(), handles.line.take());
         for fd in [1, 2] {
             handles.give_up_ring(fd, self.agent.as_mut());
         }

@@ -8,6 +8,7 @@ use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
 use ghost_proto::node::{MasterToNode, NodeToMaster, Scope};
 use ghost_proto::standin::{Origin, Other};
 use ghost_proto::status::Usage;
+use ghost_proto::terminal::{Size, Terminal};
 use ghost_sys::spawn::Program;
 
 use super::standins::Sent;
@@ -181,6 +182,11 @@ pub enum Action {
     },
     /// SIGKILL for everything in the namespace.
     KillEverything,
+    /// Give its terminal's window this size.
+    Resize {
+        proc: ProcId,
+        size: Size,
+    },
     /// Give the process this nice value.
     Renice {
         pid: u32,
@@ -204,6 +210,8 @@ pub struct Creation {
     pub streams: [bool; 3],
     /// Who is above it on the master.
     pub origin: Option<Origin>,
+    /// Descriptors 0, 1 and 2 are a terminal like this; its bytes are the streams 0 and 1.
+    pub terminal: Option<Box<Terminal>>,
 }
 
 /// A signal to be sent.

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use bytes::Bytes;
 use ghost_proto::frame::{DATA_HEADER, HEADER, MAX_DATA};
 use ghost_proto::ids::ProcId;
+use ghost_proto::terminal::Terminal;
 use ghost_sys::pipe;
 use ghost_sys::spawn::Starting;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -14,11 +15,14 @@ use nix::unistd::{Gid, Uid, fchown};
 use super::connection::Connection;
 use super::input::Input;
 use super::rings::Ring;
+use super::terminal::{self, Line};
 
 /// What pipes are made to hold if the node allows it; more means fewer wake-ups.
 const PIPE: i32 = 256 * 1024;
 /// Most bytes that are read at once: with its head a frame then fills TLS records (16 KiB) to the last byte.
 const PIECE: usize = MAX_DATA - HEADER - DATA_HEADER;
+/// More than a terminal holds on its way to who reads it (drivers/tty/pty.c, `pty_common_install()`: 8 KiB, and n_tty's 4 KiB).
+const TERMINAL: usize = 64 * 1024;
 /// A piece of output of at least this size is passed on in the memory it was read into, a smaller one is copied out of it.
 const WORTH_PASSING: usize = MAX_DATA / 2;
 
@@ -42,6 +46,8 @@ pub struct Handles {
     pub outputs: [Option<Pipe>; 2],
     /// Of the outputs that have carried much.
     pub rings: [Option<Ring>; 2],
+    /// Both streams are a terminal's.
+    pub line: Option<Line>,
     /// The master has forgotten it; only the start is still to be seen through.
     pub released: bool,
 }
@@ -68,6 +74,8 @@ impl Handles {
 pub struct Pipes {
     pub kept: [Option<Pipe>; 3],
     pub given: [Option<OwnedFd>; 3],
+    /// What is all three.
+    slave: Option<OwnedFd>,
 }
 
 impl Pipes {
@@ -76,7 +84,7 @@ impl Pipes {
     /// # Errors
     /// EMFILE, ENFILE.
     pub fn new(streams: [bool; 3], uid: u32, gid: u32) -> io::Result<Pipes> {
-        let mut pipes = Pipes { kept: [None, None, None], given: [None, None, None] };
+        let mut pipes = Pipes { kept: [None, None, None], given: [None, None, None], slave: None };
         let ends = streams.into_iter().zip(pipes.kept.iter_mut().zip(&mut pipes.given)).enumerate();
         for (fd, (stream, (kept, given))) in ends {
             if !stream {
@@ -95,9 +103,25 @@ impl Pipes {
         Ok(pipes)
     }
 
+    /// The two sides of a new terminal.
+    ///
+    /// # Errors
+    /// ENOENT, ENOSPC: there are no (more) terminals here. EMFILE, ENFILE.
+    pub fn of_terminal(wanted: &Terminal, uid: u32) -> io::Result<Pipes> {
+        let pair = terminal::make(wanted, uid)?;
+        let screen = pair.master.try_clone()?;
+        let [keyboard, screen] = [pair.master, screen].map(|fd| Some(Pipe { fd, watched: false, left: None }));
+        Ok(Pipes { kept: [keyboard, screen, None], given: [None, None, None], slave: Some(pair.slave) })
+    }
+
+    /// The program's side of a terminal.
+    pub fn slave(&self) -> Option<BorrowedFd<'_>> {
+        self.slave.as_ref().map(AsFd::as_fd)
+    }
+
     /// What becomes descriptor `fd`.
     pub fn child_end<'a>(&'a self, fd: usize, null: BorrowedFd<'a>) -> BorrowedFd<'a> {
-        self.given.get(fd).and_then(Option::as_ref).map_or(null, AsFd::as_fd)
+        self.given.get(fd).and_then(Option::as_ref).or(self.slave.as_ref()).map_or(null, AsFd::as_fd)
     }
 }
 
@@ -159,6 +183,12 @@ impl Pipe {
     /// From now on only what is in the pipe counts.
     pub fn limit_to_present(&mut self) {
         self.left = Some(pipe::readable_bytes(&self.fd).unwrap_or(0));
+    }
+
+    /// The same for a terminal, whose bytes cannot be counted: some are still on their way to where they are (drivers/tty/tty_buffer.c,
+    /// `flush_to_ldisc()`). Reading takes them all, and then gives nothing, unless somebody goes on writing.
+    pub fn limit_to_what_comes(&mut self) {
+        self.left = Some(TERMINAL);
     }
 
     /// Writes what waits for stdin. `Ok(0)`: no room.

@@ -30,5 +30,6 @@ mod relays;
 pub mod rings;
 pub mod setup;
 pub mod standins;
+mod terminal;
 pub mod tree;
 mod upwards;

@@ -13,6 +13,7 @@
 //! Invariant: a process is started below a stand-in only if signals to that are seen.
 
 mod beside;
+mod keeper;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
@@ -272,11 +273,11 @@ impl StandIns {
             process.end();
         }
         let pgid = match place {
-            Place::LeadsSession | Place::LeadsGroup => pid,
+            Place::LeadsSession | Place::Terminal(_) | Place::LeadsGroup => pid,
             Place::Group(pgid) => pgid,
             Place::Same => leader,
         };
-        let sid = if place == Place::LeadsSession { pid } else { sid };
+        let sid = if matches!(place, Place::LeadsSession | Place::Terminal(_)) { pid } else { sid };
         let (original, uid) = (original.pid, original.uid);
         let entry = Entry { process, original, uid, group, pgid, sid, users: 0, unused: Duration::ZERO, ending: false };
         self.entries.insert(id, entry);
@@ -345,6 +346,10 @@ impl StandIns {
             // All that there is on this node.
             Scope::Everyone => return,
         };
+        if target == 0 {
+            // The master has named nobody.
+            return;
+        }
         if group {
             if self.calls.len() >= CALLS {
                 self.calls.pop_front();

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use ghost_proto::client::{self, Launched, MasterToClient};
+use ghost_proto::client::{Launched, MasterToClient};
 use ghost_sys::quiet::{self, Quiet};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -14,15 +14,15 @@ use crate::connection::{Connection, Incoming};
 use crate::duration;
 use crate::node_list::NodeList;
 
-/// Waits for ghostd's answer; tells also whether ghostd may be started again meanwhile. Signals mean what they mean to any program:
+/// Waits for ghostd's answer; tells also what features ghostd has. Signals mean what they mean to any program:
 /// nothing has been started.
 pub(super) fn await_launch(
     connection: &mut Connection,
     quiet: &mut Quiet,
     nodes: &NodeList,
     deadline: Option<Deadline>,
-) -> Result<(Launched, bool), Failure> {
-    let mut resumes = false;
+) -> Result<(Launched, Vec<String>), Failure> {
+    let mut features = Vec::new();
     // The descriptor does not tell of those that came before it was there.
     react_alone(quiet);
     loop {
@@ -48,10 +48,8 @@ pub(super) fn await_launch(
         }
         while let Some(incoming) = connection.next_frame()? {
             match incoming {
-                Incoming::Message(MasterToClient::Launched(launched)) => return Ok((launched, resumes)),
-                Incoming::Message(MasterToClient::Hello(hello)) => {
-                    resumes = hello.features.iter().any(|feature| feature == client::RESUME);
-                }
+                Incoming::Message(MasterToClient::Launched(launched)) => return Ok((launched, features)),
+                Incoming::Message(MasterToClient::Hello(hello)) => features = hello.features,
                 Incoming::Message(MasterToClient::Refused(refused)) => {
                     return Err(failure(&nodes.explain(&refused)));
                 }

@@ -30,6 +30,10 @@ pub(super) struct Plan {
     pub report: i32,
     /// It leads a group of its own; else it stays in the group of whoever makes it.
     pub own_group: bool,
+    /// Its group is the foreground one of its terminal, descriptor 0.
+    pub foreground: bool,
+    /// A stand-in has made it.
+    pub below: bool,
     pub uid: u32,
     pub gid: u32,
     pub groups: Vec<u32>,
@@ -109,13 +113,19 @@ unsafe fn prepare(plan: &Plan) -> Result<(), Failure> {
     unsafe {
         if plan.own_group {
             must(libc::SYS_setpgid, [0, 0, 0, 0, 0, 0])?;
-        } else {
+        }
+        if plan.below {
             // A stand-in's priority is not for its children.
             let priority = 0i32;
             let at = (&raw const priority) as usize;
             must(libc::SYS_sched_setscheduler, [0, libc::SCHED_OTHER as usize, at, 0, 0, 0])?;
         }
         descriptors(plan)?;
+        if plan.foreground {
+            // A stand-in ignores SIGTTOU, and so does this process still: it may do so from the background.
+            let group = must(libc::SYS_getpid, [0; 6])? as i32;
+            must(libc::SYS_ioctl, [0, libc::TIOCSPGRP as usize, (&raw const group) as usize, 0, 0, 0])?;
+        }
         syscall(libc::SYS_umask, [plan.umask as usize, 0, 0, 0, 0, 0]);
         syscall(libc::SYS_personality, [0, 0, 0, 0, 0, 0]);
         // The node's default, whatever the holder itself has; only what is above it is for everybody to choose.

@@ -70,6 +70,8 @@ pub struct Place<'a> {
     /// Whose child it becomes, and in whose session and group it begins; `None`: the caller's child, which leads a group of
     /// its own in the caller's session.
     pub parent: Option<&'a StandIn>,
+    /// It leads a group of its own, which is the foreground of the terminal that is its descriptor 0 and its parent's.
+    pub foreground: bool,
 }
 
 /// What became of a start.
@@ -254,7 +256,9 @@ impl Memory {
         environment.push(ptr::null());
         let plan = Box::new(child::Plan {
             stdio: place.stdio.map(|fd| fd.as_raw_fd()),
-            own_group: place.parent.is_none(),
+            own_group: place.parent.is_none() || place.foreground,
+            foreground: place.foreground,
+            below: place.parent.is_some(),
             report: report.as_raw_fd(),
             uid: program.uid,
             gid: program.gid,

@@ -32,7 +32,13 @@ struct Run {
 fn run(program: Program) -> Run {
     let null = std::fs::File::options().read(true).write(true).open("/dev/null").expect("null");
     let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).expect("pipe");
-    let place = Place { pid: None, cgroup: None, stdio: [null.as_fd(), writer.as_fd(), null.as_fd()], parent: None };
+    let place = Place {
+        pid: None,
+        cgroup: None,
+        stdio: [null.as_fd(), writer.as_fd(), null.as_fd()],
+        parent: None,
+        foreground: false,
+    };
     let mut spawned = spawn(program, place).expect("spawn");
     drop(writer);
     let outcome = settled(&mut spawned.starting);
@@ -161,9 +167,12 @@ fn a_pid_in_use_costs_equality_only() {
     }
     let null = std::fs::File::options().read(true).write(true).open("/dev/null").expect("null");
     let stdio = [null.as_fd(); 3];
-    let mut first =
-        spawn(program(&["/bin/sleep", "100"]), Place { pid: None, cgroup: None, stdio, parent: None }).expect("first");
-    let second = Place { pid: Some(first.pid), cgroup: None, stdio, parent: None };
+    let mut first = spawn(
+        program(&["/bin/sleep", "100"]),
+        Place { pid: None, cgroup: None, stdio, parent: None, foreground: false },
+    )
+    .expect("first");
+    let second = Place { pid: Some(first.pid), cgroup: None, stdio, parent: None, foreground: false };
     let mut second = spawn(program(&["/bin/true"]), second).expect("second");
     assert_ne!(first.pid, second.pid);
     settled(&mut second.starting);
@@ -183,7 +192,7 @@ fn a_child_stopped_before_its_program_holds_nobody() {
     // Where the stop meets the child is chance: many tries.
     let null = std::fs::File::options().read(true).write(true).open("/dev/null").expect("null");
     for _ in 0..50 {
-        let place = Place { pid: None, cgroup: None, stdio: [null.as_fd(); 3], parent: None };
+        let place = Place { pid: None, cgroup: None, stdio: [null.as_fd(); 3], parent: None, foreground: false };
         let mut spawned = spawn(program(&["/bin/true"]), place).expect("spawn returns");
         let pid = Pid::from_raw(spawned.pid as i32);
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP);

@@ -37,13 +37,17 @@ pub(super) unsafe extern "C" fn run(orders: *const c_void) -> ! {
 }
 
 fn take_place(orders: &Orders) {
-    let [what, pgid] = orders.place;
+    let [what, which] = orders.place;
     // SAFETY: no memory is passed but the name, which ends with NUL, a priority, and a mask of 8 bytes.
     unsafe {
         match what {
             1 => syscall(libc::SYS_setsid, [0; 6]),
+            4 => {
+                syscall(libc::SYS_setsid, [0; 6]);
+                syscall(libc::SYS_ioctl, [which as usize, libc::TIOCSCTTY as usize, 0, 0, 0, 0])
+            }
             2 => syscall(libc::SYS_setpgid, [0; 6]),
-            3 => syscall(libc::SYS_setpgid, [0, pgid as usize, 0, 0, 0, 0]),
+            3 => syscall(libc::SYS_setpgid, [0, which as usize, 0, 0, 0, 0]),
             _ => 0,
         };
         // What it has to do is short, and a program's start and end wait for it. Where it may not, they wait their turn. A program does

@@ -11,6 +11,7 @@ mod nested;
 mod nice;
 mod node_states;
 mod simulation;
+mod terminals;
 mod transitions;
 mod tree;
 mod upwards;

@@ -667,9 +667,9 @@ fn a_signal_upwards_is_told_under_its_senders_name() {
 }
 
 #[test]
-fn a_node_says_whether_it_makes_stand_ins() {
+fn a_node_says_whether_it_makes_stand_ins_and_terminals() {
     let mut bench = Bench::new();
-    for expected in [&["root"][..], &["root", "stand-ins"]] {
+    for expected in [&["root"][..], &["root", "stand-ins", "terminal"]] {
         let hello = sent(&bench.event(Event::Linked));
         assert!(matches!(&hello[..], [NodeToMaster::Hello(hello)] if hello.features == expected), "{hello:?}");
         bench.core.stand_in();

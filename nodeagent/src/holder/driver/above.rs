@@ -1,6 +1,7 @@
 //! What is above the launched processes: stand-ins of the master's, and signals to them.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use ghost_proto::ids::LaunchId;
@@ -12,23 +13,47 @@ use super::{Driver, now};
 use crate::holder::event::{Event, Order};
 use crate::holder::standins::StandIns;
 
-/// Starts a program below its launch's stand-ins, or below the holder. Gives also its group (0: its own) and its session (0: the holder's).
-pub(super) fn spawn(
-    standins: Option<&mut StandIns>,
-    launch: LaunchId,
-    origin: Option<&Origin>,
-    program: Program,
-    place: Place<'_>,
-) -> io::Result<(Spawned, [u32; 2])> {
-    if let (Some(standins), Some(origin)) = (standins, origin)
-        && let Some((parent, stands)) = standins.parent(launch, origin)
-    {
-        match spawn::spawn(program.clone(), Place { parent: Some(parent), ..place }) {
-            Err(why) if is_parents_fault(&why) => standins.give_up(launch, &why),
-            other => return other.map(|spawned| (spawned, stands)),
+/// What a launch's programs are started below.
+pub(super) struct Above<'a> {
+    pub standins: Option<&'a mut StandIns>,
+    pub launch: LaunchId,
+    pub origin: Option<&'a Origin>,
+}
+
+impl Above<'_> {
+    /// Starts a program below its launch's stand-ins, or below the holder. Gives also its group (0: its own) and its session (0: the holder's).
+    pub(super) fn spawn(self, program: Program, place: Place<'_>) -> io::Result<(Spawned, [u32; 2])> {
+        if let (Some(standins), Some(origin)) = (self.standins, self.origin)
+            && let Some((parent, stands)) = standins.parent(self.launch, origin)
+        {
+            match spawn::spawn(program.clone(), Place { parent: Some(parent), ..place }) {
+                Err(why) if is_parents_fault(&why) => standins.give_up(self.launch, &why),
+                other => return other.map(|spawned| (spawned, stands)),
+            }
         }
+        spawn::spawn(program, place).map(|spawned| (spawned, [0; 2]))
     }
-    spawn::spawn(program, place).map(|spawned| (spawned, [0; 2]))
+
+    /// The same for a program in a terminal: below a stand-in of its own, which keeps the terminal, and is named, too.
+    pub(super) fn spawn_in_terminal(
+        self,
+        program: Program,
+        place: Place<'_>,
+        slave: BorrowedFd<'_>,
+    ) -> io::Result<(Spawned, [u32; 2], u64)> {
+        // Nobody is asked for one who does not say that there are any.
+        let standins = self.standins.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOSYS))?;
+        let keeper = standins.keep_terminal(self.launch, self.origin, program.uid, slave)?;
+        let gone = || io::Error::from_raw_os_error(libc::ECHILD);
+        let spawned = standins.keeper(keeper).ok_or_else(gone).and_then(|(parent, sid)| {
+            let spawned = spawn::spawn(program, Place { parent: Some(parent), foreground: true, ..place })?;
+            Ok((spawned, [0, sid], keeper))
+        });
+        if spawned.is_err() {
+            standins.end_keeper(keeper);
+        }
+        spawned
+    }
 }
 
 fn is_parents_fault(why: &io::Error) -> bool {

@@ -6,10 +6,11 @@
 use ghost_proto::ids::ProcId;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
-use super::{Driver, Source, now, watch};
+use super::{Driver, Source, now, terminals, watch};
 use crate::holder::connection::Connection;
 use crate::holder::event::{Action, Event};
 use crate::holder::handles::{Goal, Handles, Pipe, Read};
+use crate::holder::input::Input;
 use crate::holder::output::Output;
 use crate::holder::rings::Ring;
 
@@ -32,7 +33,8 @@ impl Driver {
             return;
         };
         let proc = handles.proc;
-        if flags.contains(EpollFlags::EPOLLERR) {
+        // Of a pipe the one, of a terminal that was hung up both.
+        if flags.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP) {
             handles.stdin = None;
             self.handle(Event::InputGone { proc });
         } else if let Some(event) = self.feed_input(proc) {
@@ -47,6 +49,9 @@ impl Driver {
         let input = self.core.input(proc)?;
         let pipe = handles.stdin.as_ref()?;
         if !input.is_open() || input.finished() {
+            if let Some(line) = handles.line.as_ref().filter(|_| input.finished()) {
+                line.end_input(&pipe.fd);
+            }
             handles.stdin = None;
             return None;
         }
@@ -60,6 +65,9 @@ impl Driver {
                 None
             }
             Ok(bytes) => {
+                if let Some(line) = &mut handles.line {
+                    line.typed(last_of(input, bytes));
+                }
                 // There may be more, or it may be the end: both are seen to next.
                 self.actions.push_back(Action::FeedInput { proc });
                 Some(Event::Written { proc, bytes })
@@ -99,6 +107,8 @@ impl Driver {
             *place = None;
             if output.is_some_and(Output::is_closed) {
                 handles.give_up_ring(fd, self.agent.as_mut());
+                // Nobody looks at the screen any more.
+                self.hang_up(number);
             }
             return;
         }
@@ -164,11 +174,18 @@ impl Driver {
     fn output_over(&mut self, number: u64, fd: u8) {
         if let Some(handles) = self.handles.get_mut(&number) {
             let proc = handles.proc;
-            if let Some(place) = handles.outputs.get_mut(usize::from(fd - 1)) {
-                *place = None;
+            let pipe = handles.outputs.get_mut(usize::from(fd - 1)).and_then(Option::take);
+            if pipe.is_some_and(|pipe| pipe.left.is_some()) {
+                self.end_line(number);
             }
             self.handle(Event::OutputOver { proc, fd });
         }
+    }
+
+    /// Its process is dead and its output read: the session in its terminal is over.
+    fn end_line(&mut self, number: u64) {
+        let line = self.handles.get_mut(&number).and_then(|handles| handles.line.take());
+        terminals::end(self.standins.as_mut(), line);
     }
 
     /// The process is dead: its outputs end with what is in them now.
@@ -180,9 +197,8 @@ impl Driver {
             return;
         };
         handles.stdin = None;
-        for pipe in handles.outputs.iter_mut().flatten() {
-            Pipe::limit_to_present(pipe);
-        }
+        let limit = if handles.line.is_some() { Pipe::limit_to_what_comes } else { Pipe::limit_to_present };
+        handles.outputs.iter_mut().flatten().for_each(limit);
         for fd in [1u8, 2] {
             self.drain_output(number, fd);
         }
@@ -202,6 +218,7 @@ impl Driver {
                     if let Some(place) = handles.and_then(|handles| handles.outputs.get_mut(usize::from(fd - 1))) {
                         *place = None;
                     }
+                    self.end_line(number);
                     self.follow(Event::OutputOver { proc, fd });
                 }
                 Read::Nothing => {
@@ -214,9 +231,14 @@ impl Driver {
     }
 
     /// An event in the middle of an action: what follows from it comes after the other actions.
-    fn follow(&mut self, event: Event) {
+    pub(super) fn follow(&mut self, event: Event) {
         let mut actions = Vec::new();
         self.core.handle(event, now(), &mut actions);
         self.actions.extend(actions);
     }
+}
+
+/// The last of the first `n` bytes that wait.
+fn last_of(input: &Input, n: usize) -> u8 {
+    input.pieces().iter().flat_map(|piece| piece.iter()).nth(n.saturating_sub(1)).copied().unwrap_or(b'\n')
 }

@@ -314,7 +314,7 @@ impl World {
                     return Some(Event::NoChildren);
                 }
             }
-            Action::Steer { .. } | Action::Renice { .. } | Action::Beside { .. } => {}
+            Action::Steer { .. } | Action::Renice { .. } | Action::Resize { .. } | Action::Beside { .. } => {}
         }
         None
     }
