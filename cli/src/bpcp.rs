@@ -10,7 +10,7 @@
 
 pub mod archive;
 mod copy;
-mod flags;
+pub mod flags;
 mod launch;
 mod operand;
 mod place;

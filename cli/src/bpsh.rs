@@ -6,7 +6,7 @@
 
 mod colour;
 mod detach;
-mod flags;
+pub mod flags;
 mod ghosts;
 mod halt;
 mod outcome;

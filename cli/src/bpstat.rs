@@ -88,6 +88,11 @@ struct Flags {
     nodes: Option<String>,
 }
 
+/// The definition of the flags.
+pub fn definition() -> clap::Command {
+    <Flags as clap::CommandFactory>::command()
+}
+
 impl nodes::Names for Accounts {
     fn user(&mut self, uid: u32) -> String {
         self.name(Kind::User, uid)

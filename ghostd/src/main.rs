@@ -102,3 +102,30 @@ fn import_config(file: &Path) -> anyhow::Result<()> {
 fn print(text: &str) -> anyhow::Result<()> {
     writeln!(std::io::stdout(), "{text}").map_err(|why| anyhow::Error::from(why).context("standard output"))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use ghost_manual::{Section, keep_completions, keep_page, page, text_page};
+
+    use super::*;
+
+    #[test]
+    fn the_manual_is_what_the_flags_say() {
+        let command = Flags::command().name("ghostd");
+        let text = include_str!("../manual/ghostd.txt");
+        keep_page("ghostd", Section::System, &page(&command, Section::System, text)).unwrap();
+        keep_completions(&command).unwrap();
+    }
+
+    #[test]
+    fn the_manual_tells_of_the_configuration() {
+        let page = text_page(
+            "ghostd.toml",
+            Section::File,
+            "configuration of ghostd",
+            include_str!("../manual/ghostd.toml.txt"),
+        );
+        keep_page("ghostd.toml", Section::File, &page).unwrap();
+    }
+}

@@ -43,6 +43,22 @@ impl Config {
     }
 }
 
+impl Config {
+    /// What another one changes, key by key, for the log.
+    pub fn changes(&self, new: &Config) -> Vec<String> {
+        let Config { reboot_command, halt_command, poweroff_command } = self;
+        [
+            ("reboot_command", reboot_command, &new.reboot_command),
+            ("halt_command", halt_command, &new.halt_command),
+            ("poweroff_command", poweroff_command, &new.poweroff_command),
+        ]
+        .into_iter()
+        .filter(|(_, from, to)| from != to)
+        .map(|(key, from, to)| format!("{key}: {from:?} -> {to:?}"))
+        .collect()
+    }
+}
+
 fn parse(text: &str) -> Result<Config, (usize, String)> {
     toml::from_str(text).map_err(|error: toml::de::Error| {
         let at = error.span().map_or(0, |span| span.start);
@@ -64,5 +80,20 @@ mod tests {
         assert_eq!(line, 3);
         assert!(why.contains("`reboot`") && why.contains("reboot_command"), "{why}");
         assert_eq!(parse("halt_command = 3").expect_err("no text").0, 1);
+    }
+
+    #[test]
+    fn a_change_is_told_with_both_values() {
+        let new = parse("halt_command = \"poweroff -f\"").unwrap();
+        assert_eq!(Config::default().changes(&new), [r#"halt_command: "systemctl halt" -> "poweroff -f""#]);
+        assert!(new.changes(&new).is_empty());
+    }
+
+    #[test]
+    fn the_manual_tells_of_every_key() {
+        let manual = include_str!("../manual/nodeagent.toml.txt");
+        for key in ["reboot_command", "halt_command", "poweroff_command"] {
+            assert!(manual.contains(&format!("`{key}`:: ")), "{key}");
+        }
     }
 }

@@ -58,3 +58,30 @@ fn run(flags: Flags) -> Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use ghost_manual::{Section, keep_completions, keep_page, page, text_page};
+
+    use super::*;
+
+    #[test]
+    fn the_manual_is_what_the_flags_say() {
+        let command = Flags::command().name("nodeagent");
+        let text = include_str!("../manual/nodeagent.txt");
+        keep_page("nodeagent", Section::System, &page(&command, Section::System, text)).unwrap();
+        keep_completions(&command).unwrap();
+    }
+
+    #[test]
+    fn the_manual_tells_of_the_configuration() {
+        let page = text_page(
+            "nodeagent.toml",
+            Section::File,
+            "configuration of nodeagent",
+            include_str!("../manual/nodeagent.toml.txt"),
+        );
+        keep_page("nodeagent.toml", Section::File, &page).unwrap();
+    }
+}

@@ -51,6 +51,7 @@ Exit status: 0 if everything was copied, 1 if not, 2 wrong usage.
 #[command(
     name = "bpcp",
     version,
+    about = "Copy files to nodes of the cluster, from them, and between them",
     override_usage = "bpcp [OPTIONS] SOURCE TARGET\n       bpcp [OPTIONS] SOURCE... DIRECTORY",
     override_help = HELP,
     disable_version_flag = true,
@@ -89,6 +90,11 @@ struct Typed {
     version: Option<bool>,
     #[arg(hide = true, allow_negative_numbers = true)]
     words: Vec<OsString>,
+}
+
+/// The definition of the flags.
+pub fn definition() -> clap::Command {
+    <Typed as clap::CommandFactory>::command()
 }
 
 /// What is to be done.

@@ -25,6 +25,7 @@ Changes  in the order in which they stand, of the nodes of the last -S or -M
 Commands
   nodes list|add|remove|revoke|replace [NODES]  who belongs to the cluster
   token [--nodes NODES] [--uses N] [--expires T]  lets machines join
+  doctor [-a]         what is wrong on the master and the nodes, and what to do
   view on|off         whether /proc shows remote processes' own figures
   handover            the installed ghostd goes on in the running one's place
       --instance NAME  which cluster           -h, --help  -V, --version

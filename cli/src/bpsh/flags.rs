@@ -50,6 +50,7 @@ started, 126 not executable, 127 not found, 128+n ended by signal n.
 #[command(
     name = "bpsh",
     version,
+    about = "Run a program on nodes of the cluster as if it ran here",
     override_usage = "bpsh [OPTIONS] NODES COMMAND [ARGUMENTS]...\n       bpsh [OPTIONS] -a|-A COMMAND [ARGUMENTS]...",
     override_help = HELP,
     disable_version_flag = true,
@@ -146,6 +147,11 @@ struct Typed {
     version: Option<bool>,
     #[arg(hide = true, trailing_var_arg = true, allow_negative_numbers = true)]
     words: Vec<OsString>,
+}
+
+/// The definition of the flags.
+pub fn definition() -> clap::Command {
+    <Typed as clap::CommandFactory>::command()
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {

@@ -92,6 +92,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_manual_tells_of_every_key() {
+        let manual = include_str!("../../manual/ghostd.toml.txt");
+        for key in TOP.iter().chain(NODE).chain(JOIN) {
+            let is_term = |line: &str| line.split(":: ").next().is_some_and(|term| term.contains(&format!("`{key}`")));
+            assert!(manual.lines().any(is_term) || manual.contains(&format!("`[[{key}]]`")), "{key}");
+        }
+    }
+
+    #[test]
     fn near_words_are_found() {
         assert_eq!(suggest("lisen", TOP), Some("listen"));
         assert_eq!(suggest("leaseseconds", TOP), Some("lease_seconds"));

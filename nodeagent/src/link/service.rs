@@ -8,7 +8,7 @@ use ghost_proto::instance::Instance;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, sleep};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::holder_process::HolderProcess;
 use super::pulse::Pulse;
@@ -26,7 +26,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 pub fn run(instance: &Instance, store: &Store) -> Result<()> {
     let identity = store.load()?;
     // It is read anew for each order; a mistake is better known now.
-    Config::load(instance)?;
+    let mut config = Config::load(instance)?;
     let mut holder = HolderProcess::new(instance);
     // Before any thread is there, and before it is said that all is well.
     drop(holder.connect()?);
@@ -35,6 +35,7 @@ pub fn run(instance: &Instance, store: &Store) -> Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+        let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
         tell(NotifyState::Ready);
         let number = identity.tls.number();
         info!(node = number.0, master = %identity.master, "nodeagent works");
@@ -76,9 +77,27 @@ pub fn run(instance: &Instance, store: &Store) -> Result<()> {
                 tell(NotifyState::Watchdog);
             }
         };
+        let reloads = async {
+            while hangup.recv().await.is_some() {
+                match Config::load(instance) {
+                    Ok(new) => {
+                        let changes = config.changes(&new);
+                        if changes.is_empty() {
+                            info!("the configuration was read again: nothing has changed");
+                        }
+                        for change in changes {
+                            info!("configuration: {change}");
+                        }
+                        config = new;
+                    }
+                    Err(mistake) => error!("the configuration has a mistake: {mistake:#}"),
+                }
+            }
+        };
         let end_holder = tokio::select! {
             () = sessions => false,
             () = watchdog => false,
+            () = reloads => false,
             _ = terminate.recv() => false,
             _ = interrupt.recv() => true,
         };

@@ -1,0 +1,10 @@
+complete -c bpcp -l instance -d 'Which cluster [default: $GHOSTPROC_INSTANCE]' -r
+complete -c bpcp -s r -s R -l recursive -d 'Directories with all that is in them'
+complete -c bpcp -s p -l preserve -d 'Keep modes, times and owners'
+complete -c bpcp -l sync -d 'Be told only when it is on the disk'
+complete -c bpcp -s q -l quiet -d 'No progress line'
+complete -c bpcp -l receive -d 'This is the receiving end, on a node'
+complete -c bpcp -l into -d 'The target has to be a directory'
+complete -c bpcp -l send -d 'This is the sending end, on a node'
+complete -c bpcp -s v -l version -d 'Print version'
+complete -c bpcp -s h -l help -d 'Print help'
