@@ -54,7 +54,7 @@ pub fn main() -> ExitCode {
         Ok(false) => ExitCode::from(FAILED),
         Err(error) => {
             crate::complain(&format!("bpcp: {error:#}"));
-            ExitCode::from(FAILED)
+            ExitCode::from(if error.is::<copy::Usage>() { USAGE } else { FAILED })
         }
     }
 }

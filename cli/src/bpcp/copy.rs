@@ -19,6 +19,11 @@ use crate::bpsh::report::fold_lines;
 use crate::connection::{Connection, ConnectionError, instance, is_on_node};
 use crate::node_list::NodeList;
 
+/// It was called as it cannot be here.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(&'static str);
+
 /// So many failures are told one by one.
 const TOLD: usize = 1000;
 
@@ -31,8 +36,8 @@ pub fn run(request: &Request) -> anyhow::Result<bool> {
     let names_master = [&request.target].into_iter().chain(&request.sources).any(|o| matches!(o, Operand::Master(_)));
     if names_master && !is_on_node(&instance) {
         match request.alone {
-            true => bail!("a target is needed; `bpcp FILE` alone is for nodes: bpsh -a -p bpcp FILE"),
-            false => bail!("the master is named on nodes only; on the master write the path alone"),
+            true => bail!(Usage("a target is needed; `bpcp FILE` alone is for nodes: bpsh -a -p bpcp FILE")),
+            false => bail!(Usage("the master is named on nodes only; on the master write the path alone")),
         }
     }
     let mut resolver = Resolver { instance, connection: None };
