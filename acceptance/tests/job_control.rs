@@ -76,6 +76,19 @@ fn ctrl_c_ends_the_remote_program() {
 }
 
 #[test]
+fn ctrl_c_takes_away_what_was_typed_and_nothing_waits_for_it() {
+    let cluster = Cluster::attach();
+    let mut terminal = bash(&cluster);
+    for _ in 0..15 {
+        terminal.line("bpsh 0 sleep 1000.71");
+        running(&cluster, "1000.71", 1);
+        terminal.keys("a line\n\x03");
+        assert_eq!(terminal.prompt().0, 130);
+        gone(&cluster, "1000.71", LONG);
+    }
+}
+
+#[test]
 fn ctrl_c_ends_the_program_on_all_nodes() {
     let cluster = Cluster::attach();
     let mut terminal = bash(&cluster);

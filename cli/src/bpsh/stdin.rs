@@ -1,9 +1,12 @@
 //! Standard input: read once, sent to every rank, at the pace of the slowest that still reads.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
 
+use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, fstat};
 
 /// How far each rank has come with the input, and how much more may be sent. Pure: reads nothing itself.
@@ -124,6 +127,9 @@ enum Kind {
 #[derive(Debug)]
 pub struct Source {
     kind: Kind,
+    /// The terminal, opened anew so that it can be read without waiting: what poll(2) has announced a key (Ctrl-C) may take away
+    /// again (drivers/tty/n_tty.c, `isig()`), and whoever else has this terminal open is not to find it changed.
+    terminal: Option<File>,
 }
 
 impl Source {
@@ -135,7 +141,8 @@ impl Source {
             _ if nix::unistd::isatty(input.as_fd()).unwrap_or(false) => Kind::Terminal,
             _ => Kind::Polled,
         };
-        Source { kind }
+        let terminal = if kind == Kind::Terminal { open_anew() } else { None };
+        Source { kind, terminal }
     }
 
     /// Whether it may be read now: a terminal in whose background we are gives SIGTTIN or EIO instead (tty(4),
@@ -164,7 +171,10 @@ impl Source {
             },
             Kind::File => nix::unistd::read(fd, buffer).map_err(io::Error::from),
             Kind::Polled | Kind::Terminal if !ready => return Read::Nothing,
-            Kind::Polled | Kind::Terminal => nix::unistd::read(fd, buffer).map_err(io::Error::from),
+            Kind::Polled | Kind::Terminal => {
+                let fd = self.terminal.as_ref().map_or(fd, AsFd::as_fd);
+                nix::unistd::read(fd, buffer).map_err(io::Error::from)
+            }
         };
         match result {
             Ok(0) => Read::End,
@@ -188,6 +198,14 @@ impl Default for Source {
     fn default() -> Source {
         Source::new()
     }
+}
+
+/// `None`: it is not our session's, or cannot be opened; then it is read as it is. (By way of `/proc/self` it cannot be: that of a program
+/// with a capability is root's.)
+fn open_anew() -> Option<File> {
+    nix::unistd::tcgetpgrp(io::stdin().as_fd()).ok()?;
+    let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
+    File::options().read(true).custom_flags(flags).open("/dev/tty").ok()
 }
 
 #[cfg(test)]
