@@ -113,11 +113,14 @@ impl Driver {
         let room = self.relays.room(id).min(PIECE);
         let Some(command) = self.sockets.get(&id) else { return };
         if room > 0 {
-            let mut buffer = BytesMut::new();
+            let mut buffer = BytesMut::with_capacity(room);
             match ghost_sys::pipe::read_buf(&command.stream, &mut buffer, room) {
                 Ok(0) => return self.command_gone(id),
                 Ok(_) => {
-                    let frame = self.relays.said(id, buffer.freeze());
+                    // What is kept until it is acknowledged does not keep the whole buffer.
+                    let few = buffer.len() < room / 2;
+                    let bytes = if few { Bytes::copy_from_slice(&buffer) } else { buffer.freeze() };
+                    let frame = self.relays.said(id, bytes);
                     self.tell_ghostd(frame);
                 }
                 Err(why) if why.kind() == io::ErrorKind::WouldBlock => {}
