@@ -68,15 +68,28 @@ pub fn name(spec: &ProgramSpec) -> CString {
     CString::new(base).unwrap_or_default()
 }
 
-/// rsh's way: one argument that a shell would take apart is a shell's line; anything else is run as it is.
+/// rsh's way: one argument that a shell would take apart is a shell's line; anything else is run as it is, unless it begins as only a shell's
+/// line does: then it is what rsh and ssh make of their arguments, all of them with blanks between (`exec perl …` of GNU parallel, ` orted …`
+/// of Open MPI).
 fn command_line(words: &[OsString]) -> Vec<Bytes> {
     let bytes = |word: &OsString| Bytes::copy_from_slice(word.as_bytes());
     match words {
         [line] if line.as_bytes().iter().any(|byte| b" \t\n|&;<>()$`\\\"'*?[]{}~#".contains(byte)) => {
             vec![Bytes::from_static(b"/bin/sh"), Bytes::from_static(b"-c"), bytes(line)]
         }
+        [first, ..] if words.len() > 1 && begins_a_line(first.as_bytes()) => {
+            let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+            vec![Bytes::from_static(b"/bin/sh"), Bytes::from_static(b"-c"), words.join(&b' ').into()]
+        }
         _ => words.iter().map(bytes).collect(),
     }
+}
+
+/// No program has such a name.
+fn begins_a_line(first: &[u8]) -> bool {
+    first == b"exec"
+        || first.first().is_some_and(u8::is_ascii_whitespace)
+        || first.iter().any(|c| b";|&<>()$`".contains(c))
 }
 
 fn entry((name, value): (OsString, OsString)) -> Bytes {
@@ -121,6 +134,19 @@ mod tests {
                 words.iter().map(|word| Bytes::copy_from_slice(word.as_bytes())).collect::<Vec<_>>()
             );
         }
+    }
+
+    #[test]
+    fn what_begins_as_a_line_is_one() {
+        for (words, expected) in [
+            (&["exec", "perl", "-e", "'1 + 1'"][..], "exec perl -e '1 + 1'"),
+            (&[" orted", "-mca", "\"x y\""], " orted -mca \"x y\""),
+            (&["A=1;", "export", "A;", "id"], "A=1; export A; id"),
+            (&["$HOME/x", "$y"], "$HOME/x $y"),
+        ] {
+            assert_eq!(line(words), ["/bin/sh", "-c", expected]);
+        }
+        assert_eq!(line(&["./my program", "a"]), ["./my program", "a"]);
     }
 
     #[test]
