@@ -23,7 +23,7 @@ _bpcp() {
 
     case "${cmd}" in
         bpcp)
-            opts="-R -r -p -q -v -h --recursive --preserve --sync --quiet --instance --receive --into --send --version --help"
+            opts="-R -r -p -q -v -h --recursive --preserve --sync --quiet --instance --receive --into --send --reach --version --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

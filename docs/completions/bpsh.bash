@@ -23,7 +23,7 @@ _bpsh() {
 
     case "${cmd}" in
         bpsh)
-            opts="-a -A -n -N -I -O -E -L -p -s -d -b -t -l -v -h --all --all-not-down --null-stdin --no-io --input --output --error --lines --prefix --label --sorted --divider --gather --json --line-buffer --chdir --env --timeout --halt --fanout --exit --dry-run --detach --detached --time --instance --version --help"
+            opts="-a -A -n -N -I -O -E -L -p -s -d -b -t -l -v -h --all --all-not-down --null-stdin --no-io --input --output --error --lines --prefix --label --sorted --divider --gather --json --line-buffer --chdir --env --timeout --halt --fanout --exit --tty --dry-run --detach --detached --time --instance --version --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -11,7 +11,7 @@ complete -c bpsh -l exit -d 'Whose exit status is bpsh\'s' -r -f -a "max\t'The l
 first\t'That of the first that failed, in time'
 rank0\t'That of the first process'
 count\t'How many failed, at most 100'"
-complete -c bpsh -s l -d 'Accepted for rsh\'s sake' -r
+complete -c bpsh -s l -d 'Accepted for rsh\'s sake, and ignored: the user is always the same' -r
 complete -c bpsh -l instance -d 'Which cluster [default: $GHOSTPROC_INSTANCE]' -r
 complete -c bpsh -s a -l all -d 'On all nodes that are up'
 complete -c bpsh -s A -l all-not-down -d 'On all nodes that are not down'
@@ -24,6 +24,7 @@ complete -c bpsh -s s -l sorted -d 'Show the output node by node, in order'
 complete -c bpsh -s d -l divider -d 'Print a divider before each node\'s output'
 complete -c bpsh -l gather -d 'Show equal output once, with the nodes that it is from'
 complete -c bpsh -l json -d 'Tell everything as events, one JSON object a line'
+complete -c bpsh -l tty -d 'Give the program a terminal there: keys, window size and full screen as at the one here'
 complete -c bpsh -l dry-run -d 'Only say what would run where'
 complete -c bpsh -l detach -d 'Print the PIDs of the ghosts, and leave them running'
 complete -c bpsh -l detached -d 'This is the process that stays with what was detached'

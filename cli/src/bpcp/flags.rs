@@ -52,7 +52,7 @@ Exit status: 0 if everything was copied, 1 if not, 2 wrong usage.
     name = "bpcp",
     version,
     about = "Copy files to nodes of the cluster, from them, and between them",
-    override_usage = "bpcp [OPTIONS] SOURCE TARGET\n       bpcp [OPTIONS] SOURCE... DIRECTORY",
+    override_usage = "bpcp [OPTIONS] SOURCE TARGET\n       bpcp [OPTIONS] SOURCE... DIRECTORY\n       bpcp [OPTIONS] SOURCE",
     override_help = HELP,
     disable_version_flag = true,
     args_override_self = true

@@ -33,7 +33,7 @@ Commands
 Examples:
   bpctl -S 3 -s unavailable         keep users away from node 3; -s up ends it
   bpctl -S 0-7 -u alice -m 0100     only alice may start programs on 0 to 7
-  bpctl token --nodes 0-63 > token  64 machines may join, as nodes 0 to 63
+  bpctl token --nodes 0-63 > token   64 machines may join, as nodes 0 to 63
   bpctl nodes list notup            why nodes are not up
 
 Exit status: 0 done, 1 refused or failed, 2 wrong usage, 125 no ghostd.

@@ -40,7 +40,7 @@ Examples:
   bpsh 3 ls -l /tmp             run on node 3; bpsh --tty 3 vi: in a terminal
   bpsh -a --gather uname -r     on all that are up, equal answers together
   tar c . | bpsh -a tar x       standard input goes to every node
-  bpsh -a --timeout 10 --json nvidia-smi | jq .
+  bpsh -a --timeout 10 --json hostname   events for programs
 
 Exit status: the program's, or the largest of them; 124 out of time, 125 not
 started, 126 not executable, 127 not found, 128+n ended by signal n.
