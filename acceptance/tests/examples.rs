@@ -51,7 +51,7 @@ fn plain(command: &str, text: &str) -> String {
 
 /// Numbers that nobody can foretell.
 fn plain_line(command: &str, line: &str) -> String {
-    let varies = ["--json", "--tty", "bpstat -l", "-U", "ps xf", "uname", "doctor", "ls -l"];
+    let varies = ["--json", "--tty", "wc -l", "bpstat -l", "-U", "ps xf", "uname", "doctor", "ls -l"];
     if !varies.iter().any(|words| command.contains(words)) {
         return line.to_owned();
     }
@@ -83,7 +83,7 @@ fn run(cluster: &Cluster, command: &str) -> Finished {
     let command = smaller(command);
     // What never ends is ended; what wants somebody at the terminal is another program.
     let line = match command.as_str() {
-        live if live.starts_with("bpstat -U") => format!("timeout -s INT 1 {live} || :"),
+        live if live.starts_with("bpstat -U") => format!("timeout -s INT 3 {live} || :"),
         terminal if terminal.contains("--tty") => format!("{} < /dev/null", terminal.replace("vi data", "tty")),
         other => other.to_owned(),
     };
