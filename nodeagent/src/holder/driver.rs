@@ -58,7 +58,7 @@ use super::terminal::Line;
 const DESCRIPTORS_EACH: u64 = 8;
 /// Descriptors that are kept for everything else, above all for the next agent: without a place for its connection the
 /// lease would end.
-const DESCRIPTORS_KEPT: u64 = 256 + relays::MOST as u64;
+const DESCRIPTORS_KEPT: u64 = 256;
 
 /// What a descriptor that woke us is: the low three bits of epoll's number; the others count processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,7 +244,7 @@ impl Driver {
             armed: None,
             agent: None,
             commands,
-            relays: Relays::default(),
+            relays: Relays::new(files),
             sockets: HashMap::new(),
             last_command: 0,
             load: Load::default(),
@@ -254,7 +254,8 @@ impl Driver {
             numbers: HashMap::new(),
             by_pid: HashMap::new(),
             next: 0,
-            most: usize::try_from(files.saturating_sub(DESCRIPTORS_KEPT) / DESCRIPTORS_EACH).unwrap_or(usize::MAX),
+            most: usize::try_from(files.saturating_sub(DESCRIPTORS_KEPT + relays::beyond(files)) / DESCRIPTORS_EACH)
+                .unwrap_or(usize::MAX),
             cgroups,
             ends: LaunchEnds::default(),
             null: File::options().read(true).write(true).open("/dev/null").context("/dev/null")?,

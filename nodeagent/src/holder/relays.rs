@@ -8,10 +8,18 @@ use std::collections::BTreeMap;
 
 use ghost_proto::relay::{Kind, Opening, Relay, Relayed};
 
-/// Connections that there may be at once.
-pub const MOST: usize = 512;
-/// The same of one user other than root.
-const MOST_PER_USER: usize = MOST / 4;
+/// Connections that there may be at once; fewer where there are few descriptors.
+const MOST: usize = 512;
+const FEW: usize = 64;
+/// So many descriptors are many.
+const MANY: u64 = 64 * 1024;
+/// Which part of them one user other than root may have.
+const PART: usize = 4;
+
+/// Descriptors that are set aside for them beyond what the holder keeps for itself anyway.
+pub const fn beyond(descriptors: u64) -> u64 {
+    if descriptors >= MANY { MOST as u64 } else { 0 }
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -47,6 +55,7 @@ pub enum Came {
 /// All connections of commands.
 #[derive(Debug, Default)]
 pub struct Relays {
+    most: usize,
     /// ghostd's own number, as it was last heard.
     master: Option<u64>,
     /// It has been heard on this link.
@@ -56,13 +65,18 @@ pub struct Relays {
 }
 
 impl Relays {
+    /// For a process that may have so many descriptors.
+    pub fn new(descriptors: u64) -> Relays {
+        Relays { most: if descriptors >= MANY { MOST } else { FEW }, ..Relays::default() }
+    }
+
     /// A command of this user connects; gives its number, and what is to be sent at once.
     ///
     /// # Errors
     /// There are too many, for the user.
     pub fn open(&mut self, opening: Opening) -> Result<(u64, Vec<Relay>), String> {
         let of_user = self.entries.values().filter(|entry| entry.uid == opening.uid && entry.open).count();
-        if opening.uid != 0 && of_user >= MOST_PER_USER || self.entries.len() >= MOST {
+        if opening.uid != 0 && of_user >= self.most / PART || self.entries.len() >= self.most {
             return Err(format!("{of_user} commands of this user are connected on this node already"));
         }
         self.last += 1;
@@ -167,7 +181,7 @@ mod tests {
 
     #[test]
     fn nothing_is_sent_before_ghostd_is_here() {
-        let mut relays = Relays::default();
+        let mut relays = Relays::new(MANY);
         let (id, frames) = relays.open(by(0)).expect("room");
         assert!(frames.is_empty());
         assert_eq!(relays.said(id, Bytes::from_static(b"hello")), None);
@@ -182,7 +196,7 @@ mod tests {
 
     #[test]
     fn another_ghostd_knows_none_of_them() {
-        let mut relays = Relays::default();
+        let mut relays = Relays::new(MANY);
         relays.came(&Relay::here(5));
         let (id, _) = relays.open(by(0)).expect("room");
         assert_eq!(relays.came(&Relay::here(6)), Came::Here { anew: true, frames: Vec::new() });
@@ -194,9 +208,9 @@ mod tests {
 
     #[test]
     fn a_user_leaves_room_for_others() {
-        let mut relays = Relays::default();
+        let mut relays = Relays::new(MANY);
         let opened = (0..MOST).take_while(|_| relays.open(by(1000)).is_ok()).count();
-        assert_eq!(opened, MOST_PER_USER);
+        assert_eq!(opened, MOST / PART);
         assert!(relays.open(by(1001)).is_ok());
         assert!(relays.closed(1, 0).is_empty());
         assert!(relays.open(by(1000)).is_ok(), "one that is closed counts for nobody");
@@ -204,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_connection_is_forgotten_when_both_ends_know_of_its_end() {
-        let mut relays = Relays::default();
+        let mut relays = Relays::new(MANY);
         relays.came(&Relay::here(5));
         let (id, _) = relays.open(by(0)).expect("room");
         let mut ghostd = Relayed::accept(id);
