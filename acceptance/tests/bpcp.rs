@@ -101,6 +101,10 @@ fn what_fails_is_told_and_the_rest_is_copied() {
     );
     assert_eq!(shell(cluster.node(3), &format!("ls {at}")), "small\n");
 
+    // A directory of here need not be there when no path is seen from it.
+    let line = format!("mkdir {at}/here && cd {at}/here && bpcp 3:{at}/small . 2>&1 && ls");
+    assert_eq!(shell(cluster.master(), &line), "small\n");
+
     // On one node the disk is full.
     let full = format!("{at}/disk");
     (0..4).for_each(|node| drop(shell(cluster.node(node), &format!("mkdir {full}"))));

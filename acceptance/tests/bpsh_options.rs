@@ -142,6 +142,16 @@ fn a_dry_run_runs_nothing() {
     let plan = run(&cluster, &["--dry-run", "0-2,77", "touch", "/tmp/dry run"]).expect(Ended::Exited(125));
     assert!(plan.text().starts_with("0-2: would run touch '/tmp/dry run'\n77: no such node"), "{}", plan.text());
     assert!(!cluster.node(0).path("/tmp/dry run").exists());
+    let both = run(&cluster, &["--dry-run", "--json", "0", "id"]).expect(Ended::Exited(125));
+    assert!(both.error_text().contains("'--json'"), "{}", both.error_text());
+}
+
+#[test]
+fn output_that_cannot_be_written_is_no_failure_of_the_program() {
+    let cluster = Cluster::attach();
+    let line = "bpsh 0-1 --gather echo much > /dev/full";
+    let lost = cluster.command("bash").args(["-c", line]).run().expect(Ended::Exited(125));
+    assert_eq!(lost.error_text(), "bpsh: cannot write output: No space left on device\n");
 }
 
 #[test]

@@ -21,6 +21,20 @@ fn nodes_are_shown_in_the_order_that_was_asked_for() {
 }
 
 #[test]
+fn where_there_are_none_they_are_counted_as_none() {
+    let cluster = Cluster::attach();
+    assert_eq!(bpstat(&cluster, &["-t", "error"]), "0\n");
+    assert_eq!(bpstat(&cluster, &["--json", "error"]), "{\"version\":1,\"nodes\":[]}\n");
+    for (words, wanted) in
+        [(["-l", "error"], "no node is error"), (["-t", "77"], "77: no such node; `bpstat` shows those that there are")]
+    {
+        let refused = cluster.command("bpstat").args(words).run();
+        assert!(refused.error_text().contains(wanted), "{}", refused.error_text());
+        refused.expect(Ended::Exited(1));
+    }
+}
+
+#[test]
 fn a_node_that_is_not_there_yet_says_why() {
     let cluster = Cluster::attach();
     cluster.command("bpctl").args(["nodes", "add", "90-91"]).run().success();

@@ -118,7 +118,7 @@ fn see_the_next(instance: &Instance, mut connection: Connection) -> Result<Strin
     };
     connection.until_closed(HANDOVER).map_err(comes)?;
     let mut next = Connection::open(instance, "bpctl").map_err(comes)?;
-    let greeting = ClientToMaster::Nodes(NodesRequest { nodes: String::new() });
+    let greeting = ClientToMaster::Nodes(NodesRequest::default());
     next.request_within(greeting, Some(HANDOVER)).map_err(comes)?;
     Ok(format!("{before} has handed over to {}", next.program()))
 }
@@ -137,7 +137,7 @@ fn understand(action: &Action, instance: &Instance) -> Result<ClientToMaster, Fa
         }
         Action::Nodes(NodesAction::List { nodes }) => {
             let nodes = nodes.as_deref().map(check).transpose()?.map(|request| request.nodes).unwrap_or_default();
-            return Ok(ClientToMaster::Nodes(NodesRequest { nodes }));
+            return Ok(ClientToMaster::Nodes(NodesRequest { nodes, ..NodesRequest::default() }));
         }
         Action::Nodes(NodesAction::Add { nodes }) => Admin::AddNodes(check(nodes)?),
         Action::Nodes(NodesAction::Remove { nodes }) => Admin::RemoveNodes(check(nodes)?),
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(asked(&["bpctl", "doctor", "--all"]), admin(Admin::Examine(ExamineRequest {})));
         assert_eq!(asked(&["bpctl", "handover"]), admin(Admin::Handover(HandoverRequest {})));
         assert_eq!(asked(&["bpctl", "nodes", "list"]), Ok(ClientToMaster::Nodes(NodesRequest::default())));
-        let up = ClientToMaster::Nodes(NodesRequest { nodes: "up".into() });
+        let up = ClientToMaster::Nodes(NodesRequest { nodes: "up".into(), ..NodesRequest::default() });
         assert_eq!(asked(&["bpctl", "nodes", "list", "up"]), Ok(up));
     }
 

@@ -153,7 +153,7 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
     if flags.update {
         return live::run(connection, &instance, list.as_ref(), text);
     }
-    print(&text(nodes(&mut connection, list.as_ref())?))
+    print(&text(nodes(&mut connection, list.as_ref(), flags.total || flags.json)?))
 }
 
 /// In the form that was asked for.
@@ -175,9 +175,10 @@ fn shown(flags: &Flags, nodes: &[NodeInfo], accounts: &mut Accounts) -> String {
     }
 }
 
-fn nodes(connection: &mut Connection, list: Option<&NodeList>) -> anyhow::Result<Vec<NodeInfo>> {
+/// `perhaps_none`: that there are none now is an answer as any other.
+fn nodes(connection: &mut Connection, list: Option<&NodeList>, perhaps_none: bool) -> anyhow::Result<Vec<NodeInfo>> {
     let nodes = list.map_or_else(String::new, |list| list.text().to_owned());
-    match connection.request(ClientToMaster::Nodes(NodesRequest { nodes })) {
+    match connection.request(ClientToMaster::Nodes(NodesRequest { nodes, perhaps_none })) {
         Ok(MasterToClient::Nodes(reply)) => Ok(reply.nodes),
         Ok(_) => bail!("ghostd answered something else than was asked"),
         Err(ConnectionError::Refused(refused)) => {

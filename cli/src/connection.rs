@@ -105,6 +105,7 @@ pub struct Connection {
     descriptors: VecDeque<OwnedFd>,
     read_size: usize,
     program: String,
+    features: Option<Vec<String>>,
 }
 
 impl Connection {
@@ -133,6 +134,7 @@ impl Connection {
             descriptors: VecDeque::new(),
             read_size: READ_FIRST,
             program: String::new(),
+            features: None,
         }
     }
 
@@ -163,7 +165,7 @@ impl Connection {
                     Incoming::Message(MasterToClient::Refused(refused)) => {
                         return Err(ConnectionError::Refused(refused));
                     }
-                    Incoming::Message(MasterToClient::Hello(hello)) => self.program = hello.program,
+                    Incoming::Message(MasterToClient::Hello(hello)) => self.greeted(hello),
                     Incoming::Data(_) | Incoming::Placed(..) => {}
                     Incoming::Message(answer) => return Ok(answer),
                 }
@@ -172,6 +174,32 @@ impl Connection {
                 self.readable_until(end)?;
             }
             self.fill()?;
+        }
+    }
+
+    fn greeted(&mut self, hello: Hello) {
+        (self.program, self.features) = (hello.program, Some(hello.features));
+    }
+
+    /// Whether ghostd has a feature; waits for its hello.
+    ///
+    /// # Errors
+    /// All of [`ConnectionError`] but `Unreachable`.
+    pub fn has(&mut self, feature: &str) -> Result<bool, ConnectionError> {
+        self.socket.set_nonblocking(false).map_err(ConnectionError::Lost)?;
+        while !self.flush()? {}
+        loop {
+            if let Some(features) = &self.features {
+                return Ok(features.iter().any(|known| known == feature));
+            }
+            match self.next_frame()? {
+                Some(Incoming::Message(MasterToClient::Hello(hello))) => self.greeted(hello),
+                Some(Incoming::Message(MasterToClient::Refused(refused))) => {
+                    return Err(ConnectionError::Refused(refused));
+                }
+                Some(_) => {}
+                None => self.fill()?,
+            }
         }
     }
 
@@ -336,6 +364,18 @@ mod tests {
         let mut sent = Vec::new();
         theirs.read_to_end(&mut sent).expect("read");
         assert_eq!(sent, request.to_frame());
+    }
+
+    #[test]
+    fn what_ghostd_can_do_is_known_from_its_hello() {
+        let (ours, mut theirs) = UnixStream::pair().expect("socketpair");
+        let hello = Hello { features: vec!["watch".to_owned()], ..Hello::default() };
+        theirs.write_all(&MasterToClient::Hello(hello).to_frame()).expect("write");
+        let mut connection = Connection::over(ours);
+        let has = ["watch", "fly"].map(|feature| connection.has(feature).expect("a hello"));
+        assert_eq!(has, [true, false]);
+        theirs.write_all(&MasterToClient::Nodes(NodesReply::default()).to_frame()).expect("write");
+        assert!(connection.request(ClientToMaster::Nodes(NodesRequest::default())).is_ok(), "nothing else is taken");
     }
 
     #[test]

@@ -101,7 +101,9 @@ impl Resolver {
             self.connection = Some(Connection::open(&self.instance, "bpcp")?);
         }
         let connection = self.connection.as_mut().context("no connection")?;
-        let nodes = match connection.request(ClientToMaster::Nodes(NodesRequest { nodes: list.text().to_owned() })) {
+        let nodes = match connection
+            .request(ClientToMaster::Nodes(NodesRequest { nodes: list.text().to_owned(), ..NodesRequest::default() }))
+        {
             Ok(MasterToClient::Nodes(reply)) => reply.nodes,
             Ok(_) => bail!("ghostd answered something else than was asked"),
             Err(ConnectionError::Refused(refused)) => bail!(list.explain(&refused)),
@@ -148,9 +150,8 @@ fn bpsh(request: &Request) -> Command {
 
 /// Paths that are not absolute are seen from the directory with the name of this one, which has to be there.
 fn from_here(command: &mut Command, relative: bool) -> anyhow::Result<()> {
-    if relative {
-        command.arg("--chdir").arg(std::env::current_dir().context("the working directory")?);
-    }
+    let directory = if relative { std::env::current_dir().context("the working directory")? } else { "/".into() };
+    command.arg("--chdir").arg(directory);
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat, renameat};
 use nix::sys::stat::{Mode, SFlag, fstatat};
 use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 
@@ -20,6 +20,8 @@ pub enum PlaceError {
     System(#[from] Errno),
     #[error("neither a file nor a link; left as it is")]
     Special,
+    #[error("a link into /proc, such as /dev/stdout; left as it is")]
+    Magic,
 }
 
 /// A file that is being written.
@@ -30,14 +32,21 @@ pub struct NewFile {
     temporary: Option<Vec<u8>>,
 }
 
+fn leads_into_proc(directory: &OwnedFd, name: &[u8]) -> bool {
+    readlinkat(directory, name).is_ok_and(|target| target.as_encoded_bytes().starts_with(b"/proc/"))
+}
+
 /// Whether something can take the place of what stands under the name.
 ///
 /// # Errors
-/// EISDIR, [`PlaceError::Special`].
+/// EISDIR, [`PlaceError::Special`], [`PlaceError::Magic`].
 pub fn check(directory: &OwnedFd, name: &[u8]) -> Result<(), PlaceError> {
     match fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
         Ok(stat) => match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
-            SFlag::S_IFREG | SFlag::S_IFLNK => Ok(()),
+            SFlag::S_IFREG => Ok(()),
+            // The host's /dev/stdout and the like: whoever writes there means where it leads, and nobody else could do without it.
+            SFlag::S_IFLNK if leads_into_proc(directory, name) => Err(PlaceError::Magic),
+            SFlag::S_IFLNK => Ok(()),
             SFlag::S_IFDIR => Err(Errno::EISDIR.into()),
             _ => Err(PlaceError::Special),
         },
@@ -191,7 +200,11 @@ mod tests {
         std::fs::create_dir(directory.path().join("d")).expect("directory");
         nix::unistd::mkfifo(&directory.path().join("p"), Mode::S_IRUSR).expect("pipe");
         assert!(matches!(check(&fd, b"d"), Err(PlaceError::System(Errno::EISDIR))));
+        symlink("/proc/self/fd/1", directory.path().join("stdout")).expect("link");
+        symlink("elsewhere", directory.path().join("l")).expect("link");
         assert!(matches!(check(&fd, b"p"), Err(PlaceError::Special)));
+        assert!(matches!(check(&fd, b"stdout"), Err(PlaceError::Magic)));
+        assert!(check(&fd, b"l").is_ok());
         assert!(check(&fd, b"none").is_ok());
     }
 }

@@ -125,7 +125,7 @@ struct Typed {
     #[arg(conflicts_with_all = ["gather", "json", "detach", "fanout", "line_buffer"])]
     tty: bool,
     /// Only say what would run where
-    #[arg(long)]
+    #[arg(long, conflicts_with = "json")]
     dry_run: bool,
     /// Print the PIDs of the ghosts, and leave them running
     #[arg(long, conflicts_with_all = ["dry_run", "json", "gather", "sorted", "fanout"])]

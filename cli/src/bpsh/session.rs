@@ -318,7 +318,7 @@ impl Session {
             self.sleep(all_out, deadline)?;
         }
         Ok(match end.unwrap_or(Verdict::Exit(NOT_RUN)) {
-            Verdict::Exit(0) if self.output_lost => Verdict::Exit(1),
+            Verdict::Exit(0) if self.output_lost => Verdict::Exit(NOT_RUN),
             verdict => verdict,
         })
     }

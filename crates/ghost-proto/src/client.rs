@@ -145,6 +145,9 @@ pub const RESUME: &str = "resume";
 /// The feature of commands that run bpcp for what they have launched.
 pub const SERVE: &str = "serve";
 
+/// The feature of a ghostd that tells of changes of the nodes: [`Watch`].
+pub const WATCH: &str = "watch";
+
 /// First message in both directions.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Hello {
@@ -452,6 +455,9 @@ pub struct NodesRequest {
     /// A node list; empty means all.
     #[prost(string, tag = "1")]
     pub nodes: String,
+    /// That nobody is in such a state now is an answer, too, an empty one, and no mistake.
+    #[prost(bool, tag = "2")]
+    pub perhaps_none: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

@@ -96,7 +96,7 @@ fn client_to_master() -> Samples<ClientToMaster> {
         ("Ack", ClientToMaster::Ack(client::Ack { rank: 3, fd: 2, offset: 1 << 40 })),
         ("CloseStream", ClientToMaster::CloseStream(client::CloseStream { rank: 3, fd: 1 })),
         ("NoGhost", ClientToMaster::NoGhost(client::NoGhost { rank: 1, errno: 11 })),
-        ("Nodes", ClientToMaster::Nodes(client::NodesRequest { nodes: "up".into() })),
+        ("Nodes", ClientToMaster::Nodes(client::NodesRequest { nodes: "up".into(), ..Default::default() })),
         ("Processes", ClientToMaster::Processes(client::ProcessesRequest {})),
         ("Admin none", ClientToMaster::Admin(client::AdminRequest { admin: None })),
         ("Admin Token", admin(Admin::Token(client::TokenRequest { nodes: "0-63".into(), uses: 5, expires_s: 3600 }))),

@@ -52,7 +52,9 @@ impl Core {
             _ if !is_bpcps => self.refuse(client, "nothing but bpcp's other end is run on the master", None),
             Some(server) => self.act(Action::Serve { client, server, arguments }),
             None => {
-                self.refuse(client, "the bpsh that launched this cannot be asked now; if it is older, update it", None)
+                let text = "the bpsh on the master that this began with lets nothing reach files there: it has \
+                    GHOSTPROC_REACH=no in its environment, is older, or is away";
+                self.refuse(client, text, None)
             }
         }
     }

@@ -119,13 +119,19 @@ impl Core {
                 let new = mode.value.map_or("the configuration's".to_owned(), octal);
                 ("mode", new, Some(NodeSetting::Mode(mode.value)), None)
             }
+            // chown(2): no number of anybody's.
+            Some(NodeChange::Owner(id) | NodeChange::Group(id)) if id.value == Some(u32::MAX) => {
+                return Err(format!("{} is nobody's number", u32::MAX));
+            }
             Some(NodeChange::Owner(owner)) => ("owner", number(owner), Some(NodeSetting::Owner(owner.value)), None),
             Some(NodeChange::Group(group)) => ("group", number(group), Some(NodeSetting::Group(group.value)), None),
             Some(NodeChange::Root(path)) => {
-                let bad = !path.is_empty() && !path.starts_with('/') || path.contains('\0');
+                // An empty one is a variable that was not set, sooner than a wish to let programs out.
+                let bad = !path.starts_with('/') || path.contains(char::is_control);
                 if bad || path.len() >= LONGEST_PATH {
                     return Err(format!(
-                        "`{path}` cannot be a root directory; write an absolute path, or / for the node's own"
+                        "`{}` cannot be a root directory; write an absolute path, or / for the node's own",
+                        path.escape_debug()
                     ));
                 }
                 let path = if path.trim_matches('/').is_empty() { String::new() } else { path.clone() };

@@ -25,7 +25,7 @@ impl Core {
             state.resumes = theirs.features.iter().any(|feature| feature == client::RESUME);
             let hello = client::Hello {
                 version: ghost_proto::VERSION,
-                features: vec![client::RESUME.to_owned(), terminal::FEATURE.to_owned()],
+                features: [client::RESUME, terminal::FEATURE, client::WATCH].map(str::to_owned).to_vec(),
                 program: self.settings.program.clone(),
             };
             return self.tell_client(client, MasterToClient::Hello(hello));
@@ -159,10 +159,18 @@ impl Core {
     fn list_nodes(&mut self, client: ClientId, request: &client::NodesRequest, directory: &dyn Directory) {
         let mut facts = directory.nodes();
         if !request.nodes.is_empty() {
-            match self.resolve(&request.nodes, &facts) {
+            let wanted = match request.perhaps_none {
+                true => self.watched(&request.nodes, &facts),
+                false => self.resolve(&request.nodes, &facts),
+            };
+            match wanted {
                 Ok(wanted) => {
                     if let Some(unknown) = wanted.iter().find(|n| !facts.iter().any(|f| f.number == **n)) {
-                        return self.refuse(client, format!("there is no node {unknown}"), None);
+                        return self.refuse(
+                            client,
+                            format!("{unknown}: no such node; `bpstat` shows those that there are"),
+                            None,
+                        );
                     }
                     // In the order of the list, each once.
                     let place = |number| wanted.iter().position(|wanted| *wanted == number);

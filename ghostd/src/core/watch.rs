@@ -111,7 +111,7 @@ impl Core {
     }
 
     /// As [`Core::resolve`]; but that nobody is in such a state now is no mistake.
-    fn watched(&self, list: &str, facts: &[super::NodeFacts]) -> Result<Vec<NodeNumber>, (String, u32)> {
+    pub(super) fn watched(&self, list: &str, facts: &[super::NodeFacts]) -> Result<Vec<NodeNumber>, (String, u32)> {
         let at = |position: usize| u32::try_from(position).unwrap_or(u32::MAX);
         let spec = NodeSpec::parse(list).map_err(|e| (e.message.clone(), at(e.position)))?;
         match spec.resolve(&self.node_states(facts)) {

@@ -83,7 +83,7 @@ fn valid(random: &mut Random) -> Vec<Vec<u8>> {
     said.push(ClientToMaster::Ack(Ack { rank: 0, fd: 1, offset: 0 }));
     said.push(ClientToMaster::CloseStream(CloseStream { rank: 0, fd: 1 }));
     said.push(ClientToMaster::NoGhost(NoGhost { rank: 0, errno: 11 }));
-    said.push(ClientToMaster::Nodes(NodesRequest { nodes: "0-3".to_owned() }));
+    said.push(ClientToMaster::Nodes(NodesRequest { nodes: "0-3".to_owned(), ..NodesRequest::default() }));
     said.push(ClientToMaster::Processes(ProcessesRequest {}));
     let mut frames: Vec<Vec<u8>> = said.into_iter().map(|message| message.to_frame().to_vec()).collect();
     let mut data = BytesMut::new();
@@ -129,7 +129,7 @@ fn extreme(random: &mut Random) -> Vec<u8> {
         3 => ClientToMaster::GhostDied(GhostDied { rank, status: random.next() as i32 }),
         4 => launch(&nodes(random), hostile_program(random)),
         5 => ClientToMaster::Launch(Launch { nodes: nodes(random), program: None, plain: random.below(2) == 0 }),
-        6 => ClientToMaster::Nodes(NodesRequest { nodes: nodes(random) }),
+        6 => ClientToMaster::Nodes(NodesRequest { nodes: nodes(random), perhaps_none: random.next() & 1 == 1 }),
         7 => ClientToMaster::Admin(AdminRequest { admin: admin(random) }),
         _ => {
             let id = *random.choose(&[0, 1, 5, u64::MAX - 1, ALL_RANKS]);

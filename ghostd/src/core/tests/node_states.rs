@@ -143,7 +143,7 @@ impl Bench {
     }
 
     fn listed(&mut self, number: i32) -> NodeInfo {
-        let request = client::NodesRequest { nodes: number.to_string() };
+        let request = client::NodesRequest { nodes: number.to_string(), ..Default::default() };
         let actions = self.say(ROOT, ClientToMaster::Nodes(request));
         match &actions[..] {
             [Action::TellClient { message: MasterToClient::Nodes(reply), .. }] => reply.nodes[0].clone(),
@@ -253,6 +253,10 @@ fn a_node_that_cannot_be_changed_keeps_no_other_from_it() {
         ("0", NodeChange::Mode(setting(0o1000)), "octal"),
         ("0", NodeChange::State("sideways".into()), "unavailable"),
         ("0", NodeChange::Root("srv".into()), "absolute"),
+        ("0", NodeChange::Root(String::new()), "absolute"),
+        ("0", NodeChange::Root("/srv\nall is well".into()), "`/srv\\nall is well` cannot"),
+        ("0", NodeChange::Owner(setting(u32::MAX)), "nobody's"),
+        ("0", NodeChange::Group(setting(u32::MAX)), "nobody's"),
     ] {
         let mut bench = Bench::new(false);
         let refused = bench.change(ROOT, nodes, change).expect_err("refused");
@@ -542,6 +546,27 @@ fn who_watches_hears_the_newest_once() {
         bench.feed(Event::ClientGone { client });
     }
     assert!(bench.core.filled_tables().iter().all(|(name, _)| *name != "watchers"));
+}
+
+#[test]
+fn that_there_are_none_is_an_answer_to_those_who_count() {
+    let mut bench = Bench::new(false);
+    let ask =
+        |nodes: &str, perhaps_none| ClientToMaster::Nodes(client::NodesRequest { nodes: nodes.into(), perhaps_none });
+    assert_eq!(news(&bench.say(OTHER, ask("boot", true)), OTHER), [vec![]]);
+    for (nodes, perhaps_none, part) in [("boot", false, "no node is boot"), ("9", true, "9: no such node")] {
+        let refused = bench.say(OTHER, ask(nodes, perhaps_none));
+        let text = bench.answer(&refused).expect_err("refused");
+        assert!(text.contains(part), "{text}");
+    }
+    let hello = bench.say(OTHER, ClientToMaster::Hello(client::Hello::default()));
+    let watches = |action: &Action| match action {
+        Action::TellClient { message: MasterToClient::Hello(hello), .. } => {
+            hello.features.iter().any(|f| f == client::WATCH)
+        }
+        _ => false,
+    };
+    assert!(hello.iter().any(watches), "{hello:?}");
 }
 
 #[test]
