@@ -23,7 +23,7 @@ const READ: usize = 65_536;
 
 /// What the master has sent and the holder has not taken yet.
 enum Frame {
-    Message(MasterToNode),
+    Message(Box<MasterToNode>),
     Data(Data),
 }
 
@@ -136,7 +136,7 @@ impl World {
     pub fn holder_hears(&mut self, link: LinkId, message: MasterToNode) {
         let number = self.links[&link].node;
         if self.nodes[number].link == Some(link) {
-            self.nodes[number].waiting.push_back(Frame::Message(message));
+            self.nodes[number].waiting.push_back(Frame::Message(Box::new(message)));
             self.attend(number);
         }
     }
@@ -163,8 +163,8 @@ impl World {
             match frame {
                 Frame::Message(message) => {
                     self.check_message(number, &message);
-                    let forgotten = if let MasterToNode::Forget(forget) = &message { forget.proc } else { 0 };
-                    self.handle(number, Event::Message(message));
+                    let forgotten = if let MasterToNode::Forget(forget) = &*message { forget.proc } else { 0 };
+                    self.handle(number, Event::Message(*message));
                     if forgotten != 0 && !self.nodes[number].holds(forgotten) {
                         self.nodes[number].told.remove(&forgotten);
                     }
