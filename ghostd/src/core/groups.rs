@@ -245,7 +245,17 @@ impl Core {
         self.end_if_nothing_is_left(id);
         // Now there is somebody to join.
         let waits = |other: &ProcId| self.processes.get(other).is_some_and(|other| (other.node, other.pgid) == group);
-        for other in self.strays.keys().copied().filter(waits).collect::<Vec<_>>() {
+        let (tries, tried): (Vec<_>, Vec<_>) = (
+            self.strays.keys().copied().filter(waits).collect(),
+            self.unplaced.iter().copied().filter(waits).collect(),
+        );
+        for other in tries {
+            self.place(other);
+        }
+        // Also who has tried for so long that it has given up.
+        for other in tried {
+            self.unplaced.remove(&other);
+            self.place_later(other);
             self.place(other);
         }
     }
