@@ -223,6 +223,26 @@ fn who_is_killed_hangs_up_and_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
+fn who_is_waited_for_is_told_below_the_output() {
+    let cluster = Cluster::attach();
+    let mut terminal = bash(&cluster);
+    let script = "echo $BPROC_RANK; test $BPROC_RANK = 1 && sleep 1100.9 && exit 9; echo end";
+    terminal.line(&format!("TERM=xterm bpsh 0-2 sh -c '{script}'"));
+    let sleep = runs(&cluster, "1100.9");
+    let before = terminal.expect("\r\x1b[Kbpsh: 2 of 3 ended, not yet 1", LONG);
+    assert_eq!(before.matches("end\r\n").count(), 2, "{before}");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(sleep.pid.cast_signed()), nix::sys::signal::Signal::SIGKILL)
+        .expect("its end");
+    let between = terminal.expect("end\r\n", LONG);
+    assert!(
+        between.ends_with("\r\x1b[K") || between.ends_with("Killed\r\n"),
+        "taken away before anything else: {between:?}"
+    );
+    let (status, shown) = terminal.prompt();
+    assert_eq!((status, shown.contains("not yet")), (0, false), "{shown:?}");
+}
+
+#[test]
 fn a_lost_node_and_a_killed_ghostd() {
     let cluster = Cluster::attach();
     let mut terminal = bash(&cluster);

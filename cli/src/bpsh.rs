@@ -2,7 +2,7 @@
 //!
 //! What was typed ([`flags`]) becomes a request; [`program`] adds what a local child would inherit; [`session`] moves
 //! everything until the end. What can be decided without a kernel stands in pure modules: [`outcome`], [`halt`],
-//! [`winding_down`], [`received`], the layout of the [`output`], what is told of it ([`report`]), the pace of [`stdin`].
+//! [`winding_down`], [`received`], [`progress_line`], the layout of the [`output`], what is told of it ([`report`]), the pace of [`stdin`].
 
 mod colour;
 mod detach;
@@ -13,6 +13,7 @@ mod outcome;
 mod output;
 mod plan;
 mod program;
+mod progress_line;
 mod raw;
 mod received;
 pub(crate) mod report;

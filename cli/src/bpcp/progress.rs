@@ -1,7 +1,8 @@
 //! One line on a terminal that says how far it is.
 
-use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
+
+use crate::terminal_line;
 
 /// Nothing is shown before, and anew after so long.
 const FIRST: Duration = Duration::from_millis(500);
@@ -27,7 +28,7 @@ impl Progress {
             start: now,
             next: now + FIRST,
             shown: false,
-            active: !quiet && std::io::stderr().is_terminal(),
+            active: !quiet && terminal_line::is_possible(),
             name: String::new(),
             size: 0,
             position: 0,
@@ -50,10 +51,9 @@ impl Progress {
             let now = Instant::now();
             if now >= self.next {
                 self.next = now + EACH;
-                self.shown = true;
                 let line = line(&self.name, self.position, self.size, self.total, now - self.start);
-                // Who cannot be told is not told.
-                let _ = write!(std::io::stderr(), "\r{line}\x1b[K");
+                // In the background nobody is told.
+                self.shown |= terminal_line::in_foreground() && terminal_line::draw(&line);
             }
         }
     }
@@ -61,7 +61,7 @@ impl Progress {
     /// Takes the line away.
     pub fn clear(&mut self) {
         if std::mem::take(&mut self.shown) {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
+            terminal_line::draw("");
         }
     }
 }

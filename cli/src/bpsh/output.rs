@@ -9,6 +9,7 @@
 //! Invariant: memory is bounded by the streams' windows. A byte is acknowledged when it has been written, lies in a spill
 //! file, or in a line buffer, which has a bound of its own.
 
+mod below;
 mod content;
 mod events;
 mod gather;
@@ -20,8 +21,11 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::flags::{Form, Style};
 use super::report::Event;
+use below::Below;
 pub use content::Content;
 use events::Events;
 use gather::Gather;
@@ -53,6 +57,8 @@ pub struct Output<F> {
     events: Option<(Events, Instant)>,
     pieces: Vec<Piece>,
     credits: Vec<Credit>,
+    /// There may be a line below it.
+    below: Option<Below>,
 }
 
 #[derive(Debug)]
@@ -96,6 +102,24 @@ impl<F: AsFd> Output<F> {
             layout: Layout::new(style, nodes),
             pieces: Vec::new(),
             credits: Vec::new(),
+            below: None,
+        }
+    }
+
+    /// There may be a line below it, on the terminal that is standard error; `terminals`: which outputs are shown there.
+    pub fn allow_below(&mut self, terminals: [bool; 2]) {
+        self.below = Some(Below::new(terminals));
+    }
+
+    /// How often something was shown there.
+    pub fn shown(&self) -> u64 {
+        self.below.as_ref().map_or(0, Below::pieces)
+    }
+
+    /// Draws the line, or takes it away.
+    pub fn below(&mut self, text: Option<String>) {
+        if let Some(below) = &mut self.below {
+            below.draw(text);
         }
     }
 
@@ -110,7 +134,7 @@ impl<F: AsFd> Output<F> {
         if let Some((events, start)) = &mut self.events {
             let credit = Some(Credit { rank, channel, bytes: content.len() });
             let line = events.output(rank, channel, content.into_bytes(), start.elapsed().as_secs_f64());
-            let content = bytes::Bytes::from(line.unwrap_or_default()).into();
+            let content = Bytes::from(line.unwrap_or_default()).into();
             self.pieces.push(Piece { channel: 0, content, credit });
             return self.distribute();
         }
@@ -140,7 +164,7 @@ impl<F: AsFd> Output<F> {
         }
         if let Some((events, start)) = &mut self.events {
             let lines = events.finish(rank, start.elapsed().as_secs_f64());
-            self.pieces.push(Piece { channel: 0, content: bytes::Bytes::from(lines).into(), credit: None });
+            self.pieces.push(Piece { channel: 0, content: Bytes::from(lines).into(), credit: None });
             return self.distribute();
         }
         match &mut self.turns {
@@ -157,7 +181,7 @@ impl<F: AsFd> Output<F> {
     /// Tells an event, if events are told.
     pub fn event(&mut self, event: &Event<'_>) {
         let Some((_, start)) = &self.events else { return };
-        let line = bytes::Bytes::from(event.line(start.elapsed().as_secs_f64()));
+        let line = Bytes::from(event.line(start.elapsed().as_secs_f64()));
         self.pieces.push(Piece { channel: 0, content: line.into(), credit: None });
         self.distribute();
     }
@@ -225,15 +249,27 @@ impl<F: AsFd> Output<F> {
             if !piece.content.is_empty() {
                 self.sinks[1 - piece.channel].write(&mut self.credits);
             }
+            if let Some(below) = &mut self.below {
+                let before = below.comes(piece.channel, &piece.content);
+                if !before.is_empty() {
+                    let content = Bytes::from_static(before.as_bytes()).into();
+                    self.sinks[piece.channel].push(Piece { channel: piece.channel, content, credit: None });
+                }
+            }
             self.sinks[piece.channel].push(piece);
         }
     }
 
     /// Everything is out: all turns are over and nothing waits.
     pub fn is_drained(&self) -> bool {
-        self.sinks.iter().all(Sink::is_empty)
+        self.is_shown()
             && self.gather.as_ref().is_none_or(Gather::is_empty)
             && self.turns.as_ref().is_none_or(|turns| turns.now == turns.order.len())
+    }
+
+    /// What was to be written has been.
+    pub fn is_shown(&self) -> bool {
+        self.sinks.iter().all(Sink::is_empty)
     }
 
     /// The outputs that poll(2) is to watch for room.

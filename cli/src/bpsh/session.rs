@@ -11,6 +11,7 @@
 mod asking;
 mod beginning;
 mod ends;
+mod progress;
 mod serving;
 mod streams;
 mod terminal;
@@ -41,6 +42,7 @@ use super::outcome::{ExitRule, NOT_RUN, Outcome, Verdict, describe, verdict};
 use super::output::{Channel, Output};
 use super::plan;
 use super::program;
+use super::progress_line::Pace;
 use super::received::{Meaning, is_for_programs, meaning};
 use super::report::Event;
 use super::resume::Home;
@@ -131,11 +133,15 @@ pub fn run(request: &Request, start: Instant) -> Result<Verdict, Failure> {
     let home = Home { instance, launch: launched.launch, resumes: has(client::RESUME), away: None };
     let mut session = Session::new(request, program, (connection, home), quiet, &launched);
     session.deadline = deadline;
+    if session.pace.is_some() {
+        session.output.allow_below(progress::terminals());
+    }
     let result = session.begin(&launched).and_then(|()| session.run());
     if result.is_err() {
         session.flock.kill();
         session.write_output();
     }
+    session.end_progress();
     result
 }
 
@@ -221,6 +227,8 @@ pub(super) struct Session {
     detached: Option<Report>,
     /// A terminal on the node is behind the one here.
     window: Option<Window>,
+    /// There may be a progress line.
+    pace: Option<Pace>,
 }
 
 impl Session {
@@ -281,6 +289,7 @@ impl Session {
             tells_events: request.style.form == Form::Events,
             detached: (request.task == Task::Detached).then(Report::new),
             window: request.terminal.then(Window::default),
+            pace: progress::pace(request, ranks.len()),
             ranks,
         }
     }
@@ -315,6 +324,7 @@ impl Session {
                     break;
                 }
             }
+            self.show_progress();
             self.sleep(all_out, deadline)?;
         }
         Ok(match end.unwrap_or(Verdict::Exit(NOT_RUN)) {
@@ -335,6 +345,7 @@ impl Session {
             (input_wanted && !input_allowed).then_some(TERMINAL_TICK),
             self.next_attempt().map(|at| at.saturating_duration_since(now)),
             self.deadline.map(|deadline| deadline.at.saturating_duration_since(now)),
+            self.pace.as_ref().and_then(Pace::next).map(|at| at.saturating_duration_since(now)),
             self.winding_down.map(|down| down.next().saturating_duration_since(now)),
         ];
         let listens = self.incomplete > 0 && !self.is_away();
@@ -416,8 +427,12 @@ impl Session {
                     self.report(died);
                     self.look_at_children.get_or_insert_with(|| Instant::now() + CHILDREN_TICK);
                 }
-                Meaning::Stop(signal) => quiet::stop_by(signal, || true),
+                Meaning::Stop(signal) => {
+                    self.end_progress();
+                    quiet::stop_by(signal, || true);
+                }
                 Meaning::Die(signal) => {
+                    self.end_progress();
                     self.leave_terminal();
                     quiet::die_by(signal)
                 }
@@ -440,6 +455,7 @@ impl Session {
         self.acknowledge_all();
         // An error comes again when bpsh goes on.
         let _ = self.flush();
+        self.end_progress();
         self.leave_terminal();
         let (flock, mut died) = (&mut self.flock, Vec::new());
         quiet::stop_by(i32::from(signal), || {

@@ -30,6 +30,18 @@ impl Content {
         self.len() == 0
     }
 
+    /// The last byte.
+    pub fn last(&self) -> Option<u8> {
+        match self {
+            Content::Here(bytes) => bytes.last().copied(),
+            Content::Ring { ring, offset, length } => {
+                let mut byte = Vec::with_capacity(1);
+                ring.copy_out(*offset + length.checked_sub(1)? as u64, 1, &mut byte);
+                byte.pop()
+            }
+        }
+    }
+
     /// Takes bytes off the front, at most all.
     pub fn advance(&mut self, n: usize) {
         match self {
@@ -81,6 +93,7 @@ mod tests {
         let ring = Rc::new(RingReader::open(&fd).expect("its other end"));
         for mut content in [Content::Ring { ring, offset: 100, length: 7 }, Bytes::from_static(b"abcdefg").into()] {
             content.advance(2);
+            assert_eq!(content.last(), Some(b'g'));
             assert_eq!((content.len(), content.is_empty()), (5, false));
             let (mut reader, to) = std::io::pipe().expect("pipe");
             let mut gather = Gather::default();

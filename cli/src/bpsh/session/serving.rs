@@ -31,6 +31,7 @@ impl Session {
         if !is_an_end(&serve.arguments) {
             return;
         }
+        self.end_progress();
         match start(&serve.arguments, socket) {
             Ok(child) => self.served.0.push(child),
             // Who has asked sees that nobody is there.
