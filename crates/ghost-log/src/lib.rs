@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 
 use nix::sys::stat::fstat;
 use tracing_subscriber::Registry;
-use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::filter::{EnvFilter, LevelFilter, ParseError};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
@@ -29,6 +29,8 @@ static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 pub enum LogError {
     #[error("`{text}` does not say what is to be logged; write for example `info` or `info,ghostd=debug`: {source}")]
     Filter { text: String, source: ParseError },
+    #[error("`{0}` is no level; write error, warn, info, debug or trace, or a part with its level: ghostd=debug")]
+    Level(String),
     #[error("the log is set up already")]
     Twice(#[from] TryInitError),
     #[error("the log is not set up")]
@@ -86,6 +88,11 @@ fn from_environment() -> Option<String> {
 }
 
 fn read(text: String) -> Result<EnvFilter, LogError> {
+    // tracing takes a word alone for the name of a part: a misspelt level would silence all others.
+    let alone = |word: &&str| !word.is_empty() && !word.contains(['=', '[', '{']);
+    if let Some(word) = text.split(',').map(str::trim).filter(alone).find(|word| word.parse::<LevelFilter>().is_err()) {
+        return Err(LogError::Level(word.to_owned()));
+    }
     EnvFilter::try_new(&text).map_err(|source| LogError::Filter { text, source })
 }
 
@@ -110,6 +117,17 @@ mod tests {
         assert!(names("8:12345", 8, 12_345));
         for other in ["8:12346", "9:12345", "8", "", ":", "8:12345:1", "x:12345"] {
             assert!(!names(other, 8, 12_345), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_level_is_no_part() {
+        for good in ["info", "WARN", "off", "info,ghostd::membership=trace", "ghostd=debug,nodeagent=off", ""] {
+            assert!(check(good).is_ok(), "{good}");
+        }
+        for (bad, word) in [("loud", "loud"), ("info,debgu", "debgu"), ("ghostd", "ghostd")] {
+            let error = check(bad).expect_err(bad).to_string();
+            assert!(error.starts_with(&format!("`{word}` is no level")), "{error}");
         }
     }
 

@@ -12,10 +12,11 @@
 //! - ghostd does not wait for it.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -166,7 +167,31 @@ async fn go(wanted: Wanted, shared: Shared) {
     driver.turn(Event::NodeUpEnded { node: wanted.node, run: wanted.run, outcome });
 }
 
+/// Whether a file, or a directory on the way to it, can be changed by others than its owner root: in a sticky directory others can make
+/// files, but not take this one's place (unlink(2)).
+fn is_open(metadata: &Metadata) -> bool {
+    let mode = metadata.mode();
+    let by_others = mode & 0o002 != 0 || (mode & 0o020 != 0 && metadata.gid() != 0);
+    metadata.uid() != 0 || (by_others && !(metadata.is_dir() && mode & 0o1000 != 0))
+}
+
+/// Whoever can change what is run as root is root.
+fn check_owner(program: &Path, is_open: impl Fn(&Metadata) -> bool) -> io::Result<()> {
+    let resolved = fs::canonicalize(program)?;
+    for path in program.ancestors().chain(resolved.ancestors()) {
+        if is_open(&fs::metadata(path)?) {
+            let text = format!(
+                "others than root can change {0}; `chown root {0}` and `chmod go-w {0}`, then `bpctl -S N -s boot`",
+                path.display()
+            );
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
+    }
+    Ok(())
+}
+
 fn begin(what: &NodeUp, wanted: &Wanted) -> io::Result<(Child, AsyncFd<OwnedFd>)> {
+    check_owner(&what.program, is_open)?;
     let log = fresh_log(&log_path(&what.instance, wanted.node))?;
     let (reader, writer) = io::pipe()?;
     let own = std::env::current_exe().ok();
@@ -289,6 +314,35 @@ mod tests {
         let text = |name: &str| fs::read_to_string(path.with_file_name(name)).expect(name);
         assert_eq!((text("3.log"), text("3.log.1")), ("third".into(), "second".into()));
         assert_eq!(fs::read_dir(directory.path().join("node_up")).expect("entries").count(), 2);
+    }
+
+    #[test]
+    fn what_others_can_change_is_not_run() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().expect("a directory");
+        let (inner, program) = (directory.path().join("d"), directory.path().join("d/node_up"));
+        fs::create_dir(&inner).expect("a directory");
+        fs::write(&program, "").expect("a program");
+        let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("its mode");
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&program, &link).expect("a link");
+        // As of root's where this is run by somebody else: only the bits count here.
+        let judged =
+            |path: &Path| check_owner(path, |metadata| metadata.mode() & 0o002 != 0 && metadata.mode() & 0o1000 == 0);
+        for (of_directory, of_program, wanted) in
+            [(0o755, 0o755, true), (0o755, 0o757, false), (0o777, 0o755, false), (0o1777, 0o755, true)]
+        {
+            mode(&inner, of_directory);
+            mode(&program, of_program);
+            for path in [&program, &link] {
+                assert_eq!(judged(path).is_ok(), wanted, "{of_directory:o} {of_program:o} {}", path.display());
+            }
+        }
+        mode(&program, 0o757);
+        assert!(is_open(&fs::metadata(&program).expect("metadata")));
+        let said = check_owner(&program, is_open).expect_err("open").to_string();
+        assert!(said.contains("can change") && said.contains("chmod go-w"), "{said}");
+        assert_eq!(check_owner(Path::new("/no/such"), is_open).expect_err("none").kind(), io::ErrorKind::NotFound);
     }
 
     #[test]
