@@ -5,6 +5,7 @@
 pub mod flags;
 
 mod change;
+mod completions;
 mod doctor;
 mod listing;
 mod steps;
@@ -79,7 +80,10 @@ fn run(flags: &Flags, steps: Vec<steps::Step>) -> Result<(), Failure> {
         None => return change::run(steps, &instance),
         Some(action) => action,
     };
-    let request = understand(action, &instance)?;
+    let request = match understand(action, &instance)? {
+        Task::Ask(request) => request,
+        Task::Write(text) => return write(&text),
+    };
     if let Action::Doctor { all } = action {
         return doctor::run(&instance, request, *all);
     }
@@ -104,8 +108,12 @@ fn run(flags: &Flags, steps: Vec<steps::Step>) -> Result<(), Failure> {
 }
 
 fn print(lines: &[String]) -> Result<(), Failure> {
+    write(lines.iter().flat_map(|line| [line, "\n"]).collect::<String>().as_bytes())
+}
+
+fn write(text: &[u8]) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
-    let written = lines.iter().try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush());
+    let written = out.write_all(text).and_then(|()| out.flush());
     written.map_err(|error| Failure { code: BROKEN, text: format!("standard output: {}", connection::plain(&error)) })
 }
 
@@ -123,8 +131,15 @@ fn see_the_next(instance: &Instance, mut connection: Connection) -> Result<Strin
     Ok(format!("{before} has handed over to {}", next.program()))
 }
 
+/// What is to be done.
+#[derive(Debug, PartialEq)]
+enum Task {
+    Ask(ClientToMaster),
+    Write(Vec<u8>),
+}
+
 /// What to ask ghostd; node lists are looked at here first, so that a mistake is shown where it is.
-fn understand(action: &Action, instance: &Instance) -> Result<ClientToMaster, Failure> {
+fn understand(action: &Action, instance: &Instance) -> Result<Task, Failure> {
     let check = |list: &str| match NodeList::read(list, instance) {
         Ok(list) => Ok(NodeRequest { nodes: list.text().to_owned() }),
         Err(error) => Err(Failure { code: USAGE, text: error.to_string() }),
@@ -137,17 +152,18 @@ fn understand(action: &Action, instance: &Instance) -> Result<ClientToMaster, Fa
         }
         Action::Nodes(NodesAction::List { nodes }) => {
             let nodes = nodes.as_deref().map(check).transpose()?.map(|request| request.nodes).unwrap_or_default();
-            return Ok(ClientToMaster::Nodes(NodesRequest { nodes, ..NodesRequest::default() }));
+            return Ok(Task::Ask(ClientToMaster::Nodes(NodesRequest { nodes, ..NodesRequest::default() })));
         }
         Action::Nodes(NodesAction::Add { nodes }) => Admin::AddNodes(check(nodes)?),
         Action::Nodes(NodesAction::Remove { nodes }) => Admin::RemoveNodes(check(nodes)?),
         Action::Nodes(NodesAction::Revoke { nodes }) => Admin::RevokeNodes(check(nodes)?),
         Action::Nodes(NodesAction::Replace { nodes }) => Admin::ReplaceNodes(check(nodes)?),
+        Action::Completions { shell } => return Ok(Task::Write(completions::script(*shell))),
         Action::Doctor { .. } => Admin::Examine(ExamineRequest {}),
         Action::Handover => Admin::Handover(HandoverRequest {}),
         Action::View { state } => Admin::View(ViewRequest { on: *state == Switch::On }),
     };
-    Ok(ClientToMaster::Admin(AdminRequest { admin: Some(admin) }))
+    Ok(Task::Ask(ClientToMaster::Admin(AdminRequest { admin: Some(admin) })))
 }
 
 #[cfg(test)]
@@ -157,7 +173,10 @@ mod tests {
 
     fn asked(arguments: &[&str]) -> Result<ClientToMaster, u8> {
         let flags = Flags::try_parse_from(arguments).map_err(|_| USAGE)?;
-        understand(&flags.action.ok_or(USAGE)?, &Instance::default()).map_err(|failure| failure.code)
+        match understand(&flags.action.ok_or(USAGE)?, &Instance::default()).map_err(|failure| failure.code)? {
+            Task::Ask(request) => Ok(request),
+            Task::Write(text) => panic!("nothing is asked, but written: {text:?}"),
+        }
     }
 
     fn admin(admin: Admin) -> Result<ClientToMaster, u8> {

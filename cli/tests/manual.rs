@@ -1,12 +1,11 @@
-//! The pages and completions of the commands are what their flags say.
+//! The pages of the commands are what their flags say.
 
 use clap::{Command, CommandFactory};
-use ghost_manual::{Section, keep_completions, keep_page, page};
+use ghost_manual::{Section, keep_page, page};
 
 #[track_caller]
 fn kept(command: &Command, section: Section, text: &str) {
     keep_page(command.get_name(), section, &page(command, section, text)).unwrap();
-    keep_completions(command).unwrap();
 }
 
 #[test]

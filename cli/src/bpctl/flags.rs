@@ -28,6 +28,7 @@ Commands
   doctor [-a]         what is wrong on the master and the nodes, and what to do
   view on|off         whether /proc shows remote processes' own figures
   handover            the installed ghostd goes on in the running one's place
+  completions SHELL   for bash, zsh, fish: source <(bpctl completions bash)
       --instance NAME  which cluster           -h, --help  -V, --version
 
 Examples:
@@ -67,6 +68,12 @@ pub enum Action {
         /// Show also what is well
         #[arg(short, long)]
         all: bool,
+    },
+    /// Print completions of all commands for a shell, as for `source <(bpctl completions bash)`
+    Completions {
+        /// Which shell
+        #[arg(value_parser = clap::value_parser!(clap_complete::Shell))]
+        shell: clap_complete::Shell,
     },
     /// Whether /proc shows remote processes' own figures, until ghostd starts anew (root)
     View {

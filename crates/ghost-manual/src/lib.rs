@@ -1,6 +1,6 @@
-//! Manual pages and shell completions, from the one definition of a command's flags and a text about what flags do not say.
+//! Manual pages, from the one definition of a command's flags and a text about what flags do not say.
 //!
-//! They are committed (`docs/man`, `docs/completions`), so that packages need no tool to have them. The tests of each program make
+//! They are committed (`docs/man`), so that packages need no tool to have them. The tests of each program make
 //! them anew and compare: `GHOSTPROC_GOLDEN=write cargo test -p cli -p ghostd -p nodeagent --test manual` writes them.
 
 mod page;
@@ -8,14 +8,11 @@ mod page;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::Command;
-use clap_complete::Shell;
-
 pub use page::{Section, page, text_page};
 
-/// Where pages and completions are kept.
-fn docs() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs")
+/// Where pages are kept.
+fn pages() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/man")
 }
 
 /// A page of section 1, 5 or 8 is the committed one.
@@ -23,26 +20,7 @@ fn docs() -> PathBuf {
 /// # Errors
 /// It is not, or cannot be written.
 pub fn keep_page(name: &str, section: Section, text: &str) -> Result<(), String> {
-    keep(&docs().join("man").join(format!("{name}.{}", section.number())), text)
-}
-
-/// The completions of a command for bash, zsh and fish are the committed ones.
-///
-/// # Errors
-/// They are not, or cannot be written.
-pub fn keep_completions(command: &Command) -> Result<(), String> {
-    let name = command.get_name().to_owned();
-    for (shell, file) in
-        [(Shell::Bash, format!("{name}.bash")), (Shell::Zsh, format!("_{name}")), (Shell::Fish, format!("{name}.fish"))]
-    {
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut command.clone(), &name, &mut script);
-        let script = String::from_utf8(script).map_err(|why| why.to_string())?;
-        // Some lines of theirs end in blanks.
-        let lines: Vec<&str> = script.lines().map(str::trim_end).collect();
-        keep(&docs().join("completions").join(file), &(lines.join("\n") + "\n"))?;
-    }
-    Ok(())
+    keep(&pages().join(format!("{name}.{}", section.number())), text)
 }
 
 fn keep(path: &Path, text: &str) -> Result<(), String> {
