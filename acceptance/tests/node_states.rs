@@ -287,3 +287,32 @@ fn load_and_memory_are_shown() {
     assert_eq!(head[7..], ["Load", "Memory", "Processes"], "{table}");
     there.kill();
 }
+
+#[test]
+fn roots_programs_run_in_the_nodes_own_namespaces_if_they_are_to() {
+    let cluster = Cluster::attach();
+    let kinds = ["mnt", "net", "uts", "ipc", "pid"];
+    let shown = |host: bool, process: &str| {
+        let options = if host { vec!["--host"] } else { vec![] };
+        let paths = kinds.map(|kind| format!("/proc/{process}/ns/{kind}"));
+        let command = cluster.command("bpsh").args(options).args(["0", "readlink"]).args(paths).user(User::root());
+        command.run().success().lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (here, there) = (shown(false, "self"), shown(true, "self"));
+    // Its `/proc` is that of the node, where 1 is the node's init, elsewhere the holder.
+    let (holder, init) = (shown(false, "1"), shown(true, "1"));
+    assert_eq!(here, holder);
+    assert_eq!(there[..4], init[..4], "all of the node's own");
+    assert_ne!(there[0], here[0], "another mount namespace");
+    assert_eq!(there[4], here[4], "the cluster's PIDs");
+    assert_ne!(there[4], init[4]);
+
+    // It has a ghost like any other: a signal to that ends it.
+    let script = "coproc bpsh --host 0 sh -c 'echo on; exec sleep 1000'; pid=$COPROC_PID; read -u ${COPROC[0]} on; \
+                  pkill -TERM -P $pid; wait $pid; echo $on $?";
+    assert_eq!(cluster.command("bash").args(["-c", script]).user(User::root()).run().success(), "on 143\n");
+
+    let refused = cluster.command("bpsh").args(["--host", "0-1", "true"]).user(User::ordinary()).run();
+    let refused = refused.expect(Ended::Exited(125));
+    assert_eq!(refused.error_text(), "0-1: forbidden: --host is root's alone; leave it out\n");
+}

@@ -18,7 +18,7 @@ Usage: bpsh [OPTIONS] NODES COMMAND [ARGUMENTS]...
 
 Where    -a, --all     all nodes that are up      -A, --all-not-down
          --dry-run     only say what would run    --instance NAME  which cluster
-Program  --tty         in a terminal there
+Program  --tty         in a terminal there      --host  in the node's mounts
          --chdir DIR   its directory, needed      --env NAME=VALUE
          -I, -O, -E FILE  --input, --output, --error: files on the node
          -n, --null-stdin  input from /dev/null   -N, --no-io  none at all
@@ -124,6 +124,9 @@ struct Typed {
     #[arg(long, conflicts_with_all = ["null_stdin", "no_io", "input", "output", "error", "lines", "prefix", "label", "sorted", "divider"])]
     #[arg(conflicts_with_all = ["gather", "json", "detach", "fanout", "line_buffer"])]
     tty: bool,
+    /// Root: in the mounts, network and IPC objects and with the host name of the node itself, whatever those of the cluster's programs are
+    #[arg(long)]
+    host: bool,
     /// Only say what would run where
     #[arg(long, conflicts_with = "json")]
     dry_run: bool,
@@ -245,6 +248,8 @@ pub struct Request {
     pub command: Vec<OsString>,
     /// It is to have a terminal.
     pub terminal: bool,
+    /// In the node's own namespaces.
+    pub host: bool,
     /// Whether standard input is forwarded.
     pub input: bool,
     /// Whether standard output and error are forwarded.
@@ -322,6 +327,7 @@ fn understand(typed: Typed, nodes: String) -> Request {
         nodes,
         command: typed.words,
         terminal: typed.tty,
+        host: typed.host,
         input: !typed.null_stdin && !silent && files[0].is_none(),
         outputs: [1, 2].map(|fd| !silent && files[fd].is_none()),
         files,
@@ -442,6 +448,7 @@ mod tests {
         assert!(!shell("bpsh -I file 3", true).expect("a shell").terminal);
         assert!(shell("bpsh -a -p", true).is_err());
         assert!(read("bpsh --tty 3 vi").expect("read").terminal);
+        assert!(read("bpsh 3 --host mount").expect("read").host && !read("bpsh 3 mount --host").expect("read").host);
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub fn describe(request: &Request) -> ProgramSpec {
             let [stdin, stdout, stderr] = &request.files;
             Box::new(Files { stdin: file(stdin), stdout: file(stdout), stderr: file(stderr) })
         }),
+        host: request.host,
         umask: inherit::umask(),
         limits: inherit::limits()
             .into_iter()

@@ -179,6 +179,7 @@ pub fn obstacle(obstacle: Obstacle, reason: &str) -> String {
         Obstacle::Forbidden if reason.ends_with(')') => {
             format!("forbidden: {reason}; only root may use it until it is up")
         }
+        Obstacle::Forbidden if reason.starts_with("--") => format!("forbidden: {reason}; leave it out"),
         Obstacle::Forbidden => format!("forbidden: {reason}; `bpstat` shows whose it is and its mode"),
         Obstacle::Unreachable if reason.contains("has not joined") => {
             format!("unreachable: {reason}; let it join, see `bpctl token --help`")

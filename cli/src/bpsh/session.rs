@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use ghost_proto::client::{self, ClientToMaster, GhostDied, Launch, Launched};
 use ghost_proto::frame::MAX_CONTROL;
-use ghost_proto::launch::{ProgramSpec, Stdio};
+use ghost_proto::launch::{HOST, ProgramSpec, Stdio};
 use ghost_proto::status::Usage;
 use ghost_proto::stream::Receiver;
 use ghost_proto::terminal::FEATURE;
@@ -125,6 +125,9 @@ pub fn run(request: &Request, start: Instant) -> Result<Verdict, Failure> {
     }
     if request.terminal && !has(FEATURE) {
         return Err(failure("--tty: this ghostd is older than bpsh and knows no terminals"));
+    }
+    if request.host && !has(HOST) {
+        return Err(failure("--host: this ghostd is older than bpsh and does not know it"));
     }
     if request.task == Task::DryRun {
         // Without ghosts nothing is started, and with the connection the launch is over.

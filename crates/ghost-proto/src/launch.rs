@@ -49,7 +49,13 @@ pub struct ProgramSpec {
     /// Descriptors 0, 1 and 2 are a terminal, made for the program; its bytes are the streams 0 and 1.
     #[prost(message, optional, boxed, tag = "14")]
     pub terminal: Option<Box<Terminal>>,
+    /// It runs in the node's own mount, network, UTS and IPC namespaces. For root only.
+    #[prost(bool, tag = "15")]
+    pub host: bool,
 }
+
+/// The feature of nodes, and of a ghostd, that put programs into the node's own namespaces.
+pub const HOST: &str = "host";
 
 /// Files on the node in place of standard input, output and error, opened as the user; empty: what `stdio` says.
 #[derive(Clone, PartialEq, Eq, prost::Message)]

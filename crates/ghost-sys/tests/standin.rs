@@ -31,7 +31,8 @@ fn program(script: &str) -> Program {
 
 fn child_of(parent: Option<&StandIn>, script: &str) -> std::io::Result<Spawned> {
     let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
-    let place = SpawnPlace { pid: None, cgroup: None, stdio: [null.as_fd(); 3], parent, foreground: false };
+    let place =
+        SpawnPlace { pid: None, cgroup: None, stdio: [null.as_fd(); 3], parent, foreground: false, namespaces: None };
     spawn(program(script), place)
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ghost_proto::client::{self, Admin, ClientToMaster, MasterToClient};
 use ghost_proto::ids::{LaunchId, NodeNumber, ProcId, Stream};
+use ghost_proto::launch::HOST;
 use ghost_proto::node::{self, MasterToNode};
 use ghost_proto::nodeset::NodeSpec;
 use ghost_proto::terminal;
@@ -25,7 +26,7 @@ impl Core {
             state.resumes = theirs.features.iter().any(|feature| feature == client::RESUME);
             let hello = client::Hello {
                 version: ghost_proto::VERSION,
-                features: [client::RESUME, terminal::FEATURE, client::WATCH].map(str::to_owned).to_vec(),
+                features: [client::RESUME, terminal::FEATURE, client::WATCH, HOST].map(str::to_owned).to_vec(),
                 program: self.settings.program.clone(),
             };
             return self.tell_client(client, MasterToClient::Hello(hello));

@@ -58,6 +58,9 @@ impl Core {
         if program.terminal.is_some() {
             self.plan_terminals(&mut plans);
         }
+        if program.host {
+            self.plan_host(&mut plans, user.uid);
+        }
         let roots = facts.into_iter().filter(|facts| !facts.root.is_empty());
         let roots = roots.map(|facts| (facts.number, facts.root)).collect();
         let launch = Launch {

@@ -32,6 +32,7 @@ mod found;
 mod ghosts;
 mod groups;
 mod heirs;
+mod host;
 mod last_word;
 mod launches;
 mod nested;

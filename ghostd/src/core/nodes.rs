@@ -46,6 +46,7 @@ impl Core {
         let has = |name| hello.features.iter().any(|feature| feature == name);
         node.stands_in = has(ghost_proto::standin::FEATURE);
         node.has_terminals = has(ghost_proto::terminal::FEATURE);
+        node.enters_host = has(ghost_proto::launch::HOST);
         node.changes_root = has(ghost_proto::node::ROOT);
         if !resumes {
             node.sent.clear();

@@ -439,6 +439,8 @@ pub(super) struct Node {
     pub figures: Option<NodeFigures>,
     /// Programs can have terminals there.
     pub has_terminals: bool,
+    /// Programs can run in its own namespaces.
+    pub enters_host: bool,
     /// What the node must be of to be believed.
     pub epoch: u64,
     /// The holder's own random number.
@@ -467,6 +469,7 @@ impl Node {
             left: None,
             figures: None,
             has_terminals: false,
+            enters_host: false,
             epoch: 0,
             holder: 0,
             met: false,

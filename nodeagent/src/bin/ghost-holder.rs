@@ -33,7 +33,7 @@ fn main() {
 
 fn run(instance: &Instance) -> Result<()> {
     ghost_sys::heap::keep_freed_memory();
-    let limits = setup::become_init()?;
+    let (limits, namespaces) = setup::become_init()?;
     let listener = listen(&instance.run(), &instance.holder_socket(), 0o600)?;
     // Who connects there is asked of the kernel.
     let commands = listen(&instance.run(), &instance.node_socket(), 0o666)?;
@@ -44,7 +44,7 @@ fn run(instance: &Instance) -> Result<()> {
         .context("/dev/urandom gives no number for the holder's name")?;
     // 0 is nobody's.
     let core = Core::new(u64::from_ne_bytes(random) | 1, hostname, limits);
-    Driver::new(core, listener, commands, instance)?.run()
+    Driver::new(core, listener, commands, (instance, namespaces))?.run()
 }
 
 fn listen(directory: &Path, socket: &Path, mode: u32) -> Result<UnixListener> {

@@ -22,7 +22,7 @@ use std::time::Duration;
 use ghost_proto::client::StartStage;
 use ghost_proto::frame::Data;
 use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
-use ghost_proto::launch::Stdio;
+use ghost_proto::launch::{HOST, Stdio};
 use ghost_proto::node::{
     Ack, Continued, Ended, HeldProcess, MasterToNode, NodeHello, NodeToMaster, Scope, Signal, SignalDone, Spawn,
     StartFailed, Started, StdinGone, Stopped, Welcome,
@@ -119,6 +119,7 @@ pub struct Core {
     hostname: String,
     limits: NodeLimits,
     stands_in: bool,
+    enters_host: bool,
     /// 0: none.
     epoch: u64,
     lease: Option<Lease>,
@@ -149,6 +150,7 @@ impl Core {
             hostname,
             limits,
             stands_in: false,
+            enters_host: false,
             epoch: 0,
             lease: None,
             link: 0,
@@ -168,6 +170,11 @@ impl Core {
     /// Stand-ins can be made here.
     pub fn stand_in(&mut self) {
         self.stands_in = true;
+    }
+
+    /// Programs can be put into the node's own namespaces.
+    pub fn enter_host(&mut self) {
+        self.enters_host = true;
     }
 
     /// Whether frames of the master may be given to [`Core::handle`] now.
@@ -345,6 +352,7 @@ impl Core {
                 .into_iter()
                 // A terminal's session is led by a stand-in.
                 .chain([standin::FEATURE, terminal::FEATURE].into_iter().filter(|_| self.stands_in))
+                .chain(self.enters_host.then_some(HOST))
                 .map(str::to_owned)
                 .collect(),
             program: concat!("ghostproc ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -516,11 +524,16 @@ impl Core {
         self.processes.insert(proc, process);
         let root = spawn.root.as_ref().map(|root| root.path.as_str());
         match program::program(&spec, &credentials, spawn.rank, root, &self.limits) {
+            // No ghostd asks for it who has heard what is here.
+            Ok(_) if spec.host && !(self.enters_host && credentials.uid == 0) => {
+                let text = "only root's programs run in the node's own namespaces, if its kernel gives them";
+                self.start_failed(proc, StartStage::Prepare, 0, text, actions);
+            }
             Ok(program) => {
                 let launch = LaunchId(spawn.launch);
                 let (pid, origin) = (spawn.pid, spawn.origin.map(|origin| *origin));
                 let terminal = spec.terminal.take();
-                let creation = Creation { proc, launch, pid, program, streams, origin, terminal };
+                let creation = Creation { proc, launch, pid, program, streams, origin, terminal, host: spec.host };
                 actions.push(Action::Create(Box::new(creation)));
             }
             Err(text) => self.start_failed(proc, StartStage::Prepare, 0, text, actions),

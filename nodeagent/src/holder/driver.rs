@@ -30,7 +30,7 @@ use ghost_proto::node::{NodeToMaster, Scope};
 use ghost_proto::status::Usage;
 use ghost_sys::reaper::{self, Change, Wait};
 use ghost_sys::ring::Budget;
-use ghost_sys::spawn::{Outcome, Place, Stage};
+use ghost_sys::spawn::{Namespaces, Outcome, Place, Stage};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{SigSet, Signal};
@@ -162,6 +162,8 @@ pub struct Driver {
     programs: Option<TreePrograms>,
     /// `None`: this kernel does not let us see signals to them.
     standins: Option<StandIns>,
+    /// The node's own. `None`: they could not be opened.
+    namespaces: Option<Namespaces>,
     /// `None`: not known yet, or this kernel has no numbers for it.
     slice: Option<Numbers>,
     /// Processes that may have stopped: when to look, at which, by which signal, and how often still.
@@ -192,7 +194,12 @@ pub fn now() -> Duration {
 impl Driver {
     /// # Errors
     /// A descriptor cannot be made.
-    pub fn new(core: Core, listener: UnixListener, commands: UnixListener, instance: &Instance) -> Result<Driver> {
+    pub fn new(
+        core: Core,
+        listener: UnixListener,
+        commands: UnixListener,
+        (instance, namespaces): (&Instance, Option<Namespaces>),
+    ) -> Result<Driver> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("epoll")?;
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
@@ -224,6 +231,9 @@ impl Driver {
             .map_err(|why| log(&format!("processes of this node do not see the master's above them: {why:#}")))
             .ok();
         let mut core = core;
+        if namespaces.is_some() {
+            core.enter_host();
+        }
         if let Some(standins) = &standins {
             core.stand_in();
             epoll.add(standins.reports_fd(), input(Source::Reports)).context("epoll")?;
@@ -232,6 +242,7 @@ impl Driver {
         Ok(Driver {
             programs,
             standins,
+            namespaces,
             slice: None,
             looks: Vec::new(),
             overdue: None,
@@ -481,7 +492,7 @@ impl Driver {
 
     /// Gives its number, its group and its session; 0: its own, the holder's.
     fn try_create(&mut self, creation: Creation) -> io::Result<(u32, [u32; 2])> {
-        let Creation { proc, launch, pid, program, streams, origin, terminal } = creation;
+        let Creation { proc, launch, pid, program, streams, origin, terminal, host } = creation;
         if self.handles.len() >= self.most {
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
         }
@@ -497,6 +508,7 @@ impl Driver {
             stdio,
             parent: None,
             foreground: false,
+            namespaces: self.namespaces.as_ref().filter(|_| host),
         };
         let above = above::Above { standins: self.standins.as_mut(), launch, origin: origin.as_ref() };
         let (spawned, stands, line) = match pipes.slave() {

@@ -212,6 +212,8 @@ pub struct Creation {
     pub origin: Option<Origin>,
     /// Descriptors 0, 1 and 2 are a terminal like this; its bytes are the streams 0 and 1.
     pub terminal: Option<Box<Terminal>>,
+    /// It is put into the node's own namespaces.
+    pub host: bool,
 }
 
 /// A signal to be sent.

@@ -13,16 +13,18 @@ use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 
+use ghost_sys::spawn::Namespaces;
+
 use super::program::{LIMITS, NodeLimits};
 
 /// PIDs up to this number are given; Linux's own largest (include/linux/threads.h, PID_MAX_LIMIT).
 const PID_MAX: u32 = 4_194_304;
 
-/// Makes the calling process what the holder has to be. Gives the limits that its children start with.
+/// Makes the calling process what the holder has to be. Gives the limits that its children start with, and the node's own namespaces.
 ///
 /// # Errors
 /// It is not PID 1 of a namespace of its own, or a step that nothing works without failed.
-pub fn become_init() -> Result<NodeLimits> {
+pub fn become_init() -> Result<(NodeLimits, Option<Namespaces>)> {
     ensure!(
         std::process::id() == 1,
         "ghost-holder is the init of the cluster's PID namespace, which `nodeagent run` makes: run that instead"
@@ -33,6 +35,9 @@ pub fn become_init() -> Result<NodeLimits> {
     std::env::set_current_dir("/").context("/ cannot be entered")?;
     nix::sys::prctl::set_dumpable(false).context("dumps of the holder cannot be forbidden")?;
     standard_descriptors().context("/dev/null cannot be opened")?;
+    // Of the node's init: `/proc` is the node's still.
+    let namespaces =
+        Namespaces::of(1).map_err(|why| log(&format!("nothing runs in the node's own namespaces: {why}"))).ok();
     mount_proc().context("/proc cannot be mounted for the cluster's PID namespace")?;
     raise_pid_max();
     // The daemon's own protection is not for what users run, and a child that shares the holder's memory until it executes
@@ -41,7 +46,7 @@ pub fn become_init() -> Result<NodeLimits> {
     // Without the right to it the holder may be paged out, and is late when memory is short.
     let on_fault = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
     let _ = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault);
-    limits()
+    Ok((limits()?, namespaces))
 }
 
 /// 0 and 1 are nobody's; 2 stays for messages. All three stay open, so that no other descriptor gets their numbers.

@@ -34,6 +34,8 @@ pub(super) struct Plan {
     pub foreground: bool,
     /// A stand-in has made it.
     pub below: bool,
+    /// Descriptors of namespaces to enter.
+    pub namespaces: Vec<i32>,
     pub uid: u32,
     pub gid: u32,
     pub groups: Vec<u32>,
@@ -119,6 +121,10 @@ unsafe fn prepare(plan: &Plan) -> Result<(), Failure> {
             let priority = 0i32;
             let at = (&raw const priority) as usize;
             must(libc::SYS_sched_setscheduler, [0, libc::SCHED_OTHER as usize, at, 0, 0, 0])?;
+        }
+        // Before the descriptors are closed, and the rights for it are gone.
+        for namespace in &plan.namespaces {
+            must(libc::SYS_setns, [*namespace as usize, 0, 0, 0, 0, 0])?;
         }
         descriptors(plan)?;
         if plan.foreground {

@@ -14,6 +14,7 @@
 //! before do_close_on_exec(); kernel/exit.c, do_exit(): exit_mm() before exit_files()).
 
 mod child;
+mod namespaces;
 pub(crate) mod raw;
 
 use std::cell::{Cell, RefCell};
@@ -24,6 +25,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 use nix::fcntl::OFlag;
+
+pub use namespaces::Namespaces;
 
 use crate::standin::{Making, StandIn, make};
 
@@ -72,6 +75,8 @@ pub struct Place<'a> {
     pub parent: Option<&'a StandIn>,
     /// It leads a group of its own, which is the foreground of the terminal that is its descriptor 0 and its parent's.
     pub foreground: bool,
+    /// Which namespaces it enters; `None`: it stays in the caller's.
+    pub namespaces: Option<&'a Namespaces>,
 }
 
 /// What became of a start.
@@ -259,6 +264,7 @@ impl Memory {
             own_group: place.parent.is_none() || place.foreground,
             foreground: place.foreground,
             below: place.parent.is_some(),
+            namespaces: place.namespaces.map(Namespaces::descriptors).unwrap_or_default(),
             report: report.as_raw_fd(),
             uid: program.uid,
             gid: program.gid,

@@ -30,6 +30,10 @@ struct Run {
 
 /// Runs it to its end with stdout in a pipe.
 fn run(program: Program) -> Run {
+    run_in(program, None)
+}
+
+fn run_in(program: Program, namespaces: Option<&Namespaces>) -> Run {
     let null = std::fs::File::options().read(true).write(true).open("/dev/null").expect("null");
     let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).expect("pipe");
     let place = Place {
@@ -38,6 +42,7 @@ fn run(program: Program) -> Run {
         stdio: [null.as_fd(), writer.as_fd(), null.as_fd()],
         parent: None,
         foreground: false,
+        namespaces,
     };
     let mut spawned = spawn(program, place).expect("spawn");
     drop(writer);
@@ -169,10 +174,10 @@ fn a_pid_in_use_costs_equality_only() {
     let stdio = [null.as_fd(); 3];
     let mut first = spawn(
         program(&["/bin/sleep", "100"]),
-        Place { pid: None, cgroup: None, stdio, parent: None, foreground: false },
+        Place { pid: None, cgroup: None, stdio, parent: None, foreground: false, namespaces: None },
     )
     .expect("first");
-    let second = Place { pid: Some(first.pid), cgroup: None, stdio, parent: None, foreground: false };
+    let second = Place { pid: Some(first.pid), cgroup: None, stdio, parent: None, foreground: false, namespaces: None };
     let mut second = spawn(program(&["/bin/true"]), second).expect("second");
     assert_ne!(first.pid, second.pid);
     settled(&mut second.starting);
@@ -192,7 +197,14 @@ fn a_child_stopped_before_its_program_holds_nobody() {
     // Where the stop meets the child is chance: many tries.
     let null = std::fs::File::options().read(true).write(true).open("/dev/null").expect("null");
     for _ in 0..50 {
-        let place = Place { pid: None, cgroup: None, stdio: [null.as_fd(); 3], parent: None, foreground: false };
+        let place = Place {
+            pid: None,
+            cgroup: None,
+            stdio: [null.as_fd(); 3],
+            parent: None,
+            foreground: false,
+            namespaces: None,
+        };
         let mut spawned = spawn(program(&["/bin/true"]), place).expect("spawn returns");
         let pid = Pid::from_raw(spawned.pid as i32);
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP);
@@ -262,4 +274,36 @@ fn a_root_directory_must_be_there_and_everything_is_in_it() {
     let outcome = run(missing).outcome;
     std::fs::remove_dir_all(root).expect("removed");
     assert_eq!(outcome, Outcome::Failed { stage: Stage::Exec, errno: libc::ENOENT });
+}
+
+/// As root only: who else may enter namespaces?
+#[test]
+fn a_program_enters_namespaces_and_keeps_its_pid_namespace() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let kinds = nix::sched::CloneFlags::CLONE_NEWNS | nix::sched::CloneFlags::CLONE_NEWUTS;
+    let mut other = std::process::Command::new("sleep");
+    other.arg("100");
+    let place = crate::namespace::Place::new(kinds | nix::sched::CloneFlags::CLONE_NEWPID).die_with_parent();
+    let mut other = crate::namespace::spawn(other, place).expect("another one");
+    let namespaces = Namespaces::of(other.id()).expect("its namespaces");
+    let shown = |pid: &str| {
+        let links =
+            ["net", "uts", "ipc", "mnt", "pid"].map(|kind| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")));
+        links.map(|link| link.expect("a namespace").to_string_lossy().into_owned())
+    };
+    let (own, others) = (shown("self"), shown(&other.id().to_string()));
+    assert!([1, 3, 4].iter().all(|at| own[*at] != others[*at]), "{own:?} {others:?}");
+    let paths = ["net", "uts", "ipc", "mnt", "pid"].map(|kind| format!("/proc/self/ns/{kind}"));
+    let mut words = vec!["readlink"];
+    words.extend(paths.iter().map(String::as_str));
+    let mut program = program(&words);
+    program.candidates = vec![c("/bin/readlink"), c("/usr/bin/readlink")];
+    let ran = run_in(program, Some(&namespaces));
+    other.kill().expect("kill");
+    other.wait().expect("wait");
+    let wanted = [&others[0], &others[1], &others[2], &others[3], &own[4]];
+    assert_eq!(ran.output.lines().collect::<Vec<_>>(), wanted, "{:?}", ran.outcome);
+    assert_eq!(shown("self"), own, "and nobody else does");
 }

@@ -4,6 +4,7 @@ mod askers;
 mod found;
 mod groups;
 mod heirs;
+mod host;
 mod hostile_node;
 mod last_word;
 mod leases;

@@ -1,6 +1,7 @@
 //! The core in virtual time: no kernel, every order of events.
 
 mod forgotten;
+mod host;
 
 use super::*;
 use crate::holder::standins::Sent;
