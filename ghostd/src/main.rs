@@ -1,6 +1,6 @@
 //! ghostd: keeps the process space of a cluster on its master.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -81,10 +81,16 @@ fn main() -> ExitCode {
     }
 }
 
+/// Bytes of a configuration to be imported.
+const LARGEST_IMPORT: u64 = 1 << 20;
+
 fn import_config(file: &Path) -> anyhow::Result<()> {
     let name = file.display().to_string();
     // Old files are in old encodings.
-    let text = std::fs::read(file).with_context(|| format!("{name} cannot be read"))?;
+    let mut text = Vec::new();
+    let read = std::fs::File::open(file).and_then(|file| file.take(LARGEST_IMPORT + 1).read_to_end(&mut text));
+    read.with_context(|| format!("{name} cannot be read"))?;
+    anyhow::ensure!(text.len() as u64 <= LARGEST_IMPORT, "{name} is no configuration: it has more than 1 MiB");
     let import = import::import(&String::from_utf8_lossy(&text), import::address_of);
     for line in &import.lines {
         writeln!(std::io::stderr(), "{}", line.say(&name)).context("standard error")?;
