@@ -11,13 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ghost_proto::ids::NodeNumber;
 
-use crate::config::PORT;
-
-/// The longest lease that ghostd takes, in seconds.
-const LONGEST_LEASE: u64 = 40;
-/// Lease and margin together stay below this.
-const LEASE_AND_MARGIN: u64 = 60;
-const USUAL_MARGIN: u64 = 5;
+use crate::config::{Config, MAX_LEASE, MAX_LEASE_AND_MARGIN, PORT};
 
 /// What became of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,7 +122,7 @@ impl Said {
             "ip" => self.ip(values),
             "pingtimeout" => {
                 let seconds = number(values.first().copied(), "seconds", 1..=u64::from(u32::MAX))?;
-                let lease = seconds.min(LONGEST_LEASE);
+                let lease = seconds.min(MAX_LEASE);
                 self.lease = Some(lease);
                 let cut = if lease < seconds { ", the longest that there is" } else { "" };
                 Ok(Fate::Taken(format!("lease_seconds = {lease}{cut}")))
@@ -239,7 +233,7 @@ impl Said {
         let _ = writeln!(text, "listen = \"{listen}\"");
         if let Some(lease) = self.lease {
             let _ = writeln!(text, "lease_seconds = {lease}");
-            let margin = USUAL_MARGIN.min(LEASE_AND_MARGIN - 1 - lease);
+            let margin = Config::default().margin.as_secs().min(MAX_LEASE_AND_MARGIN - 1 - lease);
             let _ = writeln!(text, "margin_seconds = {margin}");
         }
         let nodes = self.node_list();
@@ -281,7 +275,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::{Config, JoinRule};
+    use crate::config::JoinRule;
 
     const CLUSTERMATIC: &str = "\
 # Sample Clustermatic configuration

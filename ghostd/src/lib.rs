@@ -9,3 +9,4 @@ pub mod import;
 pub mod init;
 pub mod membership;
 pub mod node_setting;
+pub mod words;

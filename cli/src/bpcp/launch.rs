@@ -31,6 +31,14 @@ pub fn widen(fd: impl AsFd) {
     let _ = fcntl(fd, FcntlArg::F_SETPIPE_SZ(PIPE));
 }
 
+/// Until something can be done with one of them; a signal may end that early.
+pub fn wait(fds: &mut [PollFd<'_>]) -> io::Result<()> {
+    match poll(fds, PollTimeout::NONE) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 /// Writes both, one behind the other. `full` is called when there is no room now.
 pub fn write_both<W: Write>(
     to: &mut W,
@@ -327,10 +335,7 @@ impl Launch {
                 // What the nodes say is read meanwhile, else they would wait for us.
                 let mut fds =
                     [PollFd::new(input.as_fd(), PollFlags::POLLOUT), PollFd::new(output.as_fd(), PollFlags::POLLIN)];
-                match poll(&mut fds, PollTimeout::NONE) {
-                    Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                    Err(errno) => return Err(errno.into()),
-                }
+                wait(&mut fds)?;
                 if fds[1].any().unwrap_or(false) && !hear(output, line, ranks, *plain)? {
                     return Err(io::ErrorKind::BrokenPipe.into());
                 }

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use ghost_proto::client::{ClientToMaster, MasterToClient, Reach};
 use ghost_proto::instance::Instance;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
 
-use super::launch;
+use super::launch::{self, wait};
 use crate::connection::{Connection, ConnectionError};
 
 /// Carries standard input there, and to standard output what comes back, until that end has gone.
@@ -75,13 +75,6 @@ fn carry(socket: &UnixStream, out: &mut impl Write) -> io::Result<()> {
                 Err(errno) => return Err(errno.into()),
             }
         }
-    }
-}
-
-fn wait(fds: &mut [PollFd<'_>]) -> io::Result<()> {
-    match poll(fds, PollTimeout::NONE) {
-        Ok(_) | Err(Errno::EINTR) => Ok(()),
-        Err(errno) => Err(errno.into()),
     }
 }
 

@@ -19,11 +19,10 @@ pub(super) fn run(steps: Vec<Step>, instance: &Instance) -> Result<(), Failure> 
     let mut connection = None;
     let mut failed = false;
     for (Step { what, change, .. }, list) in steps {
-        let asked = match connection.take() {
+        let mut asked = match connection.take() {
             Some(connection) => connection,
             None => Connection::open(instance, "bpctl")?,
         };
-        let mut asked: Connection = asked;
         let request = Change { nodes: list.text().to_owned(), change: Some(change) };
         match asked.request(ClientToMaster::Change(request)) {
             Ok(MasterToClient::Changed(changed)) => {

@@ -41,7 +41,7 @@ fn required(requirement: &Requirement, role: Role) -> Option<Finding> {
     if without.is_none() && !requirement.roles.contains(&role) {
         return None;
     }
-    Some(match (requirement.check(), without) {
+    Some(match ((requirement.check)(), without) {
         (Ok(()), _) => fine(requirement.name, String::new()),
         (Err(found), Some(lacking)) => less(requirement.name, format!("{lacking}: {found}")),
         (Err(found), None) => Finding {

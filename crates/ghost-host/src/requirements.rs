@@ -107,16 +107,6 @@ pub const REQUIREMENTS: &[Requirement] = &[
     },
 ];
 
-impl Requirement {
-    /// Whether it is met here.
-    ///
-    /// # Errors
-    /// What was found, and the way out.
-    pub fn check(&self) -> Result<(), String> {
-        (self.check)()
-    }
-}
-
 /// The running kernel's release, as `uname -r` has it.
 pub fn kernel_release() -> Option<String> {
     Some(nix::sys::utsname::uname().ok()?.release().to_string_lossy().into_owned())
@@ -128,7 +118,7 @@ pub fn missing(role: Role) -> Vec<Missing> {
         .iter()
         .filter(|requirement| requirement.roles.contains(&role))
         .filter_map(|requirement| {
-            let found = requirement.check().err()?;
+            let found = (requirement.check)().err()?;
             Some(Missing { name: requirement.name, purpose: requirement.purpose, found })
         })
         .collect()

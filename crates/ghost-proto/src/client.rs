@@ -145,6 +145,11 @@ pub const RESUME: &str = "resume";
 /// The feature of commands that run bpcp for what they have launched.
 pub const SERVE: &str = "serve";
 
+/// Whether these are arguments by which bpcp is one of its ends: nothing else is run on the master for a command on a node.
+pub fn is_an_end_of_bpcp(arguments: &[bytes::Bytes]) -> bool {
+    arguments.first().is_some_and(|first| *first == "--receive" || *first == "--send")
+}
+
 /// The feature of a ghostd that tells of changes of the nodes: [`Watch`].
 pub const WATCH: &str = "watch";
 
@@ -467,7 +472,7 @@ pub struct NodesReply {
 }
 
 /// A node as everybody may know it.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
 pub struct NodeInfo {
     #[prost(sint32, tag = "1")]
     pub node: i32,

@@ -24,8 +24,8 @@ pub use join_rule::JoinRule;
 /// The port of the cluster protocol, BProc's.
 pub const PORT: u16 = 2223;
 /// Lease and margin together stay below the kernel's hung-task time (120 s by default, often lowered to 60).
-const MAX_LEASE_AND_MARGIN: u64 = 60;
-const MAX_LEASE: u64 = 40;
+pub(crate) const MAX_LEASE_AND_MARGIN: u64 = 60;
+pub(crate) const MAX_LEASE: u64 = 40;
 const LONGEST_NODE_UP: u64 = 24 * 3600;
 
 /// The configuration, checked and resolved.

@@ -6,6 +6,7 @@
 //!   launched something there. Who has become another user there does not act as the launch's user either.
 
 use bytes::Bytes;
+use ghost_proto::client::is_an_end_of_bpcp;
 use ghost_proto::ids::{NodeNumber, ProcId};
 
 use super::types::Client;
@@ -33,9 +34,8 @@ impl Core {
     }
 
     pub(super) fn client_relayed(&mut self, client: ClientId, user: User, process: ProcId) {
-        let via = Some(process);
         self.askers.insert((process, client));
-        self.clients.insert(client, Client { user, greeted: false, resumes: false, launch: None, serves: false, via });
+        self.clients.insert(client, Client { via: Some(process), ..Client::new(user) });
     }
 
     /// A command on a node wants to reach files of the master: the bpsh that all began with here runs bpcp for it, as its user and in its
@@ -47,9 +47,10 @@ impl Core {
         };
         let host = self.launches.get(&self.host_of(launch)).filter(|host| !host.absent && !host.ended);
         let server = host.map(|host| host.client).filter(|server| self.clients.get(server).is_some_and(|s| s.serves));
-        let is_bpcps = arguments.first().is_some_and(|first| *first == "--receive" || *first == "--send");
         match server {
-            _ if !is_bpcps => self.refuse(client, "nothing but bpcp's other end is run on the master", None),
+            _ if !is_an_end_of_bpcp(&arguments) => {
+                self.refuse(client, "nothing but bpcp's other end is run on the master", None)
+            }
             Some(server) => self.act(Action::Serve { client, server, arguments }),
             None => {
                 let text = "the bpsh on the master that this began with lets nothing reach files there: it has \
@@ -59,10 +60,14 @@ impl Core {
         }
     }
 
+    /// The commands that a process is.
+    pub(super) fn commands_of(&self, process: ProcId) -> impl Iterator<Item = ClientId> {
+        self.askers.range((process, ClientId(0))..=(process, ClientId(u64::MAX))).map(|(_, client)| *client)
+    }
+
     /// A process is dead: so are the commands that it was.
     pub(super) fn asker_ended(&mut self, process: ProcId) {
-        let of_it = self.askers.range((process, ClientId(0))..).take_while(|(asker, _)| *asker == process);
-        for client in of_it.map(|(_, client)| *client).collect::<Vec<_>>() {
+        for client in self.commands_of(process).collect::<Vec<_>>() {
             self.client_gone(client);
         }
     }

@@ -6,7 +6,7 @@ use ghost_proto::client::{self, Admin, ClientToMaster, MasterToClient};
 use ghost_proto::ids::{LaunchId, NodeNumber, ProcId, Stream};
 use ghost_proto::launch::HOST;
 use ghost_proto::node::{self, MasterToNode};
-use ghost_proto::nodeset::NodeSpec;
+use ghost_proto::nodeset::{NodeSpec, Problem};
 use ghost_proto::terminal;
 
 use super::types::{Client, NodeFacts, Remote, User};
@@ -14,8 +14,7 @@ use super::{Action, ClientId, Core, Directory};
 
 impl Core {
     pub(super) fn client_joined(&mut self, client: ClientId, user: User) {
-        self.clients
-            .insert(client, Client { user, greeted: false, resumes: false, launch: None, serves: false, via: None });
+        self.clients.insert(client, Client::new(user));
     }
 
     pub(super) fn client_said(&mut self, client: ClientId, message: ClientToMaster, directory: &dyn Directory) {
@@ -160,11 +159,7 @@ impl Core {
     fn list_nodes(&mut self, client: ClientId, request: &client::NodesRequest, directory: &dyn Directory) {
         let mut facts = directory.nodes();
         if !request.nodes.is_empty() {
-            let wanted = match request.perhaps_none {
-                true => self.watched(&request.nodes, &facts),
-                false => self.resolve(&request.nodes, &facts),
-            };
-            match wanted {
+            match self.resolve_perhaps(&request.nodes, &facts, request.perhaps_none) {
                 Ok(wanted) => {
                     if let Some(unknown) = wanted.iter().find(|n| !facts.iter().any(|f| f.number == **n)) {
                         return self.refuse(
@@ -233,10 +228,22 @@ impl Core {
 
     /// A node list as numbers, or what is wrong with it and where.
     pub(super) fn resolve(&self, list: &str, facts: &[NodeFacts]) -> Result<Vec<NodeNumber>, (String, u32)> {
+        self.resolve_perhaps(list, facts, false)
+    }
+
+    /// The same; `none`: that nobody is in such a state now is no mistake.
+    pub(super) fn resolve_perhaps(
+        &self,
+        list: &str,
+        facts: &[NodeFacts],
+        none: bool,
+    ) -> Result<Vec<NodeNumber>, (String, u32)> {
         let at = |position: usize| u32::try_from(position).unwrap_or(u32::MAX);
         let spec = NodeSpec::parse(list).map_err(|e| (e.message.clone(), at(e.position)))?;
-        let existing = self.node_states(facts);
-        spec.resolve(&existing).map_err(|e| (e.to_string(), at(e.position)))
+        match spec.resolve(&self.node_states(facts)) {
+            Err(error) if none && matches!(error.problem, Problem::Nobody(_)) => Ok(Vec::new()),
+            resolved => resolved.map_err(|e| (e.to_string(), at(e.position))),
+        }
     }
 
     /// The driver has done (or not done) what [`Action::Admin`] asked.

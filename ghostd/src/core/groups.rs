@@ -245,17 +245,12 @@ impl Core {
         self.end_if_nothing_is_left(id);
         // Now there is somebody to join.
         let waits = |other: &ProcId| self.processes.get(other).is_some_and(|other| (other.node, other.pgid) == group);
-        let (tries, tried): (Vec<_>, Vec<_>) = (
-            self.strays.keys().copied().filter(waits).collect(),
-            self.unplaced.iter().copied().filter(waits).collect(),
-        );
-        for other in tries {
-            self.place(other);
-        }
-        // Also who has tried for so long that it has given up.
-        for other in tried {
-            self.unplaced.remove(&other);
+        let given_up: Vec<ProcId> = self.unplaced.extract_if(.., waits).collect();
+        let tries = self.strays.keys().copied().filter(waits).collect::<Vec<_>>();
+        for &other in &given_up {
             self.place_later(other);
+        }
+        for other in tries.into_iter().chain(given_up) {
             self.place(other);
         }
     }

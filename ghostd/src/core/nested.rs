@@ -49,8 +49,7 @@ impl Core {
 
     /// Launches whose launcher this process is.
     pub(super) fn launched_by(&self, process: ProcId) -> Vec<LaunchId> {
-        let of_it = self.askers.range((process, ClientId(0))..).take_while(|(asker, _)| *asker == process);
-        of_it.filter_map(|(_, client)| self.clients.get(client)?.launch).collect()
+        self.commands_of(process).filter_map(|client| self.clients.get(&client)?.launch).collect()
     }
 
     /// Gives a process a seat in its launch's host, by which its ghost is known there; `None`: there are too many.

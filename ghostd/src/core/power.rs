@@ -15,6 +15,7 @@ use ghost_proto::view::{MasterToAgent, Power, PowerDone};
 use super::node_life::Stage;
 use super::types::Instant;
 use super::{Action, ClientId, Core};
+use crate::words::harmless;
 
 /// How long an agent may take to say how the command has ended: longer than it gives the command.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,11 +31,6 @@ pub(super) struct PowerOrder {
     waiting: BTreeMap<NodeNumber, Stage>,
     failures: Vec<NodeFailure>,
     until: Instant,
-}
-
-/// A node's words, as they may go to a terminal.
-fn shown(words: &str) -> String {
-    words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_WORDS).collect()
 }
 
 impl Core {
@@ -67,7 +63,7 @@ impl Core {
         let Some(order) = self.power_orders.get_mut(&done.seq) else { return };
         let Some(before) = order.waiting.remove(&number) else { return };
         if !done.error.is_empty() {
-            order.failures.push(NodeFailure { node: number.0, text: shown(&done.error) });
+            order.failures.push(NodeFailure { node: number.0, text: harmless(&done.error, LONGEST_WORDS) });
             self.set_stage(number, before);
         }
         self.answer_order(done.seq);

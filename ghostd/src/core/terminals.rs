@@ -1,8 +1,8 @@
 //! Terminals of remote programs: which nodes have them, and the sizes of their windows.
 
 use ghost_abi::{SignalFlags, SignalRecord};
-use ghost_proto::client::{Obstacle, RankPlan};
-use ghost_proto::ids::{NodeNumber, ProcId};
+use ghost_proto::client::RankPlan;
+use ghost_proto::ids::ProcId;
 use ghost_proto::node::MasterToNode;
 use ghost_proto::terminal::{Resize, ResizeRank};
 use nix::libc;
@@ -12,15 +12,9 @@ use super::{ClientId, Core};
 impl Core {
     /// Nodes that have no terminals run nothing that is to have one.
     pub(super) fn plan_terminals(&self, plans: &mut [RankPlan]) {
-        for plan in plans.iter_mut().filter(|plan| plan.reason.is_empty()) {
-            if self.nodes.get(&NodeNumber(plan.node)).is_none_or(|node| !node.has_terminals) {
-                plan.obstacle = Obstacle::Other.into();
-                plan.reason =
-                    "no terminals there: its nodeagent is older than this, or its kernel lacks what `nodeagent` \
-                               says at its start"
-                        .to_owned();
-            }
-        }
+        let reason = "no terminals there: its nodeagent is older than this, or its kernel lacks what `nodeagent` \
+                      says at its start";
+        self.plan_able(plans, |node| node.has_terminals, reason);
     }
 
     /// The window of a rank has another size.

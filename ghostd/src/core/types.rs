@@ -421,6 +421,12 @@ pub(super) struct Client {
     pub via: Option<ProcId>,
 }
 
+impl Client {
+    pub(super) const fn new(user: User) -> Client {
+        Client { user, greeted: false, resumes: false, launch: None, serves: false, via: None }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Node {
     pub link: Option<LinkId>,

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use ghost_proto::client::{self, MasterToClient, NodeInfo};
 use ghost_proto::ids::NodeNumber;
-use ghost_proto::nodeset::{NodeSpec, Problem};
 
 use super::types::Instant;
 use super::{ClientId, Core, Directory};
@@ -57,7 +56,7 @@ impl Core {
         let begins = watcher.is_none();
         if begins
             && !request.nodes.is_empty()
-            && let Err((text, position)) = self.watched(&request.nodes, &directory.nodes())
+            && let Err((text, position)) = self.resolve_perhaps(&request.nodes, &directory.nodes(), true)
         {
             return self.refuse(client, text, Some(position));
         }
@@ -91,7 +90,7 @@ impl Core {
             let nodes: Vec<NodeInfo> = match watcher.nodes.as_str() {
                 "" => infos.values().cloned().collect(),
                 list => {
-                    let mut wanted = self.watched(list, &facts).unwrap_or_default();
+                    let mut wanted = self.resolve_perhaps(list, &facts, true).unwrap_or_default();
                     let mut seen = std::collections::BTreeSet::new();
                     wanted.retain(|number| seen.insert(*number));
                     wanted.iter().filter_map(|number| infos.get(number).cloned()).collect()
@@ -109,25 +108,10 @@ impl Core {
             self.tell_client(client, MasterToClient::Nodes(client::NodesReply { nodes }));
         }
     }
-
-    /// As [`Core::resolve`]; but that nobody is in such a state now is no mistake.
-    pub(super) fn watched(&self, list: &str, facts: &[super::NodeFacts]) -> Result<Vec<NodeNumber>, (String, u32)> {
-        let at = |position: usize| u32::try_from(position).unwrap_or(u32::MAX);
-        let spec = NodeSpec::parse(list).map_err(|e| (e.message.clone(), at(e.position)))?;
-        match spec.resolve(&self.node_states(facts)) {
-            Ok(numbers) => Ok(numbers),
-            Err(error) if matches!(error.problem, Problem::Nobody(_)) => Ok(Vec::new()),
-            Err(error) => Err((error.to_string(), at(error.position))),
-        }
-    }
 }
 
 fn hash(nodes: &[NodeInfo]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    for node in nodes {
-        (node.node, &node.status, node.mode, node.uid, node.gid, &node.address).hash(&mut hasher);
-        (&node.hostname, &node.reason, &node.root, node.load_centi, node.mem_available_kib).hash(&mut hasher);
-        (node.mem_total_kib, node.processes).hash(&mut hasher);
-    }
+    nodes.hash(&mut hasher);
     hasher.finish()
 }

@@ -14,6 +14,7 @@ use ghost_proto::view::MasterToAgent;
 use super::Driver;
 use crate::core::{ClientId, LinkId};
 use crate::membership::Listed;
+use crate::words::harmless;
 
 /// How long nodes may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -129,17 +130,17 @@ fn node(listed: Listed, answer: Option<Option<Answer>>) -> Host {
     ];
     findings.extend(examined.findings.into_iter().take(FINDINGS).map(|finding| Finding {
         gravity: finding.gravity().into(),
-        what: plain(&finding.what),
-        found: plain(&finding.found),
+        what: harmless(&finding.what, TEXT),
+        found: harmless(&finding.found, TEXT),
     }));
-    Host { release: plain(&examined.release), kernel: plain(&examined.kernel), findings, ..host }
+    Host { release: harmless(&examined.release, TEXT), kernel: harmless(&examined.kernel, TEXT), findings, ..host }
 }
 
 fn release(there: &str) -> Finding {
     let (gravity, found) = if there == RELEASE {
         (Gravity::Fine, String::new())
     } else {
-        (Gravity::Less, format!("nodeagent is {}, ghostd {RELEASE}: upgrade the older one", plain(there)))
+        (Gravity::Less, format!("nodeagent is {}, ghostd {RELEASE}: upgrade the older one", harmless(there, TEXT)))
     };
     Finding { gravity: gravity.into(), what: "same release as ghostd".to_owned(), found }
 }
@@ -151,11 +152,6 @@ fn clock(ahead: i64) -> Finding {
         found += ": make, rsync and logs are confused by it, nothing here is; let chrony set the clocks";
     }
     Finding { gravity: gravity.into(), what: "wall clock".to_owned(), found }
-}
-
-/// A node's words, fit for a terminal.
-fn plain(text: &str) -> String {
-    text.chars().take(TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -815,13 +815,7 @@ impl Core {
     }
 
     fn sent(&mut self, sent: standins::Sent, actions: &mut Vec<Action>) {
-        if !self.by_pid.contains_key(&sent.sender) {
-            // The master is to hear of the sender first.
-            let mut told = Vec::new();
-            self.tree.tell_of(sent.sender, &mut told);
-            self.tell_tree(told, actions);
-        }
-        if let Some(&ProcId(proc)) = self.by_pid.get(&sent.sender) {
+        if let Some(ProcId(proc)) = self.introduce(sent.sender, actions) {
             let standins::Sent { target, group, code, value, .. } = sent;
             let signal = u32::from(sent.signal);
             self.upwards.add(Sent { proc, target, group, signal, code, value, seq: 0, settled: 0 });
@@ -829,14 +823,19 @@ impl Core {
         }
     }
 
-    /// The process with this number, of which the master has heard before anything that it asks; `None`: it is none of the cluster's.
-    pub fn asker(&mut self, pid: u32, actions: &mut Vec<Action>) -> Option<ProcId> {
+    /// The name of the process with this number. The master hears of it before anything else of it, if it has not.
+    fn introduce(&mut self, pid: u32, actions: &mut Vec<Action>) -> Option<ProcId> {
         if !self.by_pid.contains_key(&pid) {
             let mut told = Vec::new();
             self.tree.tell_of(pid, &mut told);
             self.tell_tree(told, actions);
         }
-        let proc = *self.by_pid.get(&pid)?;
+        self.by_pid.get(&pid).copied()
+    }
+
+    /// The process with this number, of which the master has heard before anything that it asks; `None`: it is none of the cluster's.
+    pub fn asker(&mut self, pid: u32, actions: &mut Vec<Action>) -> Option<ProcId> {
+        let proc = self.introduce(pid, actions)?;
         self.processes.get(&proc).filter(|process| process.is_alive()).map(|_| proc)
     }
 

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Command, Stdio};
 
 use bytes::Bytes;
-use ghost_proto::client::Serve;
+use ghost_proto::client::{Serve, is_an_end_of_bpcp};
 
 use super::Session;
 
@@ -28,7 +28,7 @@ impl Session {
     pub(super) fn serve(&mut self, serve: &Serve) {
         // With its message, if not before.
         let Some(socket) = self.connection.take_descriptor() else { return };
-        if !is_an_end(&serve.arguments) {
+        if !is_an_end_of_bpcp(&serve.arguments) {
             return;
         }
         self.end_progress();
@@ -38,10 +38,6 @@ impl Session {
             Err(error) => crate::complain(&format!("bpsh: bpcp cannot be run for a node: {error}")),
         }
     }
-}
-
-fn is_an_end(arguments: &[Bytes]) -> bool {
-    arguments.first().is_some_and(|first| *first == "--receive" || *first == "--send")
 }
 
 fn start(arguments: &[Bytes], socket: OwnedFd) -> io::Result<Child> {
@@ -57,7 +53,7 @@ mod tests {
     #[test]
     fn nothing_but_bpcps_ends_is_run() {
         let is_run = |words: &[&str]| {
-            is_an_end(&words.iter().map(|word| Bytes::copy_from_slice(word.as_bytes())).collect::<Vec<_>>())
+            is_an_end_of_bpcp(&words.iter().map(|word| Bytes::copy_from_slice(word.as_bytes())).collect::<Vec<_>>())
         };
         assert!(is_run(&["--receive", "--", "/tmp"]) && is_run(&["--send", "--", "f"]));
         assert!(!is_run(&[]) && !is_run(&["a", "3:b"]) && !is_run(&["-r", "--receive"]));
