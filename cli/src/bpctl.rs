@@ -158,7 +158,9 @@ fn understand(action: &Action, instance: &Instance) -> Result<Task, Failure> {
         Action::Nodes(NodesAction::Remove { nodes }) => Admin::RemoveNodes(check(nodes)?),
         Action::Nodes(NodesAction::Revoke { nodes }) => Admin::RevokeNodes(check(nodes)?),
         Action::Nodes(NodesAction::Replace { nodes }) => Admin::ReplaceNodes(check(nodes)?),
-        Action::Completions { shell } => return Ok(Task::Write(completions::script(*shell))),
+        Action::Completions { shell, command } => {
+            return Ok(Task::Write(completions::script(*shell, command.as_deref())));
+        }
         Action::Doctor { .. } => Admin::Examine(ExamineRequest {}),
         Action::Handover => Admin::Handover(HandoverRequest {}),
         Action::View { state } => Admin::View(ViewRequest { on: *state == Switch::On }),

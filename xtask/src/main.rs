@@ -6,6 +6,7 @@ mod bench;
 mod cluster;
 mod control;
 mod deny;
+mod dist;
 mod ebpf;
 mod fuzz;
 mod init;
@@ -39,6 +40,8 @@ enum Task {
     Bench(bench::BenchArgs),
     /// The long forms of the tests; the figures are kept in results/soak.md
     Soak(soak::SoakArgs),
+    /// Build Debian packages and a tarball
+    Dist(dist::DistArgs),
     /// Fuzz the decoders of outside bytes
     Fuzz(fuzz::FuzzArgs),
     /// Licences, sources and versions of what is built in, by deny.toml
@@ -65,6 +68,7 @@ fn main() -> std::process::ExitCode {
         Task::Soak(args) => soak::run(args),
         Task::Fuzz(args) => fuzz::run(args),
         Task::Deny => deny::run(),
+        Task::Dist(args) => dist::run(args),
         Task::ClusterInit(args) => init::run(args),
         Task::ServiceExec(args) => service_exec::run(args),
     };

@@ -18,7 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const PACKAGES: [&str; 3] = ["ghostd", "nodeagent", "cli"];
 
 /// What must come out of the build.
-const PROGRAMS: [&str; 8] = ["ghostd", "ghost-view", "nodeagent", "ghost-holder", "bpsh", "bpcp", "bpstat", "bpctl"];
+pub const PROGRAMS: [&str; 8] =
+    ["ghostd", "ghost-view", "nodeagent", "ghost-holder", "bpsh", "bpcp", "bpstat", "bpctl"];
 
 /// One line of `cargo build --message-format=json`, as far as it matters here.
 #[derive(Deserialize)]

@@ -74,6 +74,9 @@ pub enum Action {
         /// Which shell
         #[arg(value_parser = clap::value_parser!(clap_complete::Shell))]
         shell: clap_complete::Shell,
+        /// Only of this command
+        #[arg(value_parser = super::completions::COMMANDS)]
+        command: Option<String>,
     },
     /// Whether /proc shows remote processes' own figures, until ghostd starts anew (root)
     View {

@@ -3,6 +3,7 @@
 //!
 //! Both daemons may use it: nothing here assumes that only the master holds ghosts.
 
+pub mod companion;
 pub mod examine;
 pub mod fuse;
 pub mod pin;

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use ghost_host::companion;
 use ghost_host::view::{Paths, Port, start_in_stat};
 use ghost_proto::ids::{NodeNumber, ProcId};
 use ghost_proto::view_port::{GhostdToGuard, GhostdToServer, GuardToGhostd, Hide, Show};
@@ -72,7 +73,7 @@ fn start(run: &Path) -> Result<(Guard, Child)> {
     let (port, theirs) = Port::pair().context("no connection to the view's guard")?;
     let (figures, their_figures) = Port::pair().context("no connection to the view's server")?;
     figures.make_room(FIGURES_ON_THE_WAY);
-    let program = program();
+    let program = companion::path("ghost-view");
     let mut command = Command::new(&program);
     command.arg("guard").arg("--run").arg(run).stdin(Stdio::null()).process_group(0);
     for (flag, descriptor) in [("--ghostd", &theirs), ("--figures", &their_figures)] {
@@ -80,13 +81,6 @@ fn start(run: &Path) -> Result<(Guard, Child)> {
     }
     let child = command.spawn().with_context(|| format!("{} cannot be started", program.display()))?;
     Ok((Guard { port, figures, paths: Paths::new(run) }, child))
-}
-
-/// Beside this program, else wherever PATH has it.
-fn program() -> PathBuf {
-    const NAME: &str = "ghost-view";
-    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join(NAME)));
-    beside.filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from(NAME))
 }
 
 /// Until the guard closes its end.

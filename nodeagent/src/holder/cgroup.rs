@@ -93,7 +93,9 @@ impl Cgroups {
     /// The cgroup of a launch, made or taken from the stock if it has none yet.
     pub fn of(&mut self, launch: LaunchId) -> Option<BorrowedFd<'_>> {
         if !self.used.contains_key(&launch) {
-            let slot = match self.stock.pop() {
+            // A service manager that restarts the agent removes what is empty below its cgroup (systemd: cg_trim() in unit_prune_cgroup()).
+            let slot = std::iter::from_fn(|| self.stock.pop()).find(|slot| slot.path.is_dir());
+            let slot = match slot {
                 Some(slot) => slot,
                 None => self.make()?,
             };

@@ -6,11 +6,11 @@
 use std::env;
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use ghost_host::companion;
 use ghost_proto::instance::{self, Instance};
 use ghost_sys::namespace::{Place, spawn};
 use ghost_sys::pidfd;
@@ -71,7 +71,7 @@ impl HolderProcess {
     }
 
     fn start(&self) -> Result<Child> {
-        let program = program();
+        let program = companion::path("ghost-holder");
         let mut command = Command::new(&program);
         command.args(["--instance", self.instance.as_str()]).stdin(Stdio::null()).stdout(Stdio::null());
         // It serves every user's processes: nothing of who started the daemon is to get there.
@@ -109,11 +109,4 @@ impl HolderProcess {
         }
         Ok(())
     }
-}
-
-/// Beside this program, else wherever PATH has it.
-fn program() -> PathBuf {
-    const NAME: &str = "ghost-holder";
-    let beside = env::current_exe().ok().and_then(|own| Some(own.parent()?.join(NAME)));
-    beside.filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from(NAME))
 }
