@@ -20,6 +20,7 @@ pub mod ghost_tree;
 pub mod health;
 pub mod leak;
 pub mod memory;
+pub mod metrics;
 pub mod permission;
 pub mod process;
 pub mod random;

@@ -8,6 +8,7 @@ mod change;
 mod completions;
 mod doctor;
 mod listing;
+mod metrics;
 mod steps;
 mod validity;
 
@@ -21,6 +22,7 @@ use ghost_proto::client::{
     NodesReply, NodesRequest, TokenRequest, ViewRequest,
 };
 use ghost_proto::instance::Instance;
+use ghost_proto::metrics::MetricsRequest;
 
 use crate::connection::{self, Connection, ConnectionError};
 use crate::node_list::NodeList;
@@ -80,6 +82,9 @@ fn run(flags: &Flags, steps: Vec<steps::Step>) -> Result<(), Failure> {
         None => return change::run(steps, &instance),
         Some(action) => action,
     };
+    if let Action::Metrics = action {
+        return metrics::run(&instance);
+    }
     let request = match understand(action, &instance)? {
         Task::Ask(request) => request,
         Task::Write(text) => return write(&text),
@@ -161,6 +166,7 @@ fn understand(action: &Action, instance: &Instance) -> Result<Task, Failure> {
         Action::Completions { shell, command } => {
             return Ok(Task::Write(completions::script(*shell, command.as_deref())));
         }
+        Action::Metrics => return Ok(Task::Ask(ClientToMaster::Metrics(MetricsRequest {}))),
         Action::Doctor { .. } => Admin::Examine(ExamineRequest {}),
         Action::Handover => Admin::Handover(HandoverRequest {}),
         Action::View { state } => Admin::View(ViewRequest { on: *state == Switch::On }),
@@ -200,6 +206,7 @@ mod tests {
         assert_eq!(asked(&["bpctl", "view", "on"]), admin(Admin::View(ViewRequest { on: true })));
         assert_eq!(asked(&["bpctl", "view", "off"]), admin(Admin::View(ViewRequest { on: false })));
         assert_eq!(asked(&["bpctl", "doctor", "--all"]), admin(Admin::Examine(ExamineRequest {})));
+        assert_eq!(asked(&["bpctl", "metrics"]), Ok(ClientToMaster::Metrics(MetricsRequest {})));
         assert_eq!(asked(&["bpctl", "handover"]), admin(Admin::Handover(HandoverRequest {})));
         assert_eq!(asked(&["bpctl", "nodes", "list"]), Ok(ClientToMaster::Nodes(NodesRequest::default())));
         let up = ClientToMaster::Nodes(NodesRequest { nodes: "up".into(), ..NodesRequest::default() });

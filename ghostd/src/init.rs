@@ -94,6 +94,9 @@ fn template(listen: SocketAddr) -> String {
 # node_up = "/etc/ghostproc/node_up"
 # node_up_seconds = {node_up}
 
+# Where a Prometheus server may ask for ghostd's figures, by HTTP without encryption; without it only `bpctl metrics` tells them.
+# metrics_listen = "127.0.0.1:9223"
+
 # Who may start programs on a node: owner, group and mode as of a file, the execute bits count.
 # [[node]]
 # nodes = "0-63"
@@ -172,6 +175,7 @@ mod tests {
             nodes: config.nodes.clone(),
             permissions: config.permissions.clone(),
             node_up: config.node_up.clone(),
+            metrics_listen: config.metrics_listen,
             join: config.join.clone(),
             ..Config::default()
         };

@@ -8,5 +8,6 @@ pub mod files;
 pub mod import;
 pub mod init;
 pub mod membership;
+pub mod metrics;
 pub mod node_setting;
 pub mod words;

@@ -3,8 +3,10 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use clap::{Parser, Subcommand};
+use ghost_host::examine::announce;
+use ghost_host::requirements::{Role, fit};
 use ghost_proto::instance::{self, Instance};
 use nodeagent::identity::Store;
 use nodeagent::join::{self, JoinArgs};
@@ -49,11 +51,15 @@ fn run(flags: Flags) -> Result<()> {
     let store = Store::of(&flags.instance);
     match flags.command {
         Some(Command::Join(arguments)) => {
+            // Before the token is spent.
+            fit(Role::Node).map_err(Error::msg)?;
             let joined = join::run(&store, &arguments)?;
             writeln!(std::io::stdout(), "{joined}").context("standard output")
         }
         Some(Command::Run) | None => {
             ghost_log::start("info").context("logging")?;
+            fit(Role::Node).map_err(Error::msg)?;
+            announce(Role::Node);
             service::run(&flags.instance, &store)
         }
     }

@@ -26,6 +26,7 @@ Commands
   nodes list|add|remove|revoke|replace [NODES]  who belongs to the cluster
   token [--nodes NODES] [--uses N] [--expires T]  lets machines join
   doctor [-a]         what is wrong on the master and the nodes, and what to do
+  metrics             what ghostd counts, in Prometheus' text format
   view on|off         whether /proc shows remote processes' own figures
   handover            the installed ghostd goes on in the running one's place
   completions SHELL   for bash, zsh, fish: source <(bpctl completions bash)
@@ -69,6 +70,8 @@ pub enum Action {
         #[arg(short, long)]
         all: bool,
     },
+    /// Print what ghostd counts, in Prometheus' text format: nodes, launches, signals, bytes, times
+    Metrics,
     /// Print completions of all commands for a shell, as for `source <(bpctl completions bash)`
     Completions {
         /// Which shell

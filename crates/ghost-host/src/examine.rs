@@ -7,10 +7,9 @@ use ghost_proto::examine::{Finding, Gravity};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statvfs::statvfs;
 
+use crate::features::{FEATURES, Feature};
 use crate::requirements::{self, REQUIREMENTS, Requirement, Role};
 
-/// From here on a ghostd can go on with the pin of one that has died (FUSE_NOTIFY_RESEND).
-const RESENDS: (u32, u32) = (6, 9);
 /// Descriptors below which large launches fail.
 const DESCRIPTORS: u64 = 65_536;
 /// Process ids that a cluster should be able to choose from.
@@ -22,9 +21,14 @@ const RUN_SPACE: u64 = 16 << 20;
 pub fn examine(role: Role) -> Vec<Finding> {
     let mut findings: Vec<Finding> =
         REQUIREMENTS.iter().filter_map(|requirement| required(requirement, role)).collect();
+    let release = requirements::kernel_release();
+    let features = FEATURES.iter().filter(|feature| feature.roles.contains(&role));
+    findings.extend(features.map(|feature| has(feature, feature.is_lacking_here(release.as_deref()))));
     if role == Role::Master {
-        findings.push(restarts(requirements::kernel_release().as_deref()));
         findings.push(keeper(std::env::var_os("NOTIFY_SOCKET").is_some(), std::env::var_os("FDSTORE").is_some()));
+    }
+    if role == Role::Node {
+        findings.push(chosen_numbers(Path::new("/proc/sys/kernel/ns_last_pid").exists()));
     }
     findings.push(descriptors(getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(_, hard)| hard)));
     findings.push(pids(read_number("/proc/sys/kernel/pid_max")));
@@ -64,17 +68,30 @@ fn read_number(path: &str) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-fn restarts(release: Option<&str>) -> Finding {
-    const WHAT: &str = "restarts of ghostd leave everything running";
-    match release.and_then(requirements::parse_release) {
-        Some(version) if version >= RESENDS => fine(WHAT, String::new()),
-        _ => less(
-            WHAT,
-            format!(
-                "Linux {} cannot resend FUSE requests: a restart or upgrade of ghostd ends what runs; boot Linux 6.9 or later",
-                release.unwrap_or("of unknown release")
-            ),
-        ),
+/// Says in the log what makes this host less than it could be: at a daemon's start.
+pub fn announce(role: Role) {
+    for finding in examine(role).into_iter().filter(|finding| finding.gravity() != Gravity::Fine) {
+        tracing::warn!("{}: {}", finding.what, finding.found);
+    }
+}
+
+fn has(feature: &Feature, lacking: bool) -> Finding {
+    let (major, minor) = feature.since;
+    if lacking {
+        less(feature.name, format!("{}; boot Linux {major}.{minor} or later", feature.lost))
+    } else {
+        fine(feature.name, String::new())
+    }
+}
+
+/// What programs fork gets numbers that are free on the master: kernel/pid_namespace.c, `pid_ns_ctl_table`.
+fn chosen_numbers(there: bool) -> Finding {
+    const WHAT: &str = "a choice of process numbers (CONFIG_CHECKPOINT_RESTORE)";
+    if there {
+        fine(WHAT, String::new())
+    } else {
+        let found = "there is no kernel.ns_last_pid: what programs fork has other numbers there than here; boot a distribution's kernel";
+        less(WHAT, found.to_owned())
     }
 }
 
@@ -157,8 +174,12 @@ mod tests {
 
     #[test]
     fn what_is_less_is_said_with_the_way_out() {
-        is(&restarts(Some("6.1.0-28-amd64")), Gravity::Less, "6.9");
-        is(&restarts(Some("6.12.57")), Gravity::Fine, "");
+        for feature in FEATURES {
+            is(&has(feature, true), Gravity::Less, "boot Linux 6.");
+            is(&has(feature, false), Gravity::Fine, "");
+        }
+        is(&chosen_numbers(false), Gravity::Less, "ns_last_pid");
+        is(&chosen_numbers(true), Gravity::Fine, "");
         is(&keeper(true, true), Gravity::Fine, "");
         is(&keeper(true, false), Gravity::Fine, "FileDescriptorStoreMax=");
         is(&keeper(false, false), Gravity::Less, "systemd service");

@@ -5,6 +5,7 @@
 
 pub mod companion;
 pub mod examine;
+pub mod features;
 pub mod fuse;
 pub mod pin;
 pub mod programs;

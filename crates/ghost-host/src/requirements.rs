@@ -125,11 +125,24 @@ pub fn missing(role: Role) -> Vec<Missing> {
 }
 
 fn kernel_version() -> Result<(), String> {
-    let release = kernel_release().ok_or("its release cannot be read")?;
-    match parse_release(&release) {
+    new_enough(&kernel_release().ok_or("its release cannot be read")?)
+}
+
+fn new_enough(release: &str) -> Result<(), String> {
+    match parse_release(release) {
         Some(version) if version >= OLDEST_KERNEL => Ok(()),
         _ => Err(format!("this is Linux {release}; boot a newer kernel")),
     }
+}
+
+/// This host has what a role needs.
+///
+/// # Errors
+/// It has not: what is missing and the way out, line by line, for people.
+pub fn fit(role: Role) -> Result<(), String> {
+    let lines: Vec<String> = missing(role).iter().map(ToString::to_string).collect();
+    let who = if role == Role::Master { "master" } else { "node" };
+    if lines.is_empty() { Ok(()) } else { Err(format!("this host cannot be a {who}:\n  {}", lines.join("\n  "))) }
 }
 
 pub(crate) fn parse_release(release: &str) -> Option<(u32, u32)> {
@@ -207,7 +220,16 @@ mod tests {
         assert_eq!(parse_release("6.12.57+deb13-cloud-amd64"), Some((6, 12)));
         assert_eq!(parse_release("6.18.44"), Some((6, 18)));
         assert_eq!(parse_release("unknown"), None);
-        assert!((5, 15) < OLDEST_KERNEL);
+    }
+
+    #[test]
+    fn an_older_kernel_is_refused_with_the_reason() {
+        for release in ["5.15.0-91-generic", "4.18.0-553.el8_10.x86_64", "6.0.19", "unknown"] {
+            assert_eq!(new_enough(release), Err(format!("this is Linux {release}; boot a newer kernel")));
+        }
+        for release in ["6.1.0-28-amd64", "6.12.57", "7.0.0-rc1"] {
+            assert_eq!(new_enough(release), Ok(()));
+        }
     }
 
     #[test]

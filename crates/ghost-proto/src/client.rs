@@ -18,6 +18,7 @@
 
 use crate::control::direction;
 use crate::launch::ProgramSpec;
+use crate::metrics::{MetricsReply, MetricsRequest};
 use crate::status::Usage;
 use crate::terminal::ResizeRank;
 
@@ -25,13 +26,13 @@ direction!(
     ToMasterEnvelope,
     ClientToMaster,
     "ClientToMaster",
-    "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16, 20, 21, 22, 30, 31"
+    "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16, 20, 21, 22, 30, 31, 32"
 );
 direction!(
     ToClientEnvelope,
     MasterToClient,
     "MasterToClient",
-    "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 20, 21, 22, 23, 30"
+    "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 20, 21, 22, 23, 30, 31"
 );
 
 /// What a command may say to ghostd.
@@ -85,6 +86,9 @@ pub enum ClientToMaster {
     /// Answered by `Nodes` as soon as it would be another answer than the last one: the newest, however often it has changed since.
     #[prost(message, tag = "31")]
     Watch(Watch),
+    /// Answered by `Metrics`, whoever asks. With the feature [`crate::metrics::FEATURE`].
+    #[prost(message, tag = "32")]
+    Metrics(MetricsRequest),
     /// The window of a rank's terminal has another size.
     #[prost(message, tag = "16")]
     Resize(ResizeRank),
@@ -137,6 +141,8 @@ pub enum MasterToClient {
     Serve(Serve),
     #[prost(message, tag = "30")]
     Changed(Changed),
+    #[prost(message, tag = "31")]
+    Metrics(MetricsReply),
 }
 
 /// The feature of commands that go on with a ghostd that was started again.

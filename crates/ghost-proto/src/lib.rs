@@ -18,6 +18,7 @@ pub mod ids;
 pub mod instance;
 pub mod join;
 pub mod launch;
+pub mod metrics;
 pub mod node;
 pub mod node_state;
 pub mod nodeset;

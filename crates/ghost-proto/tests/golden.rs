@@ -14,6 +14,7 @@ use ghost_proto::frame::{ALL_RANKS, Data, Decoder, Frame, MAX_CONTROL, Offer, Pl
 use ghost_proto::ids::{NodeNumber, ProcId};
 use ghost_proto::join::{self, JoinToMaster, JoinToNode};
 use ghost_proto::launch::{Credentials, Limit, ProgramSpec, Stdio};
+use ghost_proto::metrics;
 use ghost_proto::node::{self, MasterToNode, NodeToMaster, Scope};
 use ghost_proto::relay::{Kind, Opening, Relay};
 use ghost_proto::standin;
@@ -124,6 +125,7 @@ fn client_to_master() -> Samples<ClientToMaster> {
         ("Watch", ClientToMaster::Watch(client::Watch { nodes: "0-3".into() })),
         ("Launch in a terminal", ClientToMaster::Launch(in_a_terminal())),
         ("Resize", ClientToMaster::Resize(terminal::ResizeRank { rank: 0, size: Some(size()) })),
+        ("Metrics", ClientToMaster::Metrics(metrics::MetricsRequest {})),
     ]
 }
 
@@ -191,6 +193,7 @@ fn master_to_client() -> Samples<MasterToClient> {
             let failures = vec![client::NodeFailure { node: 3, text: "Operation not permitted".into() }];
             MasterToClient::Changed(client::Changed { failures })
         }),
+        ("Metrics", MasterToClient::Metrics(metrics::MetricsReply { text: "# TYPE a counter\na 1\n".into() })),
         (
             "Admin",
             MasterToClient::Admin(client::AdminReply {
@@ -503,7 +506,7 @@ fn check<M: Control + Clone + PartialEq + Debug>(direction: &str, variants: &[&s
 #[test]
 fn client_to_master_bytes() {
     let variants = variants!(ClientToMaster: Hello, Launch, Ack, CloseStream, NoGhost, Nodes, Processes, Admin, GhostDied, Resume, Noted, Terminate,
-        MakeGhost, SignalRanks, Reach, Change, Watch, Resize);
+        MakeGhost, SignalRanks, Reach, Change, Watch, Resize, Metrics);
     check("client_to_master", variants, client_to_master());
 }
 
@@ -511,7 +514,7 @@ fn client_to_master_bytes() {
 fn master_to_client_bytes() {
     let variants = variants!(MasterToClient: Hello, Refused, Launched, Started, StartFailed, Ack, StdinGone, Ended, Nodes,
         Processes, Admin, Reap, Resumed, RankStopped, RankContinued,
-        Reached, Serve, Changed);
+        Reached, Serve, Changed, Metrics);
     check("master_to_client", variants, master_to_client());
 }
 

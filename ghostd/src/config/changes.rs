@@ -1,6 +1,7 @@
 //! What differs between two configurations, for who reads the log after a reload.
 
 use std::fmt::{Display, Formatter, Result};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,6 +42,7 @@ impl Config {
             permissions,
             node_up,
             node_up_limit,
+            metrics_listen,
             join,
         } = self;
         let mut all = Vec::new();
@@ -62,6 +64,8 @@ impl Config {
         let program = |program: &Option<PathBuf>| program.as_ref().map_or("none".into(), |p| p.display().to_string());
         compare("node_up", true, program(node_up), program(&new.node_up));
         compare("node_up_seconds", true, seconds(*node_up_limit), seconds(new.node_up_limit));
+        let address = |address: &Option<SocketAddr>| address.map_or_else(|| "none".into(), |a| a.to_string());
+        compare("metrics_listen", true, address(metrics_listen), address(&new.metrics_listen));
         compare("join", true, list(join), list(&new.join));
         all
     }
@@ -137,7 +141,7 @@ mod tests {
         let old = parse("nodes = \"0-3\"\n");
         let new = parse(
             "listen = \"10.1.1.1\"\nlease_seconds = 20\nmargin_seconds = 6\nlog = \"debug\"\nview = \"off\"\n\
-             socket_mode = 0o660\ncertificate_days = 2\nnode_up = \"/srv/up\"\nnode_up_seconds = 5\nnodes = \"0-7\"\n\
+             socket_mode = 0o660\ncertificate_days = 2\nnode_up = \"/srv/up\"\nnode_up_seconds = 5\nmetrics_listen = \"[::1]:9223\"\nnodes = \"0-7\"\n\
              [[node]]\nnodes = \"1-2\"\nowner = 7\nmode = 0o110\n[[join]]\nhostname = \"n{}\"\n\
              [[join]]\naddresses = \"10.0.0.1-10.0.0.9\"\nfirst = 3\n",
         );
@@ -156,6 +160,7 @@ mod tests {
                 "node: [] -> [nodes 1-2 owner 7 mode 0o110]",
                 "node_up: none -> /srv/up",
                 "node_up_seconds: 600 -> 5",
+                "metrics_listen: none -> [::1]:9223",
                 "join: [] -> [hostname n{} + 0; addresses 10.0.0.1-10.0.0.9 from 3 on]",
             ]
         );

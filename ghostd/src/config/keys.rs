@@ -18,6 +18,7 @@ const TOP: &[&str] = &[
     "view",
     "node_up",
     "node_up_seconds",
+    "metrics_listen",
 ];
 const NODE: &[&str] = &["nodes", "owner", "group", "mode"];
 const JOIN: &[&str] = &["hostname", "add", "addresses", "first"];

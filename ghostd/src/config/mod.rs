@@ -53,6 +53,8 @@ pub struct Config {
     pub node_up: Option<PathBuf>,
     /// How long that may take: 1 s to a day.
     pub node_up_limit: Duration,
+    /// Where figures of ghostd are told over HTTP; nowhere if it is absent.
+    pub metrics_listen: Option<SocketAddr>,
     /// How a joining node's number is found, first match first.
     pub join: Vec<JoinRule>,
 }
@@ -106,6 +108,7 @@ impl Default for Config {
             permissions: Vec::new(),
             node_up: None,
             node_up_limit: Duration::from_secs(600),
+            metrics_listen: None,
             join: Vec::new(),
         }
     }
@@ -153,6 +156,7 @@ struct Written {
     nodes: Option<Spanned<String>>,
     node_up: Option<Spanned<PathBuf>>,
     node_up_seconds: Option<Spanned<u64>>,
+    metrics_listen: Option<Spanned<String>>,
     #[serde(default)]
     node: Vec<WrittenPermissions>,
     #[serde(default)]
@@ -242,6 +246,14 @@ fn understand(text: &str) -> Result<Config, Fault> {
     }
     if let Some(limit) = &written.node_up_seconds {
         config.node_up_limit = seconds(limit, 1, LONGEST_NODE_UP)?;
+    }
+    if let Some(listen) = &written.metrics_listen {
+        let address = listen.get_ref().parse().map_err(|_| {
+            let message =
+                format!("`{}` is no address with a port; write for example `127.0.0.1:9223`", listen.get_ref());
+            Fault { at: listen.span().start, message }
+        })?;
+        config.metrics_listen = Some(address);
     }
     for entry in written.node {
         config.permissions.push(NodePermissions {
@@ -337,6 +349,7 @@ certificate_days = 2
 nodes = "0-3,8"
 node_up = "/etc/ghostproc/node_up"
 node_up_seconds = 60
+metrics_listen = "127.0.0.1:9223"
 
 [[node]]
 nodes = "0-1"
@@ -355,6 +368,7 @@ hostname = "n{}"
         assert_eq!(config.certificate_term.as_secs(), 172_800);
         assert_eq!(config.node_up.as_deref(), Some(Path::new("/etc/ghostproc/node_up")));
         assert_eq!(config.node_up_limit.as_secs(), 60);
+        assert_eq!(config.metrics_listen.map(|address| address.to_string()).as_deref(), Some("127.0.0.1:9223"));
         assert_eq!(config.nodes, [0, 1, 2, 3, 8].map(NodeNumber));
         let permissions = NodePermissions {
             nodes: [0, 1].map(NodeNumber).to_vec(),
@@ -381,6 +395,7 @@ hostname = "n{}"
         refuse("certificate_days = 0", 1, "a day");
         refuse("node_up = \"node_up\"", 1, "absolute");
         refuse("node_up_seconds = 0", 1, "within 1 to");
+        refuse("metrics_listen = \"127.0.0.1\"", 1, "with a port");
         refuse("nodes = \"0-3,up\"", 1, "only node numbers");
         refuse("nodes = \"3-1\"", 1, "ends before");
         refuse("[[node]]\nnodes = \"1\"\nowner = \"no-such-user-here\"", 3, "no user");

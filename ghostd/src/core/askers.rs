@@ -34,6 +34,7 @@ impl Core {
     }
 
     pub(super) fn client_relayed(&mut self, client: ClientId, user: User, process: ProcId) {
+        self.counts.commands += 1;
         self.askers.insert((process, client));
         self.clients.insert(client, Client { via: Some(process), ..Client::new(user) });
     }

@@ -136,6 +136,7 @@ impl Core {
             held: true,
             ..Process::planned(launch_id, rank, node)
         };
+        self.counts.forked += 1;
         self.processes.insert(id, process);
         self.by_node_pid.insert((node, message.pid), id);
         self.unborn.insert(id);

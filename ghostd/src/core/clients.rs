@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ghost_proto::client::{self, Admin, ClientToMaster, MasterToClient};
 use ghost_proto::ids::{LaunchId, NodeNumber, ProcId, Stream};
 use ghost_proto::launch::HOST;
+use ghost_proto::metrics;
 use ghost_proto::node::{self, MasterToNode};
 use ghost_proto::nodeset::{NodeSpec, Problem};
 use ghost_proto::terminal;
@@ -14,6 +15,7 @@ use super::{Action, ClientId, Core, Directory};
 
 impl Core {
     pub(super) fn client_joined(&mut self, client: ClientId, user: User) {
+        self.counts.commands += 1;
         self.clients.insert(client, Client::new(user));
     }
 
@@ -25,7 +27,9 @@ impl Core {
             state.resumes = theirs.features.iter().any(|feature| feature == client::RESUME);
             let hello = client::Hello {
                 version: ghost_proto::VERSION,
-                features: [client::RESUME, terminal::FEATURE, client::WATCH, HOST].map(str::to_owned).to_vec(),
+                features: [client::RESUME, terminal::FEATURE, client::WATCH, HOST, metrics::FEATURE]
+                    .map(str::to_owned)
+                    .to_vec(),
                 program: self.settings.program.clone(),
             };
             return self.tell_client(client, MasterToClient::Hello(hello));
@@ -50,6 +54,7 @@ impl Core {
             ClientToMaster::Nodes(request) => self.list_nodes(client, &request, directory),
             ClientToMaster::Processes(_) => self.list_processes(client),
             ClientToMaster::Admin(request) => self.administer(client, request),
+            ClientToMaster::Metrics(_) => self.act(Action::TellMetrics { client }),
             ClientToMaster::Change(request) => self.change(client, &request, directory),
             ClientToMaster::Watch(request) => self.watch(client, request, directory),
         }

@@ -172,6 +172,7 @@ impl Core {
             user,
             program: ProgramSpec::default(),
             plain: false,
+            asked: None,
             file: None,
             ranks: Vec::new(),
             forked: Default::default(),
@@ -420,6 +421,7 @@ impl Core {
             self.resume_rank(id, rank, said, streams_in, message.stdin);
         }
         let Some(launch) = self.launches.get_mut(&id) else { return };
+        self.counts.commands_resumed += 1;
         launch.client = client;
         launch.user = user;
         launch.program = ProgramSpec { stdio: message.stdio.clone(), ..ProgramSpec::default() };

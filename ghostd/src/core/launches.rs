@@ -8,6 +8,7 @@ use ghost_proto::node_state::NodeStatus;
 use ghost_proto::status::{Usage, WaitStatus};
 use ghost_sys::ghost::Answer;
 
+use super::counts::{NotStarted, Outcome};
 use super::types::{Ghost, Launch, Output, Process, Remote, Stdin, User};
 use super::{Action, ClientId, Core, Directory};
 
@@ -68,6 +69,7 @@ impl Core {
             user,
             program,
             plain: request.plain,
+            asked: Some(self.now),
             origin: None,
             via,
             host,
@@ -86,6 +88,7 @@ impl Core {
             absent: false,
             ended: false,
         };
+        self.counts.launches += 1;
         self.launches.insert(id, launch);
         if let Some(state) = self.clients.get_mut(&client) {
             state.launch = Some(id);
@@ -153,6 +156,9 @@ impl Core {
 
     fn plan_ranks(&mut self, id: LaunchId) {
         let Some(launch) = self.launches.get(&id) else { return };
+        for plan in launch.plans.iter().filter(|plan| !plan.reason.is_empty()) {
+            self.counts.not_started(NotStarted::planned(plan.obstacle()));
+        }
         let window = launch.window;
         let streamed = [1, 2].map(|fd| launch.program.descriptor(fd) == Stdio::Stream);
         let stdin_open = launch.program.descriptor(0) == Stdio::Stream;
@@ -185,6 +191,7 @@ impl Core {
         let Some(process) = self.processes.get_mut(&id) else { return };
         process.remote = Remote::Asked;
         process.held = true;
+        process.asked = Some(self.now);
         self.ask_for(id);
     }
 
@@ -227,6 +234,7 @@ impl Core {
         process.sid = message.sid.max(1);
         let (launch, rank, node) = (process.launch, process.rank, process.node);
         self.by_node_pid.insert((node, message.pid), id);
+        self.count_start(id);
         self.founds_home(id);
         let told = client::Started { rank, pid: message.pid, cwd_errno: message.cwd_errno };
         self.tell_launcher(launch, MasterToClient::Started(told));
@@ -250,6 +258,7 @@ impl Core {
             return;
         }
         process.remote = Remote::Failed;
+        self.counts.not_started(NotStarted::at(stage, errno));
         let (launch, rank) = (process.launch, process.rank);
         let told = client::StartFailed { rank, stage: stage as i32, errno, text };
         self.give_verdict(id, launch, MasterToClient::StartFailed(told));
@@ -275,6 +284,7 @@ impl Core {
         let stopped = process.ghost_stopped || process.stopped;
         let node_pid = if let Remote::Running { pid } = process.remote { pid } else { 0 };
         process.remote = Remote::Ended(status);
+        self.counts.ended(Outcome::of(status, lost));
         let (launch, rank, node, launched) = (process.launch, process.rank, process.node, process.is_launched());
         if self.by_node_pid.get(&(node, node_pid)) == Some(&id) {
             self.by_node_pid.remove(&(node, node_pid));

@@ -28,6 +28,7 @@ mod beside;
 mod births;
 mod changes;
 mod clients;
+mod counts;
 mod found;
 mod ghosts;
 mod groups;
@@ -61,6 +62,7 @@ use ghost_proto::status::WaitStatus;
 use ghost_sys::ghost::Answer;
 
 pub use changes::NodesChange;
+pub use counts::{Census, Counts};
 pub use found::{Found, FoundGhost, FoundLauncher};
 use nice::Nice;
 pub use node_life::Stage;
@@ -128,6 +130,7 @@ pub struct Core {
     next_id: u64,
     next_epoch: u64,
     ending: bool,
+    counts: Counts,
     actions: Vec<Action>,
 }
 
@@ -169,6 +172,7 @@ impl Core {
             settled: 0,
             next_settled: 0,
             ending: false,
+            counts: Counts::default(),
             actions: Vec::new(),
         }
     }
@@ -311,6 +315,7 @@ impl Core {
     }
 
     fn refuse(&mut self, client: ClientId, text: impl Into<String>, position: Option<u32>) {
+        self.counts.requests_refused += 1;
         self.tell_client(client, MasterToClient::Refused(client::Refused { text: text.into(), position }));
         self.act(Action::CloseClient { client });
     }

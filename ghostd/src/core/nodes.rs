@@ -52,11 +52,14 @@ impl Core {
             node.sent.clear();
         }
         let epoch = node.epoch;
+        self.counts.node_connections += 1;
+        self.counts.node_reconnections += u64::from(resumes);
         if let Some(old) = old_link {
             // The node has come anew before the old connection was seen to end.
             self.act(Action::CloseNode { node: number, link: old });
         }
         if known_before && !resumes {
+            self.counts.node_losses += 1;
             self.lose_processes(number);
         }
         if !resumes {
@@ -163,6 +166,7 @@ impl Core {
                 {
                     node.last_lease_acked = now;
                     if ack.seq % 2 == 1 {
+                        self.counts.round_trip.observe(now.saturating_sub(node.last_lease_sent));
                         self.send_lease(number);
                     }
                 }
@@ -290,6 +294,7 @@ impl Core {
             None if node.epoch != 0 && now.saturating_sub(node.last_lease_sent) > lease + margin => {
                 // From now on nothing of that epoch is believed.
                 node.epoch = 0;
+                self.counts.node_losses += 1;
                 self.give_up_node_up(number);
                 self.lose_processes(number);
                 // Last: who finds it noted still gives the verdict anew.

@@ -15,6 +15,8 @@ use std::collections::VecDeque;
 use ghost_proto::node::Signal;
 use nix::libc;
 
+use super::Instant;
+
 /// Signals that may wait for one process; the kernel's own limit (RLIMIT_SIGPENDING) is of this order.
 pub(super) const MOST: usize = 16_384;
 
@@ -28,59 +30,60 @@ const fn is_stop(signal: u32) -> bool {
     matches!(signal as i32, libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU)
 }
 
+/// With when each was sent to the ghost.
 #[derive(Debug, Default)]
-pub(super) struct SignalQueue(VecDeque<Signal>);
+pub(super) struct SignalQueue(VecDeque<(Signal, Instant)>);
 
 impl SignalQueue {
     /// Takes a signal; `false`: it is merged with one that waits, or there is no room, and it is not to be sent.
     /// `connected`: it goes out at once, so that what was pushed before it may have been delivered already.
-    pub fn push(&mut self, signal: Signal, connected: bool) -> bool {
+    pub fn push(&mut self, signal: Signal, now: Instant, connected: bool) -> bool {
         let number = signal.signal;
         // What comes behind a kill reaches nobody; unless the kill may be refused, and this may not.
-        if self.0.front().is_some_and(|s| s.signal == KILL && (s.privileged || !signal.privileged)) {
+        if self.iter().next().is_some_and(|s| s.signal == KILL && (s.privileged || !signal.privileged)) {
             return false;
         }
         if number == KILL {
             self.0.clear();
-            self.0.push_back(signal);
+            self.0.push_back((signal, now));
             return true;
         }
         if !connected {
             if is_stop(number) {
-                self.0.retain(|s| s.signal != CONT);
+                self.0.retain(|(s, _)| s.signal != CONT);
             } else if number == CONT {
-                self.0.retain(|s| !is_stop(s.signal));
+                self.0.retain(|(s, _)| !is_stop(s.signal));
             }
-            if number < REAL_TIME && self.0.iter().any(|s| s.signal == number) {
+            if number < REAL_TIME && self.iter().any(|s| s.signal == number) {
                 return false;
             }
         }
         if self.0.len() >= MOST {
             return false;
         }
-        self.0.push_back(signal);
+        self.0.push_back((signal, now));
         true
     }
 
-    /// The node has dealt with this one; gives it, if it was still waited for.
-    pub fn confirm(&mut self, seq: u64) -> Option<Signal> {
+    /// The node has dealt with this one; gives it, if it was still waited for, and when it was sent.
+    pub fn confirm(&mut self, seq: u64) -> Option<(Signal, Instant)> {
         // Nearly always the first.
-        let index = self.0.iter().position(|s| s.seq == seq)?;
+        let index = self.iter().position(|s| s.seq == seq)?;
         self.0.remove(index)
     }
 
     /// A SIGSTOP is on its way.
     pub fn holds_stop(&self) -> bool {
-        self.0.iter().any(|s| s.signal == STOP)
+        self.iter().any(|s| s.signal == STOP)
     }
 
     /// A SIGCONT is on its way. What the node tells of a stop until it has confirmed it was before it.
     pub fn holds_continue(&self) -> bool {
-        self.0.iter().any(|s| s.signal == CONT)
+        self.iter().any(|s| s.signal == CONT)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Signal> {
-        self.0.iter()
+        self.0.iter().map(|(signal, _)| signal)
     }
 
     pub fn clear(&mut self) {
@@ -95,7 +98,7 @@ mod tests {
     fn queue(signals: &[u32], connected: bool) -> Vec<u32> {
         let mut queue = SignalQueue::default();
         for (seq, &signal) in (1..).zip(signals) {
-            queue.push(Signal { seq, signal, ..Signal::default() }, connected);
+            queue.push(Signal { seq, signal, ..Signal::default() }, Instant::ZERO, connected);
         }
         queue.iter().map(|s| s.signal).collect()
     }
@@ -128,10 +131,10 @@ mod tests {
     fn what_is_confirmed_is_gone() {
         let mut queue = SignalQueue::default();
         for seq in 1..=3 {
-            queue.push(Signal { seq, signal: 19, ..Signal::default() }, true);
+            queue.push(Signal { seq, signal: 19, ..Signal::default() }, Instant::from_secs(seq), true);
         }
-        queue.confirm(2);
-        queue.confirm(7);
+        assert_eq!(queue.confirm(2).map(|(_, since)| since), Some(Instant::from_secs(2)));
+        assert_eq!(queue.confirm(7), None);
         assert_eq!(queue.iter().map(|s| s.seq).collect::<Vec<_>>(), [1, 3]);
         queue.confirm(1);
         assert!(queue.holds_stop());

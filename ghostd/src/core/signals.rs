@@ -309,7 +309,9 @@ impl Core {
             settled,
         };
         // One of a ghost that was found may have been dealt with already: it must not stand for a later one.
-        if process.signals.push(message.clone(), node.link.is_some() || process.found) {
+        let now = self.now;
+        self.counts.signals_forwarded += 1;
+        if process.signals.push(message.clone(), now, node.link.is_some() || process.found) {
             self.tell_node(number, MasterToNode::Signal(message));
         }
         self.settle_interrupt(id);
@@ -342,7 +344,13 @@ impl Core {
 
     pub(super) fn signal_done(&mut self, id: ProcId, seq: u64, errno: u32) {
         let Some(process) = self.processes.get_mut(&id) else { return };
-        let done = process.signals.confirm(seq);
+        let done = process.signals.confirm(seq).map(|(signal, since)| {
+            self.counts.signal_time.observe(self.now.saturating_sub(since));
+            let outcome =
+                if errno == 0 { &mut self.counts.signals_delivered } else { &mut self.counts.signals_refused };
+            *outcome += 1;
+            signal
+        });
         if errno == 0 && done.as_ref().is_some_and(|signal| signal.signal == libc::SIGCONT as u32) {
             process.stopped = false;
         }

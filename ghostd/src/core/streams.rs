@@ -36,6 +36,7 @@ impl Core {
             return self.refuse(client, "input does not follow what was sent before, or exceeds the window", None);
         }
         launch.stdin.received = end;
+        self.counts.stream_bytes[0] += data.bytes.len() as u64;
         launch.stdin.eof = data.eof;
         if floor.is_none() {
             return;
@@ -136,6 +137,7 @@ impl Core {
             }
         }
         output.eof = data.eof;
+        self.counts.stream_bytes[usize::from(data.fd)] += data.bytes.len() as u64;
         let launch = process.launch;
         data.id = u64::from(process.rank);
         let fd = u32::from(data.fd);

@@ -67,6 +67,7 @@ impl Process {
             verdict: None,
             noted: false,
             held: false,
+            asked: None,
             forestalled: 0,
             forestalled_realtime: Vec::new(),
             held_back: Some(Vec::new()),

@@ -401,6 +401,10 @@ pub enum Action {
         launch: LaunchId,
         pid: u32,
     },
+    /// Somebody wants to know what ghostd counts: the driver answers.
+    TellMetrics {
+        client: ClientId,
+    },
     /// Root asks for a change of the membership: done by the driver, which answers the client.
     Admin {
         client: ClientId,
@@ -502,6 +506,8 @@ pub(super) struct Launch {
     pub program: ProgramSpec,
     /// See [`ghost_proto::client::Launch::plain`].
     pub plain: bool,
+    /// When it was asked for, until its first process has begun.
+    pub asked: Option<Instant>,
     /// Its launcher, and the group and the session of that.
     pub origin: Option<Origin>,
     /// Its launcher's process, if that runs on a node; and the launch in whose memory its ghosts live then.
@@ -591,6 +597,8 @@ pub(super) struct Process {
     pub noted: bool,
     /// The node holds the process until it is told to forget it.
     pub held: bool,
+    /// When the node was asked to begin it, until it has.
+    pub asked: Option<Instant>,
     /// Group signals already forwarded in this ghost's place, before it was watched.
     pub forestalled: u64,
     /// The same of real-time signals, which count: signal and value.

@@ -46,6 +46,7 @@ impl Core {
             let sender = self.who_sends(id);
             let ordered = self.has_room_for(sender, kill);
             if ordered {
+                self.counts.signals_upwards += 1;
                 self.order(sender, Order::Kill(kill, sent.seq));
             }
             ordered

@@ -8,6 +8,7 @@ mod examine;
 mod gulps;
 mod handover;
 mod kernel;
+mod metrics;
 mod node_up;
 mod nodes;
 mod outbox;
@@ -32,9 +33,10 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use ghost_abi::GhostState;
+use ghost_host::examine::announce;
 use ghost_host::pin::{Pin, PinFile};
 use ghost_host::programs::Programs;
-use ghost_host::requirements::{Role, missing};
+use ghost_host::requirements::{Role, fit};
 use ghost_proto::Control;
 use ghost_proto::client::{Admin, MasterToClient};
 use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
@@ -115,6 +117,9 @@ pub(crate) struct Driver {
     handover: Option<ClientId>,
     handover_wanted: Rc<Notify>,
     examinations: examine::Examinations,
+    door: metrics::Door,
+    /// Connections on the nodes' port that were turned away.
+    connections_refused: u64,
     /// Another program is about to go on: no command's connection is taken any more.
     leaving: Rc<Notify>,
 }
@@ -274,6 +279,7 @@ impl Driver {
                 }
             }
             Action::TellView(message) => self.tell_view(message),
+            Action::TellMetrics { client } => self.tell_metrics(client),
             Action::Admin { client, admin } => self.administer(client, &admin),
         }
     }
@@ -341,14 +347,6 @@ fn configuration(files: &Files) -> Result<Config> {
     })
 }
 
-/// This host has what a master needs.
-fn fit() -> Result<()> {
-    let lacking = missing(Role::Master);
-    let lines: Vec<String> = lacking.iter().map(ToString::to_string).collect();
-    anyhow::ensure!(lines.is_empty(), "this host cannot be a master:\n  {}", lines.join("\n  "));
-    Ok(())
-}
-
 /// What ghostd needs of root's rights, with what it starts.
 const RIGHTS: [u32; 11] = {
     use ghost_sys::capability::*;
@@ -387,7 +385,7 @@ fn drop_rights() -> std::io::Result<()> {
 /// It could not: what is wrong, and the way out.
 pub fn check(files: &Files) -> Result<()> {
     let config = configuration(files)?;
-    fit()?;
+    fit(Role::Master).map_err(anyhow::Error::msg)?;
     Membership::open(files, &config)?;
     tls::server_config(&files.load_master()?).context("the master's own certificate")?;
     Ok(())
@@ -400,7 +398,8 @@ pub fn check(files: &Files) -> Result<()> {
 pub fn run(instance: &Instance, files: &Files) -> Result<()> {
     let config = configuration(files)?;
     ghost_log::start(&config.log)?;
-    fit()?;
+    fit(Role::Master).map_err(anyhow::Error::msg)?;
+    announce(Role::Master);
     ghost_sys::inherit::raise_descriptor_limit();
     ghost_sys::heap::keep_freed_memory();
     if let Err(why) = drop_rights() {
@@ -475,6 +474,8 @@ async fn serve(instance: &Instance, files: &Files, mut config: Config) -> Result
         handover: None,
         handover_wanted: Rc::default(),
         examinations: examine::Examinations::default(),
+        door: metrics::Door::default(),
+        connections_refused: 0,
         leaving: Rc::default(),
     }));
 
@@ -490,6 +491,7 @@ async fn serve(instance: &Instance, files: &Files, mut config: Config) -> Result
     tokio::task::spawn_local(clients::accept(unix, Rc::clone(&shared)));
     tokio::task::spawn_local(nodes::accept(tcp, server.into(), descriptors, Rc::clone(&shared)));
     view::begin(&shared, &run_directory);
+    metrics::open(&shared, config.metrics_listen);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;

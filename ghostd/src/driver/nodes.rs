@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use bytes::BytesMut;
 use ghost_proto::Control;
 use ghost_proto::frame::{Decoder, Frame, MAX_CONTROL, MAX_CONTROL_STRANGER};
@@ -52,6 +52,7 @@ pub(super) async fn accept(listener: TcpListener, config: Arc<ServerConfig>, des
             }
         };
         let Ok(permit) = Arc::clone(&strangers).try_acquire_owned() else {
+            shared.borrow_mut().connections_refused += 1;
             tracing::warn!(%address, "too many connections that have not shown who they are: refused");
             continue;
         };
@@ -62,8 +63,14 @@ pub(super) async fn accept(listener: TcpListener, config: Arc<ServerConfig>, des
             match met {
                 Ok(Ok(Some(session))) => session.run(&shared).await,
                 Ok(Ok(None)) => {}
-                Ok(Err(error)) => tracing::warn!(%address, "refused: {error:#}"),
-                Err(_) => tracing::warn!(%address, "refused: it did not say who it is within {} s", PATIENCE.as_secs()),
+                Ok(Err(error)) => {
+                    shared.borrow_mut().connections_refused += 1;
+                    tracing::warn!(%address, "refused: {error:#}");
+                }
+                Err(_) => {
+                    shared.borrow_mut().connections_refused += 1;
+                    tracing::warn!(%address, "refused: it did not say who it is within {} s", PATIENCE.as_secs());
+                }
             }
         });
     }
@@ -114,7 +121,7 @@ async fn meet(
         }
         Peer::Node { number, serial } => {
             let accepted = shared.borrow().membership.check_peer(number, serial);
-            accepted.with_context(|| format!("node {number}"))?;
+            accepted?;
             stream.get_mut().0.enlarge(READ_AT_ONCE);
             let mut decoder = Decoder::new(MAX_CONTROL);
             let Frame::Control(body) = next_frame(&mut stream, &mut decoder, &mut input).await? else {

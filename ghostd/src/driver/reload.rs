@@ -8,7 +8,7 @@ use std::path::Path;
 
 use sd_notify::NotifyState;
 
-use super::{Event, Shared};
+use super::{Event, Shared, metrics};
 use crate::config::Config;
 use crate::files::Files;
 
@@ -43,6 +43,9 @@ fn apply(shared: &Shared, socket: &Path, running: &mut Config, new: Config) {
         && let Err(why) = set_permissions(socket, Permissions::from_mode(new.socket_mode))
     {
         tracing::error!("socket {}: {why}", socket.display());
+    }
+    if new.metrics_listen != running.metrics_listen {
+        metrics::open(shared, new.metrics_listen);
     }
     let mut driver = shared.borrow_mut();
     driver.membership.configure(&new);

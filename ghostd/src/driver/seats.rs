@@ -20,6 +20,7 @@ pub(super) struct Seats {
     all: usize,
     taken: usize,
     by_user: HashMap<u32, usize>,
+    refused: u64,
 }
 
 /// Why somebody gets no connection.
@@ -36,7 +37,7 @@ impl Seats {
     pub(super) fn new(descriptors: u64) -> Seats {
         let kept = DESCRIPTORS_KEPT.min(descriptors / 2);
         let all = usize::try_from((descriptors - kept) / DESCRIPTORS_EACH).unwrap_or(usize::MAX);
-        Seats { all, taken: 0, by_user: HashMap::new() }
+        Seats { all, taken: 0, by_user: HashMap::new(), refused: 0 }
     }
 
     /// Root takes what it wants: it administers, and what is kept is for it too.
@@ -44,14 +45,21 @@ impl Seats {
         let count = self.by_user.get(&uid).copied().unwrap_or(0);
         let free = self.all.saturating_sub(self.taken);
         if uid != 0 && count >= MOST_PER_USER {
+            self.refused += 1;
             return Err(Full::User { uid, count });
         }
         if uid != 0 && count >= free.div_ceil(PART) {
+            self.refused += 1;
             return Err(Full::Shared { uid, count, free });
         }
         *self.by_user.entry(uid).or_default() += 1;
         self.taken += 1;
         Ok(())
+    }
+
+    /// How many got none so far.
+    pub(super) const fn refused(&self) -> u64 {
+        self.refused
     }
 
     pub(super) fn leave(&mut self, uid: u32) {

@@ -73,6 +73,7 @@ impl Session {
             | MasterToClient::Nodes(_)
             | MasterToClient::Processes(_)
             | MasterToClient::Changed(_)
+            | MasterToClient::Metrics(_)
             | MasterToClient::Admin(_) => {}
         }
         Ok(())

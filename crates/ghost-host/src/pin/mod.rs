@@ -59,6 +59,7 @@ pub struct Pin {
     left: bool,
     /// The kernel can let another server go on.
     resends: Cell<bool>,
+    requests: u64,
 }
 
 impl Pin {
@@ -79,6 +80,7 @@ impl Pin {
             opener: Opener::start(directory.to_path_buf(), first_file)?,
             left: false,
             resends: Cell::new(false),
+            requests: 0,
         })
     }
 
@@ -97,6 +99,11 @@ impl Pin {
     /// Whether [`Pin::take_over`] will do on this kernel; not known, thus false, before the kernel's first request was served.
     pub fn resends(&self) -> bool {
         self.resends.get()
+    }
+
+    /// Requests of the kernel that were taken up.
+    pub const fn requests(&self) -> u64 {
+        self.requests
     }
 
     /// Another server goes on with this one's descriptor: the mount stays.
@@ -128,6 +135,7 @@ impl Pin {
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::ENOENT)) => continue,
                 Err(error) => return Err(error),
             };
+            self.requests += 1;
             let Some(request) = Request::parse(&self.buffer[..length]) else { continue };
             if let Some(event) = self.serve(request)? {
                 return Ok(Some(event));

@@ -1,6 +1,7 @@
 //! Tests of the core: each transition by itself, and all of them against models of what surrounds it, in virtual time.
 
 mod askers;
+mod counts;
 mod found;
 mod groups;
 mod heirs;

@@ -182,6 +182,7 @@ impl World {
             | Action::RunNodeUp { .. }
             | Action::StopNodeUp { .. }
             | Action::ChangeNodes(_)
+            | Action::TellMetrics { .. }
             | Action::Admin { .. } => {}
         }
     }
