@@ -181,9 +181,21 @@ remove_package() {
     fi
     while read -r file; do
         rm -f "$destdir$file"
-        rmdir -p --ignore-fail-on-non-empty "$(dirname "$destdir$file")" 2>/dev/null || true
+        remove_directory "$(dirname "$destdir$file")"
     done <"$list"
     rm -f "$list"
+}
+
+# A directory that is empty now, and those above it; what belongs to the system stays.
+remove_directory() {
+    case $1 in
+    */ghostproc)
+        rmdir "$1" 2>/dev/null || return 0
+        remove_directory "$(dirname "$1")"
+        ;;
+    "$destdir"/usr/* | "$destdir"/etc/*) ;;
+    *) rmdir -p "$1" 2>/dev/null || true ;;
+    esac
 }
 
 give_capability() {
@@ -289,6 +301,7 @@ uninstall)
     if [ ! -f "$lists/ghostproc.files" ] && [ ! -f "$lists/ghostproc-node.files" ]; then
         remove_package ghostproc-tools
         rmdir "$lists" 2>/dev/null || true
+        remove_directory "$destdir$prefix/share"
     fi
     if [ "$running" = yes ]; then
         systemctl daemon-reload

@@ -14,8 +14,8 @@ use nodeagent::link::service;
 
 /// The node daemon of a ghostproc cluster
 ///
-/// Without a command it runs in the foreground (under systemd: Type=notify, KillMode=process). SIGTERM leaves the cluster's
-/// processes running, for the next nodeagent to take over; SIGINT ends them.
+/// Without a command it runs in the foreground (under systemd: nodeagent.service). SIGTERM leaves the cluster's processes
+/// running, for the next nodeagent to take over; SIGINT ends them.
 #[derive(Debug, Parser)]
 #[command(
     version,

@@ -15,7 +15,7 @@ struct Need {
 const CLUSTER: [Need; 1] = [Need { program: "ip", package: "iproute2" }];
 
 /// What the tests and the examples in the README use besides.
-const TESTS: [Need; 8] = [
+const TESTS: [Need; 9] = [
     Need { program: "ip", package: "iproute2" },
     Need { program: "ps", package: "procps" },
     Need { program: "pstree", package: "psmisc" },
@@ -24,6 +24,7 @@ const TESTS: [Need; 8] = [
     Need { program: "timeout", package: "coreutils" },
     Need { program: "perl", package: "perl-base" },
     Need { program: "bash", package: "bash" },
+    Need { program: "setcap", package: "libcap2-bin" },
 ];
 
 /// What libFuzzer is built with.

@@ -6,6 +6,7 @@
 //! A line that cannot be written (a full disk) is lost, and nothing else: the daemon goes on. One that comes too often is left out
 //! ([`limit`]).
 
+pub mod journal;
 pub mod limit;
 
 use std::io::IsTerminal;
@@ -49,7 +50,7 @@ pub fn start(filter: &str) -> Result<(), LogError> {
     let _ = FILTER.set(handle);
     let registry = tracing_subscriber::registry().with(filter).with(limit::Limit::default());
     if journal_is_stderr()
-        && let Ok(journal) = tracing_journald::layer()
+        && let Ok(journal) = journal::Journal::new(journal::SOCKET)
     {
         registry.with(journal).try_init()?;
     } else {

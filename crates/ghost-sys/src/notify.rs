@@ -80,20 +80,32 @@ impl std::os::fd::AsFd for NotifySocket {
     }
 }
 
-/// Sends a notification with a descriptor to the service manager, if there is one: `FDSTORE=1` and the like.
+/// Sends a notification with a descriptor to the service manager, if there is one: `FDSTORE=1` and the like. Waits where it stands
+/// still: what it keeps must not be lost.
 ///
 /// # Errors
 /// It does not listen.
 pub fn send_with(text: &str, fd: BorrowedFd<'_>) -> io::Result<()> {
+    let rights = [fd.as_raw_fd()];
+    send(text, &[ControlMessage::ScmRights(&rights)], MsgFlags::empty())
+}
+
+/// Sends a notification that may be lost to the service manager, if there is one: `STATUS=…`, `WATCHDOG=1`. Waits for nobody.
+///
+/// # Errors
+/// It does not listen, or (WouldBlock) does not take it now.
+pub fn tell(text: &str) -> io::Result<()> {
+    send(text, &[], MsgFlags::MSG_DONTWAIT)
+}
+
+fn send(text: &str, descriptors: &[ControlMessage<'_>], flags: MsgFlags) -> io::Result<()> {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
     let address = match path.as_bytes() {
         [b'@', name @ ..] => UnixAddr::new_abstract(name)?,
         path => UnixAddr::new(path)?,
     };
     let socket = UnixDatagram::unbound()?;
-    let rights = [fd.as_raw_fd()];
-    let descriptors = [ControlMessage::ScmRights(&rights)];
-    sendmsg(socket.as_raw_fd(), &[IoSlice::new(text.as_bytes())], &descriptors, MsgFlags::empty(), Some(&address))?;
+    sendmsg(socket.as_raw_fd(), &[IoSlice::new(text.as_bytes())], descriptors, flags, Some(&address))?;
     Ok(())
 }
 

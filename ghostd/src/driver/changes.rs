@@ -15,7 +15,7 @@ impl Driver {
         if let (Some(setting), false) = (&change.setting, numbers.is_empty())
             && let Err(why) = self.membership.set(&numbers, setting)
         {
-            tracing::warn!(pid, uid, nodes = fold(&numbers), what, "not changed: {why}");
+            tracing::warn!(asker_pid = pid, uid, nodes = fold(&numbers), what, "not changed: {why}");
             return self.answer_admin(client, Err(format!("nothing has changed: {why}")));
         }
         let mut by_old: BTreeMap<&str, Vec<NodeNumber>> = BTreeMap::new();
@@ -23,11 +23,11 @@ impl Driver {
             by_old.entry(old).or_default().push(*number);
         }
         for (old, nodes) in by_old {
-            tracing::info!(pid, uid, nodes = fold(&nodes), "{what} {old} -> {}", change.new);
+            tracing::info!(asker_pid = pid, uid, nodes = fold(&nodes), "{what} {old} -> {}", change.new);
         }
         let refused: Vec<NodeNumber> = change.failures.iter().map(|failure| NodeNumber(failure.node)).collect();
         if !refused.is_empty() {
-            tracing::warn!(pid, uid, nodes = fold(&refused), "{what} -> {} refused", change.new);
+            tracing::warn!(asker_pid = pid, uid, nodes = fold(&refused), "{what} -> {} refused", change.new);
         }
         self.events.push_back(Event::NodesChanged(change));
     }

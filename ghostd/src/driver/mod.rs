@@ -18,6 +18,7 @@ mod reload;
 mod rings;
 mod seats;
 mod splice;
+mod status_line;
 mod store;
 mod takeover;
 mod view;
@@ -505,7 +506,7 @@ async fn serve(instance: &Instance, files: &Files, mut config: Config) -> Result
     let watchdog = sd_notify::watchdog_enabled().map(|period| period / 3);
     let mut last_sign = boot_time();
     let mut last_nice = boot_time();
-    let mut last_status = String::new();
+    let mut status = status_line::StatusLine::default();
     let mut ending_since = None;
     let mut surplus = Surplus::default();
     let handover_wanted = Rc::clone(&shared.borrow().handover_wanted);
@@ -549,17 +550,16 @@ async fn serve(instance: &Instance, files: &Files, mut config: Config) -> Result
         }
         if watchdog.is_some_and(|period| now.saturating_sub(last_sign) >= period) {
             last_sign = now;
-            let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+            let _ = ghost_sys::notify::tell(&NotifyState::Watchdog.to_string());
         }
         if surplus.is_ripe(shared.borrow().comings_and_goings(), now) {
             ghost_sys::heap::give_back();
         }
-        let (up, ghosts) = shared.borrow().core.figures();
-        let status = format!("{up} nodes up, {ghosts} ghosts");
-        if status != last_status {
-            let _ = sd_notify::notify(&[NotifyState::Status(&status)]);
-            last_status = status;
-        }
+        status.tell(now, || {
+            let driver = shared.borrow();
+            let (up, ghosts) = driver.core.figures();
+            (up, driver.membership.nodes().len(), ghosts)
+        });
         if let Some(since) = ending_since {
             if shared.borrow().core.is_over() {
                 break;

@@ -185,6 +185,7 @@ impl Session {
         writer.abort();
         match ended {
             Ok(()) => tracing::info!(node = number.0, "disconnected"),
+            Err(error) if is_end(&error) => tracing::warn!(node = number.0, "disconnected: it closed the connection"),
             Err(error) => tracing::warn!(node = number.0, "disconnected: {error:#}"),
         }
         outbox.close();
@@ -192,6 +193,11 @@ impl Session {
         driver.nodes.remove(&link);
         driver.turn(Event::NodeDisconnected { node: number, link });
     }
+}
+
+/// A nodeagent that ends says nothing more; the TLS library has long words for it.
+fn is_end(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|why| why.kind() == std::io::ErrorKind::UnexpectedEof)
 }
 
 async fn read(

@@ -8,6 +8,7 @@
 //! another launch. Without cgroup2, or without the right to make directories in it, everything works without them.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,6 +20,21 @@ use ghost_proto::instance::Instance;
 
 /// Empty slots that are kept.
 const STOCK: usize = 8;
+/// How the name of one begins.
+const SLOT: &str = "slot-";
+
+/// The directory above all launches' cgroups, from the agent or from the holder that it has just started.
+///
+/// # Errors
+/// There is no cgroup2.
+pub fn top(instance: &Instance) -> io::Result<PathBuf> {
+    Ok(own_cgroup()?.join(format!("{instance}-holder")))
+}
+
+/// Whether a directory in there belongs to a launch, by its name.
+pub fn is_of_a_launch(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(SLOT.as_bytes())
+}
 
 #[derive(Debug)]
 struct Slot {
@@ -75,7 +91,7 @@ impl Cgroups {
     /// # Errors
     /// There is no cgroup2, or it may not be changed.
     pub fn new(instance: &Instance) -> io::Result<Cgroups> {
-        let top = own_cgroup()?.join(format!("{instance}-holder"));
+        let top = top(instance)?;
         make_directory(&top)?;
         for entry in fs::read_dir(&top)?.flatten() {
             // What a holder that was killed has left: empty, as its processes died with it.
@@ -161,12 +177,13 @@ impl Cgroups {
     fn make(&mut self) -> Option<Slot> {
         let top = self.top.as_ref()?;
         self.next += 1;
-        Slot::make(top.join(format!("slot-{}", self.next))).ok()
+        Slot::make(top.join(format!("{SLOT}{}", self.next))).ok()
     }
 
     fn remove(&mut self, slot: Slot) {
-        if fs::remove_dir(&slot.path).is_err() {
-            self.left.push(slot);
+        match fs::remove_dir(&slot.path) {
+            Err(why) if why.kind() != io::ErrorKind::NotFound => self.left.push(slot),
+            _ => {}
         }
     }
 }

@@ -55,7 +55,7 @@ impl HolderProcess {
         let begin = Instant::now();
         loop {
             if let Ok(stream) = UnixStream::connect(&socket) {
-                info!(pid = child.id(), "holder started");
+                info!(holder = child.id(), "holder started");
                 self.child = Some(child);
                 return Ok(stream);
             }

@@ -12,6 +12,7 @@
 //!   that the master gets, and its welcome the first that the holder gets.
 //! - Nothing is kept here that is not lost without harm: what is under way is sent again by the two ends.
 
+mod census;
 pub mod holder_process;
 pub mod own_frames;
 mod power;

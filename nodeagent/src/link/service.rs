@@ -1,5 +1,6 @@
 //! nodeagent as a service: reconnects for ever, tells the service manager how it is.
 
+use std::cell::{Cell, RefCell};
 use std::io::Read;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, error, info, warn};
 
+use super::census::Census;
 use super::holder_process::HolderProcess;
 use super::pulse::Pulse;
 use super::session::{self, Progress};
@@ -18,6 +20,9 @@ use crate::identity::Store;
 
 /// First and longest pause before the next attempt.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// Between two looks at how much runs here.
+const COUNT: Duration = Duration::from_secs(2);
 
 /// Works until SIGTERM, which leaves the holder and its processes, or SIGINT, which ends them.
 ///
@@ -36,7 +41,10 @@ pub fn run(instance: &Instance, store: &Store) -> Result<()> {
         let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
         let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
-        tell(NotifyState::Ready);
+        // This one must not be lost.
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
+        let census = Census::of(instance);
+        let status = StatusLine::default();
         let number = identity.tls.number();
         info!(node = number.0, master = %identity.master, "nodeagent works");
         let sessions = async {
@@ -45,10 +53,10 @@ pub fn run(instance: &Instance, store: &Store) -> Result<()> {
             let mut known = Vec::new();
             let pulse = Pulse::new();
             loop {
-                tell(NotifyState::Status(&format!("node {number}: connecting to {}", identity.master)));
+                status.link_is(format!("node {number}: connecting to {}", identity.master));
                 let (progress, why) = session::run(&identity, &mut holder, &pulse, &mut known, || {
                     info!(node = number.0, master = %identity.master, "connected");
-                    tell(NotifyState::Status(&format!("node {number}: connected to {}", identity.master)));
+                    status.link_is(format!("node {number}: connected to {}", identity.master));
                 })
                 .await;
                 if progress == Progress::Welcomed {
@@ -56,7 +64,7 @@ pub fn run(instance: &Instance, store: &Store) -> Result<()> {
                     last.clear();
                 }
                 let text = format!("{why:#}");
-                tell(NotifyState::Status(&format!("node {number}: not connected to {}: {text}", identity.master)));
+                status.link_is(format!("node {number}: not connected to {}: {text}", identity.master));
                 if text == last {
                     debug!("{text}");
                 } else {
@@ -77,6 +85,12 @@ pub fn run(instance: &Instance, store: &Store) -> Result<()> {
                 tell(NotifyState::Watchdog);
             }
         };
+        let counts = async {
+            loop {
+                sleep(COUNT).await;
+                status.processes_are(census.count());
+            }
+        };
         let reloads = async {
             while hangup.recv().await.is_some() {
                 match Config::load(instance) {
@@ -94,17 +108,24 @@ pub fn run(instance: &Instance, store: &Store) -> Result<()> {
                 }
             }
         };
+        // Everything else goes on meanwhile: the master is to hear how they ended.
+        let end = async {
+            interrupt.recv().await;
+            tell(NotifyState::Stopping);
+            census.end().await;
+        };
         let end_holder = tokio::select! {
             () = sessions => false,
             () = watchdog => false,
             () = reloads => false,
+            () = counts => false,
             _ = terminate.recv() => false,
-            _ = interrupt.recv() => true,
+            () = end => true,
         };
-        tell(NotifyState::Stopping);
         if end_holder {
-            info!("ending the processes of this node");
             holder.end()?;
+        } else {
+            tell(NotifyState::Stopping);
         }
         Ok(())
     })
@@ -134,14 +155,52 @@ fn chance() -> u8 {
     read.map_or(127, |()| byte[0])
 }
 
-/// Tells the service manager (sd_notify(3)). One that does not listen is its own affair.
+/// What `systemctl status nodeagent` shows: the link to the master, and how much runs here.
+#[derive(Debug, Default)]
+struct StatusLine {
+    link: RefCell<String>,
+    processes: Cell<usize>,
+}
+
+impl StatusLine {
+    fn link_is(&self, link: String) {
+        self.link.replace(link);
+        self.tell();
+    }
+
+    fn processes_are(&self, processes: usize) {
+        if self.processes.replace(processes) != processes {
+            self.tell();
+        }
+    }
+
+    fn text(&self) -> String {
+        let (link, processes) = (self.link.borrow(), self.processes.get());
+        format!("{link}; {processes} {}", if processes == 1 { "process" } else { "processes" })
+    }
+
+    fn tell(&self) {
+        tell(NotifyState::Status(&self.text()));
+    }
+}
+
+/// Tells the service manager (sd_notify(3)). One that does not listen, or stands still, is its own affair.
 fn tell(state: NotifyState<'_>) {
-    let _ = sd_notify::notify(&[state]);
+    let _ = ghost_sys::notify::tell(&state.to_string());
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_status_line_tells_of_the_link_and_of_what_runs() {
+        let status = StatusLine::default();
+        status.link_is("node 3: connected to head:2223".to_owned());
+        assert_eq!(status.text(), "node 3: connected to head:2223; 0 processes");
+        status.processes_are(1);
+        assert_eq!(status.text(), "node 3: connected to head:2223; 1 process");
+    }
 
     #[test]
     fn pauses_grow_to_a_limit() {

@@ -35,7 +35,7 @@ pub struct DistArgs {
     /// Directory for what is made [default: target/dist]
     #[arg(long, value_name = "DIRECTORY")]
     output: Option<PathBuf>,
-    /// No tarball, and packages that are compressed less: for tests
+    /// Compress less: for tests
     #[arg(long)]
     quick: bool,
 }
@@ -93,9 +93,7 @@ pub fn run(args: DistArgs) -> Result<ExitCode> {
         let made = deb::build(&tool, name, package, &release, &stage, &output)?;
         println!("{}", made.display());
     }
-    if !args.quick {
-        println!("{}", tarball::build(&plan, &release, &stage, &output)?.display());
-    }
+    println!("{}", tarball::build(&plan, &release, &stage, &output)?.display());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -37,7 +37,7 @@ pub fn build(plan: &Plan, release: &Release, stage: &Path, output: &Path) -> Res
         .args(["--create", "--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--format=gnu"])
         .arg(format!("--mtime=@{}", release.date))
         // No date in it, so that equal content gives equal bytes.
-        .args(["--use-compress-program", "gzip -n"])
+        .args(["--use-compress-program", if release.quick { "gzip -n1" } else { "gzip -n9" }])
         .arg("--file")
         .arg(&made)
         .arg("--directory")
