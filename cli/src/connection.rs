@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use ghost_proto::client::{self, ClientToMaster, Hello, MasterToClient, Refused};
 use ghost_proto::frame::{Data, Decoder, Frame, FrameError, MAX_CONTROL, Offer, Placed};
 use ghost_proto::instance::{self, BadInstance, Instance};
@@ -18,9 +18,13 @@ use ghost_proto::{Control, VERSION};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::rope::Rope;
+
 /// Bytes read from the socket at a time: little at first, since room costs page faults, more once it is filled.
 const READ_FIRST: usize = 8 * 1024;
 const READ_MOST: usize = 512 * 1024;
+/// Pieces that go out with one call.
+const PIECES: usize = 64;
 
 /// The instance that was asked for: by option, else by `GHOSTPROC_INSTANCE`, else the default.
 ///
@@ -101,7 +105,7 @@ pub struct Connection {
     socket: UnixStream,
     decoder: Decoder,
     input: BytesMut,
-    output: BytesMut,
+    output: Rope,
     descriptors: VecDeque<OwnedFd>,
     read_size: usize,
     program: String,
@@ -130,7 +134,7 @@ impl Connection {
             socket,
             decoder: Decoder::new(MAX_CONTROL),
             input: BytesMut::new(),
-            output: BytesMut::new(),
+            output: Rope::default(),
             descriptors: VecDeque::new(),
             read_size: READ_FIRST,
             program: String::new(),
@@ -249,15 +253,16 @@ impl Connection {
 
     /// Tells ghostd that output may come in shared memory.
     pub fn offer(&mut self) {
-        Offer { placed: true }.encode(&mut self.output);
+        self.output.put(|bytes| Offer { placed: true }.encode(bytes));
     }
 
     pub fn queue(&mut self, message: ClientToMaster) {
-        message.encode_frame(&mut self.output);
+        self.output.put(|bytes| message.encode_frame(bytes));
     }
 
-    pub fn queue_data(&mut self, data: &Data) {
-        data.encode(&mut self.output);
+    pub fn queue_data(&mut self, data: Data) {
+        self.output.put(|bytes| data.put_head(bytes));
+        self.output.push(data.bytes);
     }
 
     /// Bytes that wait to be sent.
@@ -271,7 +276,7 @@ impl Connection {
     /// [`ConnectionError::Lost`].
     pub fn flush(&mut self) -> Result<bool, ConnectionError> {
         while !self.output.is_empty() {
-            match ghost_sys::fdpass::send(&self.socket, &self.output, None) {
+            match ghost_sys::fdpass::send_pieces(&self.socket, &self.output.slices(PIECES), None) {
                 Ok(n) => self.output.advance(n),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),

@@ -9,6 +9,7 @@ pub mod connection;
 mod duration;
 mod groups;
 mod node_list;
+mod rope;
 mod terminal_line;
 
 /// A line on standard error. Should that fail (a full disk), there is nobody left to tell: the command ends as it would have

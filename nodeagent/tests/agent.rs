@@ -107,7 +107,7 @@ impl Node {
         let mut text = vec![0; 65536];
         // The holder may still have its standard error open: what is there is enough.
         let stderr = agent.stderr.take().expect("piped");
-        let n = ghost_sys::nowait::read(&stderr, &mut text).unwrap_or(0);
+        let n = ghost_sys::nowait::read_buf(&stderr, &mut &mut text[..], usize::MAX).unwrap_or(0);
         text.truncate(n);
         (status.code(), String::from_utf8_lossy(&text).into_owned())
     }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ghost_proto::client::{Ack, ClientToMaster, Noted, Resume, ResumedOutput, ResumedRank};
-use ghost_proto::frame::{ALL_RANKS, Data, MAX_DATA};
+use ghost_proto::frame::{ALL_RANKS, Data};
 use ghost_proto::instance::Instance;
 
 use super::session::{Failure, Session, offer_memory};
@@ -134,17 +134,17 @@ impl Session {
         let ended = self.broadcast.ended();
         let (stdin, kept) = self.broadcast.kept();
         let stdio = self.program.stdio.clone();
-        let sent = stdin + kept.len() as u64;
+        let sent = stdin + kept.iter().map(|piece| piece.len() as u64).sum::<u64>();
         let message = Resume { launch: self.home.launch, stdio, stdin, ranks, sent };
         self.connection.queue(ClientToMaster::Resume(message));
         let mut offset = stdin;
-        for piece in kept.chunks(MAX_DATA) {
-            let bytes = Bytes::copy_from_slice(piece);
-            self.connection.queue_data(&Data { id: ALL_RANKS, offset, fd: 0, eof: false, bytes });
-            offset += piece.len() as u64;
+        for bytes in kept {
+            let length = bytes.len() as u64;
+            self.connection.queue_data(Data { id: ALL_RANKS, offset, fd: 0, eof: false, bytes });
+            offset += length;
         }
         if let Some(offset) = ended {
-            self.connection.queue_data(&Data { id: ALL_RANKS, offset, fd: 0, eof: true, bytes: Bytes::new() });
+            self.connection.queue_data(Data { id: ALL_RANKS, offset, fd: 0, eof: true, bytes: Bytes::new() });
         }
         self.tell_size_anew();
         let dead = self.flock.dead();

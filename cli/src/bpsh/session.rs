@@ -22,6 +22,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use ghost_proto::client::{self, ClientToMaster, GhostDied, Launch, Launched};
 use ghost_proto::frame::MAX_CONTROL;
 use ghost_proto::launch::{HOST, ProgramSpec, Stdio};
@@ -208,7 +209,7 @@ pub(super) struct Session {
     pub broadcast: Broadcast,
     source: Source,
     source_ready: bool,
-    buffer: Vec<u8>,
+    buffer: BytesMut,
     look_at_children: Option<Instant>,
     /// The ghosts have stopped, and SIGCONT has come, nobody knows in which order: when to see, and by which signal to stop.
     doubtful_stop: Option<(Instant, u8)>,
@@ -276,7 +277,7 @@ impl Session {
             broadcast: Broadcast::new(readers, launched.window),
             source: Source::new(),
             source_ready: false,
-            buffer: Vec::new(),
+            buffer: BytesMut::new(),
             look_at_children: None,
             doubtful_stop: None,
             pin: None,

@@ -1,13 +1,16 @@
 //! Standard input: read once, sent to every rank, at the pace of the slowest that still reads.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
+use bytes::{Bytes, BytesMut};
+use ghost_proto::frame::MAX_DATA;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, fstat};
+
+use crate::rope::Rope;
 
 /// How far each rank has come with the input, and how much more may be sent. Pure: reads nothing itself.
 #[derive(Clone, Debug)]
@@ -18,7 +21,7 @@ pub struct Broadcast {
     taken: Vec<Option<u64>>,
     ended: bool,
     /// What some reader has not taken yet, up to what was sent: at most a window. It is sent again to a ghostd that was started anew.
-    kept: VecDeque<u8>,
+    kept: Rope,
 }
 
 impl Broadcast {
@@ -29,7 +32,7 @@ impl Broadcast {
             window: u64::from(window),
             taken: vec![Some(0); ranks],
             ended: false,
-            kept: VecDeque::new(),
+            kept: Rope::default(),
         }
     }
 
@@ -50,8 +53,8 @@ impl Broadcast {
     }
 
     /// Takes note of what goes out.
-    pub fn keep(&mut self, bytes: &[u8]) {
-        self.kept.extend(bytes);
+    pub fn keep(&mut self, bytes: Bytes) {
+        self.kept.push(bytes);
         self.drop_taken();
     }
 
@@ -59,13 +62,13 @@ impl Broadcast {
         let floor = self.taken.iter().flatten().min().copied().unwrap_or(self.sent);
         let wanted = usize::try_from(self.sent - floor).unwrap_or(usize::MAX);
         let old = self.kept.len().saturating_sub(wanted);
-        self.kept.drain(..old);
+        self.kept.advance(old);
     }
 
-    /// What is kept, with the offset of its first byte.
-    pub fn kept(&mut self) -> (u64, &[u8]) {
+    /// What is kept, in pieces that a frame can take, with the offset of its first byte.
+    pub fn kept(&mut self) -> (u64, Vec<Bytes>) {
         let from = self.sent - self.kept.len() as u64;
-        (from, self.kept.make_contiguous())
+        (from, self.kept.chunks(MAX_DATA))
     }
 
     /// How much a rank has taken, if it still reads.
@@ -157,23 +160,23 @@ impl Source {
         self.kind == Kind::File
     }
 
-    /// Reads what is there; `ready` says that poll(2) has announced something.
-    pub fn read(&mut self, buffer: &mut [u8], ready: bool) -> Read {
+    /// Appends what is there, `most` bytes at most; `ready` says that poll(2) has announced something.
+    pub fn read(&mut self, buffer: &mut BytesMut, most: usize, ready: bool) -> Read {
         let input = io::stdin();
         let fd: BorrowedFd<'_> = input.as_fd();
         let result = match self.kind {
-            Kind::Nowait => match ghost_sys::nowait::read(&fd, buffer) {
+            Kind::Nowait => match ghost_sys::nowait::read_buf(&fd, buffer, most) {
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                     self.kind = Kind::Polled;
                     return Read::Nothing;
                 }
                 result => result,
             },
-            Kind::File => nix::unistd::read(fd, buffer).map_err(io::Error::from),
+            Kind::File => ghost_sys::pipe::read_buf(&fd, buffer, most),
             Kind::Polled | Kind::Terminal if !ready => return Read::Nothing,
             Kind::Polled | Kind::Terminal => {
                 let fd = self.terminal.as_ref().map_or(fd, AsFd::as_fd);
-                nix::unistd::read(fd, buffer).map_err(io::Error::from)
+                ghost_sys::pipe::read_buf(&fd, buffer, most)
             }
         };
         match result {
@@ -229,19 +232,24 @@ mod tests {
         assert_eq!(broadcast.room(), None);
     }
 
+    fn kept(broadcast: &mut Broadcast) -> (u64, Vec<u8>) {
+        let (from, pieces) = broadcast.kept();
+        (from, pieces.concat())
+    }
+
     #[test]
     fn what_the_slowest_has_not_taken_is_kept() {
         let mut broadcast = Broadcast::new(2, 10);
         broadcast.send(6);
-        broadcast.keep(b"abcdef");
+        broadcast.keep(Bytes::from_static(b"abcdef"));
         broadcast.acknowledge(0, 5);
-        assert_eq!(broadcast.kept(), (0, &b"abcdef"[..]));
+        assert_eq!(kept(&mut broadcast), (0, b"abcdef".to_vec()));
         broadcast.acknowledge(1, 2);
-        assert_eq!(broadcast.kept(), (2, &b"cdef"[..]));
+        assert_eq!(kept(&mut broadcast), (2, b"cdef".to_vec()));
         broadcast.leave(1);
-        assert_eq!(broadcast.kept(), (5, &b"f"[..]));
+        assert_eq!(kept(&mut broadcast), (5, b"f".to_vec()));
         broadcast.leave(0);
-        assert_eq!(broadcast.kept(), (6, &b""[..]));
+        assert_eq!(kept(&mut broadcast), (6, b"".to_vec()));
     }
 
     #[test]

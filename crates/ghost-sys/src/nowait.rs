@@ -7,15 +7,22 @@
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd};
 
-/// Reads from the current position without waiting.
+use bytes::BufMut;
+
+/// Reads from the current position without waiting, behind what `buffer` holds already: up to `most` bytes, or what its spare
+/// piece holds, if that is less. Gives how many; 0 means end of file.
 ///
 /// # Errors
 /// `WouldBlock`: nothing there. `Unsupported`: this kind of file cannot do it. Others as of read(2).
-pub fn read(fd: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
-    let piece = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    // SAFETY: the kernel writes into `buffer` only, whose length is given; an offset of -1 means the file's position.
+pub fn read_buf(fd: &impl AsFd, buffer: &mut impl BufMut, most: usize) -> io::Result<usize> {
+    let spare = buffer.chunk_mut();
+    let piece = libc::iovec { iov_base: spare.as_mut_ptr().cast(), iov_len: spare.len().min(most) };
+    // SAFETY: the kernel writes into the spare piece only, which has as much room; an offset of -1 means the file's position.
     let n = unsafe { libc::preadv2(fd.as_fd().as_raw_fd(), &raw const piece, 1, -1, libc::RWF_NOWAIT) };
-    if n < 0 { Err(io::Error::last_os_error()) } else { Ok(n as usize) }
+    let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the kernel has just written these bytes.
+    unsafe { buffer.advance_mut(n) };
+    Ok(n)
 }
 
 /// Writes pieces one after the other at the current position, as much as goes without waiting.
@@ -39,7 +46,10 @@ mod tests {
     fn a_pipe_is_filled_and_emptied_without_waiting() {
         let (reader, writer) = std::io::pipe().expect("pipe");
         let mut buffer = vec![0; 1 << 20];
-        assert_eq!(read(&reader, &mut buffer).expect_err("empty").kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(
+            read_buf(&reader, &mut &mut buffer[..], usize::MAX).expect_err("empty").kind(),
+            io::ErrorKind::WouldBlock
+        );
         let mut written = 0;
         let error = loop {
             match write(&writer, &[IoSlice::new(&buffer[..100]), IoSlice::new(&buffer)]) {
@@ -49,8 +59,8 @@ mod tests {
         };
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         assert!(written >= 4096);
-        assert_eq!(read(&reader, &mut buffer).expect("full"), written);
+        assert_eq!(read_buf(&reader, &mut &mut buffer[..], usize::MAX).expect("full"), written);
         drop(writer);
-        assert_eq!(read(&reader, &mut buffer).expect("end of file"), 0);
+        assert_eq!(read_buf(&reader, &mut &mut buffer[..], usize::MAX).expect("end of file"), 0);
     }
 }

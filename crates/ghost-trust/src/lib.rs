@@ -13,6 +13,7 @@
 
 pub mod ca;
 pub mod certificate;
+pub mod gulps;
 pub mod pem_file;
 pub mod tls;
 pub mod token;
@@ -22,6 +23,7 @@ mod random;
 
 pub use ca::Ca;
 pub use certificate::{ClusterId, Fingerprint, Role, Serial};
+pub use gulps::Gulps;
 pub use tls::{MasterIdentity, NodeIdentity, Peer};
 pub use token::Token;
 pub use verify::Distrust;

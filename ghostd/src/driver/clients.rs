@@ -151,7 +151,7 @@ async fn read(
         if stream.readable().await.is_err() {
             return Ok(None);
         }
-        input.reserve(READ_AT_ONCE / 4);
+        input.reserve(READ_AT_ONCE);
         match stream.try_read_buf(&mut input) {
             Ok(0) => return Ok(None),
             Ok(_) => {}

@@ -5,7 +5,6 @@ mod above;
 mod changes;
 mod clients;
 mod examine;
-mod gulps;
 mod handover;
 mod kernel;
 mod metrics;

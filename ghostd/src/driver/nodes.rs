@@ -1,12 +1,13 @@
 //! Nodes, and machines that want to become one, on the TLS port.
 
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, bail};
-use bytes::BytesMut;
+use bytes::{Buf, Bytes, BytesMut};
 use ghost_proto::Control;
 use ghost_proto::frame::{Decoder, Frame, MAX_CONTROL, MAX_CONTROL_STRANGER};
 use ghost_proto::ids::NodeNumber;
@@ -14,16 +15,15 @@ use ghost_proto::join::JoinToMaster;
 use ghost_proto::node::NodeToMaster;
 use ghost_proto::view::AgentToMaster;
 use ghost_trust::tls::{self, Peer};
-use ghost_trust::{Distrust, Serial};
+use ghost_trust::{Distrust, Gulps, Serial};
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::gulps::Gulps;
 use super::outbox::{Outbox, Parcel};
 use super::{NodePort, Shared};
 use crate::core::{Event, LinkId};
@@ -36,6 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const READ_AT_ONCE: usize = 256 * 1024;
 /// The same of one that has not yet shown who it is.
 const READ_OF_STRANGER: usize = 4 * 1024;
+/// Bytes that are encrypted ahead of what the network takes: a whole frame of bulk, which then goes with one call.
+const ENCRYPTED: usize = 192 * 1024;
 
 /// `descriptors`: how many this process may have.
 pub(super) async fn accept(listener: TcpListener, config: Arc<ServerConfig>, descriptors: u64, shared: Shared) {
@@ -95,7 +97,6 @@ async fn meet(
 ) -> Result<Option<Session>> {
     stream.set_nodelay(true)?;
     ghost_sys::tcp::do_not_pace(&stream);
-    // rustls asks for 4 KiB at a time; of a node the kernel is asked for more.
     let stream = Gulps::new(stream, READ_OF_STRANGER);
     let mut stream = match acceptor.accept(stream).await {
         Ok(stream) => stream,
@@ -122,7 +123,9 @@ async fn meet(
         Peer::Node { number, serial } => {
             let accepted = shared.borrow().membership.check_peer(number, serial);
             accepted?;
-            stream.get_mut().0.enlarge(READ_AT_ONCE);
+            let (socket, session) = stream.get_mut();
+            socket.enlarge(READ_AT_ONCE);
+            session.set_buffer_limit(Some(ENCRYPTED));
             let mut decoder = Decoder::new(MAX_CONTROL);
             let Frame::Control(body) = next_frame(&mut stream, &mut decoder, &mut input).await? else {
                 bail!("node {number}: bulk data before the hello");
@@ -240,7 +243,21 @@ async fn read(
     }
 }
 
-async fn write(mut writer: WriteHalf<TlsStream<Gulps<TcpStream>>>, outbox: &Outbox) -> std::io::Result<()> {
+/// Writes one behind the other: together they are one call, and no record of TLS is only a head.
+async fn write_both(writer: &mut (impl AsyncWrite + Unpin), head: &mut BytesMut, mut body: Bytes) -> io::Result<()> {
+    while head.has_remaining() || body.has_remaining() {
+        let n = writer.write_vectored(&[IoSlice::new(head), IoSlice::new(&body)]).await?;
+        if n == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        let of_head = n.min(head.len());
+        head.advance(of_head);
+        body.advance(n - of_head);
+    }
+    Ok(())
+}
+
+async fn write(mut writer: WriteHalf<TlsStream<Gulps<TcpStream>>>, outbox: &Outbox) -> io::Result<()> {
     let mut head = BytesMut::new();
     while let Some(parcel) = outbox.next().await {
         let mut next = Some(parcel);
@@ -248,10 +265,8 @@ async fn write(mut writer: WriteHalf<TlsStream<Gulps<TcpStream>>>, outbox: &Outb
             match parcel {
                 Parcel::Frame(frame, _) => writer.write_all(&frame).await?,
                 Parcel::Data(data) => {
-                    head.clear();
                     data.put_head(&mut head);
-                    writer.write_all(&head).await?;
-                    writer.write_all(&data.bytes).await?;
+                    write_both(&mut writer, &mut head, data.bytes).await?;
                 }
             }
             next = outbox.try_next();

@@ -1,8 +1,10 @@
 //! One connection to the master, from the first packet to the last.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow, bail};
@@ -13,9 +15,9 @@ use ghost_proto::instance::Instance;
 use ghost_proto::node::{MasterToNode, Welcome};
 use ghost_proto::view::MasterToAgent;
 use ghost_sys::fdpass;
-use ghost_trust::Distrust;
 use ghost_trust::tls::{node_client_config, server_name};
-use nix::sys::socket::{getsockopt, sockopt};
+use ghost_trust::{Distrust, Gulps};
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, ReadHalf, WriteHalf};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpStream, UnixStream};
@@ -44,6 +46,8 @@ const FROM_HOLDER: usize = 64 * 1024;
 const ENCRYPTED: usize = 192 * 1024;
 /// Bytes read from the master at once.
 const READ: usize = 256 * 1024;
+/// Socket buffer towards the holder, in bytes: a few times what is read at once.
+const TO_HOLDER: usize = 1024 * 1024;
 
 /// How far a session came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,13 +89,15 @@ async fn session(
     let config = node_client_config(&identity.tls).context("this node's certificate cannot be used")?;
     let tcp = socket::connect(&addresses).await?;
     let connector = TlsConnector::from(Arc::new(config));
-    let mut tls = timeout(HANDSHAKE, connector.connect(server_name(), tcp))
+    let mut tls = timeout(HANDSHAKE, connector.connect(server_name(), Gulps::new(tcp, READ)))
         .await
         .map_err(|_| anyhow!("the master does not answer the TLS handshake"))?
         .map_err(explain)?;
     tls.get_mut().1.set_buffer_limit(Some(ENCRYPTED));
     let (own, instance) = (holder.connect()?, holder.instance().clone());
     own.set_nonblocking(true).context("the holder's socket")?;
+    // What came at once goes on at once; without the right to more it is the system's usual size.
+    let _ = setsockopt(&own, sockopt::SndBufForce, &TO_HOLDER);
     // Who listens there, as the kernel knows it (net/unix/af_unix.c, unix_listen()).
     let holder_pid = getsockopt(&own, sockopt::PeerCredentials).context("the holder's PID")?.pid();
     let (mut sampler, figures) = Sampler::new(holder_pid.unsigned_abs())?;
@@ -131,7 +137,7 @@ async fn resolve(master: &MasterAddress, known: &mut Vec<SocketAddr>) -> Result<
 async fn up(
     holder: OwnedReadHalf,
     mut figures: mpsc::Receiver<Bytes>,
-    mut master: WriteHalf<TlsStream<TcpStream>>,
+    mut master: WriteHalf<TlsStream<Gulps<TcpStream>>>,
     pulse: &Pulse,
 ) -> Result<()> {
     let mut splitter = Splitter::default();
@@ -174,7 +180,7 @@ async fn up(
 /// What the master says, as it comes. It has sent control before bulk itself, and the holder reads at once. What is for
 /// nodeagent itself is taken out.
 async fn down(
-    mut master: ReadHalf<TlsStream<TcpStream>>,
+    mut master: ReadHalf<TlsStream<Gulps<TcpStream>>>,
     mut holder: OwnedWriteHalf,
     (instance, sampler): (&Instance, &mut Sampler),
     pulse: &Pulse,
@@ -185,7 +191,7 @@ async fn down(
     let mut buffer = BytesMut::with_capacity(READ);
     let mut own = OwnFrames::default();
     loop {
-        buffer.reserve(READ / 4);
+        buffer.reserve(READ);
         if master.read_buf(&mut buffer).await.map_err(explain)? == 0 {
             bail!("the master has closed the connection{}", if on_word.is_some() { "; its log says why" } else { "" });
         }
@@ -195,6 +201,8 @@ async fn down(
                 pulse.lease_is(Duration::from_millis(welcome.lease_ms.into()));
             }
         }
+        // TLS gives a record at a time: what else has come goes on with it. Its end is seen again.
+        while buffer.len() < READ && matches!(at_once(master.read_buf(&mut buffer)).await, Some(Ok(1..))) {}
         while let Some(piece) = own.next(&mut buffer)? {
             match piece {
                 Piece::Holder(bytes) => holder.write_all(&bytes).await.context("writing to the holder")?,
@@ -203,6 +211,16 @@ async fn down(
             }
         }
     }
+}
+
+/// What a future gives without waiting.
+async fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(given) => Poll::Ready(Some(given)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 /// The master's first message, which comes in one piece.

@@ -41,7 +41,7 @@ impl Bench {
         let mut bytes = Vec::new();
         let mut buffer = vec![0; 4096];
         let reader = [&self.stdout, &self.stderr][channel];
-        while let Ok(n @ 1..) = ghost_sys::nowait::read(reader, &mut buffer) {
+        while let Ok(n @ 1..) = ghost_sys::nowait::read_buf(reader, &mut &mut buffer[..], usize::MAX) {
             bytes.extend_from_slice(&buffer[..n]);
         }
         String::from_utf8(bytes).expect("text")

@@ -15,6 +15,8 @@ use super::{Failure, Session, failure};
 
 /// Input is not read on while this much waits to be sent, in bytes.
 const BACKLOG: usize = 512 * 1024;
+/// Input is read into a new buffer when the last one has less room than this, in bytes.
+const WORTH_A_READ: usize = 64 * 1024;
 const NO_DESCRIPTOR: &str = "output was lost: no number was left for a descriptor (see `ulimit -n`)";
 
 impl Session {
@@ -131,30 +133,30 @@ impl Session {
         }
         while self.input_wanted() && (self.source_ready || self.source.always_ready()) && self.source.allowed() {
             let room = self.broadcast.room().unwrap_or(0).min(MAX_DATA);
-            if self.buffer.is_empty() {
-                self.buffer = vec![0; MAX_DATA];
+            if self.buffer.capacity() < room.min(WORTH_A_READ) {
+                self.buffer.reserve(MAX_DATA);
             }
-            match self.source.read(&mut self.buffer[..room], self.source_ready) {
+            match self.source.read(&mut self.buffer, room, self.source_ready) {
                 Read::Bytes(n) => {
                     let offset = self.broadcast.send(n);
+                    let bytes = self.buffer.split().freeze();
                     if self.home.resumes {
-                        self.broadcast.keep(&self.buffer[..n]);
+                        self.broadcast.keep(bytes.clone());
                     }
-                    self.send_input(offset, n, false);
+                    self.send_input(offset, bytes, false);
                     self.source_ready = false;
                 }
                 Read::Nothing => self.source_ready = false,
                 Read::End => {
                     let offset = self.broadcast.end();
-                    self.send_input(offset, 0, true);
+                    self.send_input(offset, Bytes::new(), true);
                 }
             }
         }
         Ok(())
     }
 
-    fn send_input(&mut self, offset: u64, n: usize, eof: bool) {
-        let bytes = Bytes::copy_from_slice(&self.buffer[..n]);
-        self.connection.queue_data(&Data { id: ALL_RANKS, offset, fd: 0, eof, bytes });
+    fn send_input(&mut self, offset: u64, bytes: Bytes, eof: bool) {
+        self.connection.queue_data(Data { id: ALL_RANKS, offset, fd: 0, eof, bytes });
     }
 }

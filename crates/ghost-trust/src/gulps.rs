@@ -1,5 +1,5 @@
-//! Reading from a socket in pieces that grow once it is known who is there: a stranger's connection costs little memory, a node's
-//! few system calls.
+//! Reading for TLS from a socket in large pieces (rustls asks for 4 KiB at a time), which may grow once it is known who is there: a
+//! stranger's connection costs little memory, a node's few system calls.
 
 use std::io;
 use std::pin::Pin;
@@ -8,7 +8,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A connection with a buffer before it for what is read; what is written goes through.
-pub(super) struct Gulps<S> {
+#[derive(Debug)]
+pub struct Gulps<S> {
     inner: S,
     buffer: Vec<u8>,
     /// What of the buffer has been read and not yet taken.
@@ -16,12 +17,13 @@ pub(super) struct Gulps<S> {
 }
 
 impl<S> Gulps<S> {
-    pub(super) fn new(inner: S, capacity: usize) -> Gulps<S> {
+    /// `capacity`: bytes that are read at once.
+    pub fn new(inner: S, capacity: usize) -> Gulps<S> {
         Gulps { inner, buffer: vec![0; capacity], unread: 0..0 }
     }
 
     /// Larger pieces from now on; nothing that was read is lost.
-    pub(super) fn enlarge(&mut self, capacity: usize) {
+    pub fn enlarge(&mut self, capacity: usize) {
         if capacity > self.buffer.len() {
             self.buffer.resize(capacity, 0);
         }
