@@ -98,7 +98,7 @@ impl Feature {
 
 fn knows_nowait() -> Option<bool> {
     let (reader, _writer) = std::io::pipe().ok()?;
-    match nowait::read(&reader, &mut [0]) {
+    match nowait::read_buf(&reader, &mut &mut [0; 1][..], 1) {
         Err(error) if error.kind() == ErrorKind::WouldBlock => Some(true),
         Err(error) if error.kind() == ErrorKind::Unsupported => Some(false),
         _ => None,
