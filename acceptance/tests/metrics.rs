@@ -53,6 +53,9 @@ fn what_happens_is_counted_once() {
     assert!(now.get("ghostproc_launch_seconds_sum") > before.get("ghostproc_launch_seconds_sum"));
     assert!(grown(&before, &now, "ghostproc_processes_ended_total{how=\"exited\"}") >= 3.0);
     assert!(grown(&before, &now, "ghostproc_fuse_requests_total") > 0.0);
+    // Ten years, but for a clock that differs.
+    let left = now.get("ghostproc_node_certificate_expiry_seconds{node=\"0\"}") - now.get("process_start_time_seconds");
+    assert!(left > 9.0 * 365.0 * 86_400.0, "{left}");
     assert!(now.get("process_resident_memory_bytes") > 1e6 && now.get("process_open_fds") > 10.0);
 }
 

@@ -107,6 +107,7 @@ fn serve(socket: TcpStream, tls: &Arc<ServerConfig>, membership: &Mutex<Membersh
     let said = match peer_node(tls.conn.peer_certificates()) {
         Ok(Peer::Node { number, serial }) => match membership.check_peer(number, serial) {
             Ok(()) => {
+                membership.seen(number, serial, peer_address);
                 tls.write_all(format!("welcome {number}").as_bytes()).unwrap();
                 format!("welcome {number}")
             }

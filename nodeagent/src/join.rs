@@ -151,7 +151,6 @@ pub fn join(master: &MasterAddress, token: &Token, node: Option<i32>) -> Result<
 
 fn exchange(master: &MasterAddress, ca: Fingerprint, request: JoinRequest) -> Result<JoinToNode> {
     let socket = connect(master)?;
-    socket.set_read_timeout(Some(ANSWER)).and_then(|()| socket.set_write_timeout(Some(ANSWER)))?;
     let config = join_client_config(ca).context("TLS settings")?;
     let connection = ClientConnection::new(Arc::new(config), server_name()).context("TLS settings")?;
     let mut tls = StreamOwned::new(connection, socket);
@@ -160,11 +159,20 @@ fn exchange(master: &MasterAddress, ca: Fingerprint, request: JoinRequest) -> Re
         tls.conn.complete_io(&mut tls.sock).map_err(|error| explain(master, error))?;
     }
     tls.write_all(&JoinToMaster::Request(request).to_frame()).map_err(|error| explain(master, error))?;
+    answer(&mut tls, master, |error| explain(master, error))
+}
+
+/// What the master answers.
+pub(crate) fn answer(
+    tls: &mut impl Read,
+    master: &MasterAddress,
+    explain: impl Fn(std::io::Error) -> anyhow::Error,
+) -> Result<JoinToNode> {
     let mut decoder = Decoder::new(MAX_CONTROL_STRANGER);
     let mut input = BytesMut::new();
     let mut buffer = [0; 4096];
     loop {
-        let n = tls.read(&mut buffer).map_err(|error| explain(master, error))?;
+        let n = tls.read(&mut buffer).map_err(&explain)?;
         if n == 0 {
             bail!("{master} closed the connection without an answer; ghostd's log there says why");
         }
@@ -180,12 +188,15 @@ fn exchange(master: &MasterAddress, ca: Fingerprint, request: JoinRequest) -> Re
     }
 }
 
-fn connect(master: &MasterAddress) -> Result<TcpStream> {
+pub(crate) fn connect(master: &MasterAddress) -> Result<TcpStream> {
     let addresses = master.resolve()?;
     let mut failures = Vec::new();
     for address in addresses {
         match TcpStream::connect_timeout(&address, CONNECT) {
-            Ok(socket) => return Ok(socket),
+            Ok(socket) => {
+                socket.set_read_timeout(Some(ANSWER)).and_then(|()| socket.set_write_timeout(Some(ANSWER)))?;
+                return Ok(socket);
+            }
             Err(error) => failures.push((address, error)),
         }
     }
@@ -204,6 +215,6 @@ fn explain(master: &MasterAddress, error: std::io::Error) -> anyhow::Error {
 }
 
 /// What a peer says, fit for a terminal.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1000).collect()
 }

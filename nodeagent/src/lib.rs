@@ -6,3 +6,4 @@ pub mod identity;
 pub mod join;
 pub mod link;
 pub mod master_address;
+pub mod renew;

@@ -11,6 +11,7 @@ use ghost_proto::instance::{self, Instance};
 use nodeagent::identity::Store;
 use nodeagent::join::{self, JoinArgs};
 use nodeagent::link::service;
+use nodeagent::renew;
 
 /// The node daemon of a ghostproc cluster
 ///
@@ -32,6 +33,8 @@ struct Flags {
 #[derive(Debug, Subcommand)]
 enum Command {
     Join(JoinArgs),
+    /// Get another key and certificate from the master, by the present ones; what runs goes on
+    Renew,
     /// Run the daemon (the default)
     Run,
 }
@@ -56,6 +59,7 @@ fn run(flags: Flags) -> Result<()> {
             let joined = join::run(&store, &arguments)?;
             writeln!(std::io::stdout(), "{joined}").context("standard output")
         }
+        Some(Command::Renew) => writeln!(std::io::stdout(), "{}", renew::run(&store)?).context("standard output"),
         Some(Command::Run) | None => {
             ghost_log::start("info").context("logging")?;
             fit(Role::Node).map_err(Error::msg)?;

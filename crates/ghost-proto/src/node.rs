@@ -28,7 +28,7 @@ use crate::terminal::Resize;
 use crate::tree::{Execed, Forked, Reaped};
 
 direction!(ToNodeEnvelope, MasterToNode, "MasterToNode", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16");
-direction!(FromNodeEnvelope, NodeToMaster, "NodeToMaster", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14");
+direction!(FromNodeEnvelope, NodeToMaster, "NodeToMaster", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15");
 
 /// What ghostd may say to a node.
 #[derive(Clone, PartialEq, prost::Oneof)]
@@ -103,6 +103,16 @@ pub enum NodeToMaster {
     /// A process there has sent a signal to who is of the master.
     #[prost(message, tag = "14")]
     Sent(Sent),
+    /// Instead of a hello: another certificate is wanted. Answered as a request to join is ([`crate::join::JoinToNode`]), and that is all.
+    #[prost(message, tag = "15")]
+    Renew(Renew),
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Renew {
+    /// Certificate signing request, DER.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub request: bytes::Bytes,
 }
 
 /// First message of a node on each connection.

@@ -333,6 +333,7 @@ fn node_to_master() -> Samples<NodeToMaster> {
                 settled: 299,
             }),
         ),
+        ("Renew", NodeToMaster::Renew(node::Renew { request: Bytes::from_static(b"\x30\x01") })),
     ]
 }
 
@@ -527,7 +528,7 @@ fn master_to_node_bytes() {
 #[test]
 fn node_to_master_bytes() {
     let variants = variants!(NodeToMaster: Hello, LeaseAck, Started, StartFailed, Stopped, Continued, Ended, Ack, StdinGone,
-        SignalDone, Forked, Execed, Reaped, Sent);
+        SignalDone, Forked, Execed, Reaped, Sent, Renew);
     check("node_to_master", variants, node_to_master());
 }
 

@@ -157,7 +157,7 @@ impl Core {
         }
         match message {
             // Only the first message is a hello; the driver has taken it.
-            NodeToMaster::Hello(_) => {}
+            NodeToMaster::Hello(_) | NodeToMaster::Renew(_) => {}
             NodeToMaster::LeaseAck(ack) => {
                 let now = self.now;
                 self.has_figures(number, &ack);

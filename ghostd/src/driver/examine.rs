@@ -20,6 +20,8 @@ use crate::words::harmless;
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Milliseconds by which a clock may differ; more confuses make, rsync, and who reads logs.
 const CLOCKS: i64 = 1000;
+/// Days before its end from which on a certificate is to be renewed.
+const EXPIRES_SOON: i64 = 30;
 /// Findings that are taken from a node, and characters of each text.
 const FINDINGS: usize = 64;
 const TEXT: usize = 1024;
@@ -98,9 +100,16 @@ impl Driver {
             kernel: kernel_release().unwrap_or_default(),
             findings: examine(Role::Master),
         };
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         let nodes = self.membership.nodes().into_iter().map(|listed| {
             let answer = answers.remove(&listed.number);
-            node(listed, answer.map(|(_, answer)| answer))
+            let number = listed.number;
+            let mut host = node(listed, answer.map(|(_, answer)| answer));
+            if let Some(port) = self.nodes.values().find(|port| port.number == number) {
+                host.findings.push(certificate(port.expires.saturating_sub(now)));
+            }
+            host
         });
         std::iter::once(master).chain(nodes).collect()
     }
@@ -145,6 +154,17 @@ fn release(there: &str) -> Finding {
     Finding { gravity: gravity.into(), what: "same release as ghostd".to_owned(), found }
 }
 
+/// `left`: seconds for which it is valid still.
+fn certificate(left: i64) -> Finding {
+    let days = left / 86_400;
+    let (gravity, found) = if days >= EXPIRES_SOON {
+        (Gravity::Fine, format!("valid for {days} days"))
+    } else {
+        (Gravity::Less, format!("it expires in {days} days, and the node cannot connect then: `nodeagent renew` there"))
+    };
+    Finding { gravity: gravity.into(), what: "certificate".to_owned(), found }
+}
+
 fn clock(ahead: i64) -> Finding {
     let gravity = if ahead.abs() <= CLOCKS { Gravity::Fine } else { Gravity::Less };
     let mut found = format!("{} ms {}", ahead.abs(), if ahead < 0 { "behind" } else { "ahead" });
@@ -170,6 +190,14 @@ mod tests {
             held: None,
             root: String::new(),
         }
+    }
+
+    #[test]
+    fn a_certificate_that_ends_soon_is_told() {
+        assert_eq!(certificate(86_400 * 31).gravity(), Gravity::Fine);
+        let soon = certificate(86_400 * 7 + 5);
+        assert_eq!(soon.gravity(), Gravity::Less);
+        assert!(soon.found.starts_with("it expires in 7 days") && soon.found.contains("nodeagent renew"), "{soon:?}");
     }
 
     #[test]

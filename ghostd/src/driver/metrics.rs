@@ -45,15 +45,26 @@ impl Driver {
         }
     }
 
+    /// Of the nodes that are connected, in order, and until when.
+    fn certificates(&self) -> Vec<(i32, i64)> {
+        let mut all: Vec<(i32, i64)> = self.nodes.values().map(|port| (port.number.0, port.expires)).collect();
+        all.sort_unstable();
+        // A node may have come anew before its old connection was seen to end.
+        all.dedup_by_key(|(number, _)| *number);
+        all
+    }
+
     fn metrics(&self) -> String {
         let edge = Edge {
             release: env!("CARGO_PKG_VERSION"),
-            takeovers: self.store.generation(),
+            // The first one of a host is the first generation.
+            takeovers: self.store.generation().saturating_sub(1),
             connections_refused: self.connections_refused,
             commands_refused: self.seats.borrow().refused(),
             fuse_requests: self.pin.requests(),
             records_dropped: self.programs.dropped(),
             view: self.view.is_some(),
+            certificates: self.certificates(),
             own: OwnProcess::now(),
         };
         page(self.core.counts(), &self.core.census(&Members(&self.membership)), &edge)

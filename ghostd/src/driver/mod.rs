@@ -85,6 +85,8 @@ struct NodePort {
     outbox: Rc<Outbox>,
     number: NodeNumber,
     serial: Serial,
+    /// Of its certificate, in seconds since 1970.
+    expires: i64,
 }
 
 pub(crate) struct Driver {

@@ -14,9 +14,11 @@ use ghost_proto::ids::NodeNumber;
 use ghost_proto::join::JoinToMaster;
 use ghost_proto::node::NodeToMaster;
 use ghost_proto::view::AgentToMaster;
+use ghost_trust::certificate::Claims;
 use ghost_trust::tls::{self, Peer};
 use ghost_trust::{Distrust, Gulps, Serial};
 use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -88,6 +90,12 @@ struct Session {
     outbox: Rc<Outbox>,
 }
 
+/// Until when the certificate is valid that was shown, in seconds since 1970.
+fn expiry(certificates: Option<&[CertificateDer<'_>]>) -> i64 {
+    let claims = certificates.and_then(<[_]>::first).map(|certificate| Claims::read(certificate));
+    claims.and_then(Result::ok).map_or(i64::MAX, |claims| claims.not_after)
+}
+
 /// Finds out who it is. A stranger is heard about joining, and goes.
 async fn meet(
     stream: TcpStream,
@@ -130,8 +138,15 @@ async fn meet(
             let Frame::Control(body) = next_frame(&mut stream, &mut decoder, &mut input).await? else {
                 bail!("node {number}: bulk data before the hello");
             };
-            let Some(NodeToMaster::Hello(hello)) = NodeToMaster::decode_body(body)? else {
-                bail!("node {number}: the first message is no hello");
+            let hello = match NodeToMaster::decode_body(body)? {
+                Some(NodeToMaster::Hello(hello)) => hello,
+                Some(NodeToMaster::Renew(request)) => {
+                    let answer = shared.borrow_mut().membership.renew(number, &request, SystemTime::now());
+                    stream.write_all(&answer.to_frame()).await?;
+                    stream.shutdown().await?;
+                    return Ok(None);
+                }
+                _ => bail!("node {number}: the first message is no hello"),
             };
             Ok(Some(welcome(shared, stream, (decoder, input), (number, serial), hello, address)))
         }
@@ -149,8 +164,9 @@ fn welcome(
     let mut driver = shared.borrow_mut();
     let link = LinkId(driver.connection_id());
     let outbox = Rc::new(Outbox::default());
-    driver.nodes.insert(link, NodePort { outbox: Rc::clone(&outbox), number, serial });
-    driver.membership.seen(number, address.ip());
+    let expires = expiry(stream.get_ref().1.peer_certificates());
+    driver.nodes.insert(link, NodePort { outbox: Rc::clone(&outbox), number, serial, expires });
+    driver.membership.seen(number, serial, address.ip());
     tracing::info!(node = number.0, %address, hostname = hello.hostname, program = hello.program, "connected");
     driver.turn(Event::NodeConnected { node: number, link, hello, address: address.ip() });
     driver.relays.linked(number, &outbox);

@@ -7,7 +7,8 @@
 //!    +------ replace -----+------- replace ---------+                   remove: forgotten, from any state
 //! ```
 //! A certificate is accepted from a `joined` node alone, and only the one with its serial number. What was replaced or
-//! removed never comes back: a new join gets a new serial number.
+//! removed never comes back: a new join gets a new serial number. A joined node may ask for another certificate (renew): until it has
+//! shown that, the one before is accepted as well.
 //!
 //! Pure: no clock, no files, no keys. Times are seconds since 1970.
 
@@ -54,6 +55,8 @@ pub struct Members {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     pub state: Standing,
+    /// A certificate that it has been given in the place of its present one, and has not shown yet: both are accepted.
+    pub next: Option<Serial>,
     /// Former certificates, the newest last.
     pub replaced: Vec<Serial>,
     /// Where it was last seen.
@@ -111,6 +114,7 @@ impl Member {
     fn new(state: Standing) -> Member {
         Member {
             state,
+            next: None,
             replaced: Vec::new(),
             address: None,
             hostname: String::new(),
@@ -185,9 +189,11 @@ impl Members {
     /// It is not, with the reason.
     pub fn check_peer(&self, number: NodeNumber, serial: Serial, rules: &Rules) -> Result<(), PeerRefusal> {
         let standing = self.standing(number, rules).ok_or(PeerRefusal::Unknown { number })?;
-        let replaced = self.nodes.get(&number).is_some_and(|member| member.replaced.contains(&serial));
+        let member = self.nodes.get(&number);
+        let replaced = member.is_some_and(|member| member.replaced.contains(&serial));
+        let next = member.is_some_and(|member| member.next == Some(serial));
         match standing {
-            Standing::Joined(current) if current == serial => Ok(()),
+            Standing::Joined(current) if current == serial || next => Ok(()),
             _ if replaced => Err(PeerRefusal::Replaced { number, serial }),
             Standing::Revoked => Err(PeerRefusal::Revoked { number }),
             Standing::Declared | Standing::Joined(_) => Err(PeerRefusal::NotItsCertificate { number, serial }),
@@ -234,8 +240,30 @@ impl Members {
         self.tokens.spend(&admission.token);
         let member = self.nodes.entry(admission.number).or_insert_with(|| Member::new(Standing::Declared));
         member.state = Standing::Joined(serial);
+        member.next = None;
         member.hostname = admission.hostname;
         member.address = Some(admission.address);
+    }
+
+    /// A joined node has been given another certificate. Whoever was given one before and has not shown it gets no more.
+    pub fn renewed(&mut self, number: NodeNumber, serial: Serial) {
+        if let Some(member) = self.nodes.get_mut(&number) {
+            member.next = Some(serial);
+        }
+    }
+
+    /// A node has shown a certificate that is accepted; tells whether it is its new one. Then the one before is refused from now on.
+    pub fn shown(&mut self, number: NodeNumber, serial: Serial) -> bool {
+        match self.nodes.get_mut(&number) {
+            Some(member) if member.next == Some(serial) => {
+                if let Standing::Joined(before) = std::mem::replace(&mut member.state, Standing::Joined(serial)) {
+                    member.retire(before);
+                }
+                member.next = None;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// A node was seen at an address; tells whether that is news.
@@ -304,6 +332,7 @@ impl Members {
                 member.retire(serial);
             }
             member.state = to;
+            member.next = None;
         }
         Ok(())
     }

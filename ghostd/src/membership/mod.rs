@@ -21,8 +21,10 @@ use bytes::Bytes;
 use ghost_proto::client::{Admin, NodeRequest, TokenRequest};
 use ghost_proto::ids::NodeNumber;
 use ghost_proto::join::{JoinAccepted, JoinRefused, JoinRequest, JoinToNode};
+use ghost_proto::node::Renew;
 use ghost_proto::node_state::NodeStatus;
 use ghost_proto::nodeset::{NodeSpec, fold};
+use ghost_trust::ca::Issued;
 use ghost_trust::{Ca, Serial, Token};
 
 use crate::config::Config;
@@ -123,13 +125,17 @@ impl Membership {
         self.members.check_peer(number, serial, &self.rules)
     }
 
-    /// Takes note of where a node, whose certificate was accepted, connects from.
-    pub fn seen(&mut self, number: NodeNumber, address: IpAddr) {
-        if self.members.seen(number, address)
+    /// Takes note of a node, whose certificate was accepted: which one it was, and where it connects from.
+    pub fn seen(&mut self, number: NodeNumber, serial: Serial, address: IpAddr) {
+        let renewed = self.members.shown(number, serial);
+        if renewed {
+            tracing::info!(node = number.0, %serial, "it has its new certificate: the one before is refused from now on");
+        }
+        if (self.members.seen(number, address) || renewed)
             && let Err(error) = store::save(&self.path, &self.members)
         {
-            // For people only: nothing depends on it.
-            tracing::warn!(node = number.0, error = format!("{error:#}"), "the node's new address was not kept");
+            // An address is for people only; a new certificate is accepted also when it has to be shown again.
+            tracing::warn!(node = number.0, error = format!("{error:#}"), "what is new of the node was not kept");
         }
     }
 
@@ -169,12 +175,37 @@ impl Membership {
         let mut members = self.members.clone();
         members.joined(admission, issued.serial);
         self.keep(members).map_err(|e| JoinRefusal::NotKept(format!("{e:#}")))?;
-        Ok(JoinAccepted {
+        Ok(self.accepted(number, &issued))
+    }
+
+    /// Gives a node, whose certificate was accepted, another one, or says why not; the outcome is logged here.
+    pub fn renew(&mut self, number: NodeNumber, request: &Renew, now: SystemTime) -> JoinToNode {
+        let renewed = self.ca.issue_node(&request.request, number, now, self.certificate_term);
+        let outcome = renewed.map_err(|error| JoinRefusal::BadRequest(error.to_string())).and_then(|issued| {
+            let mut members = self.members.clone();
+            members.renewed(number, issued.serial);
+            self.keep(members).map_err(|error| JoinRefusal::NotKept(format!("{error:#}")))?;
+            Ok(issued)
+        });
+        match outcome {
+            Ok(issued) => {
+                tracing::info!(node = number.0, serial = %issued.serial, "a new certificate was given out");
+                JoinToNode::Accepted(self.accepted(number, &issued))
+            }
+            Err(refusal) => {
+                tracing::warn!(node = number.0, "no new certificate: {refusal}");
+                JoinToNode::Refused(JoinRefused { text: refusal.for_peer() })
+            }
+        }
+    }
+
+    fn accepted(&self, number: NodeNumber, issued: &Issued) -> JoinAccepted {
+        JoinAccepted {
             node: number.0,
             certificate: Bytes::copy_from_slice(&issued.certificate),
             ca: Bytes::copy_from_slice(self.ca.certificate()),
             cluster: self.ca.cluster().to_string(),
-        })
+        }
     }
 
     /// Does what an administrator asks for; the caller has made sure that it is root who asks. Gives lines for stdout.

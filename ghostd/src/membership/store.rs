@@ -37,6 +37,8 @@ struct StoredNode {
     state: State,
     /// Of the certificate that is accepted: of a joined node alone.
     serial: Option<Serial>,
+    /// Of one that it has not shown yet.
+    next: Option<Serial>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     replaced: Vec<Serial>,
     address: Option<IpAddr>,
@@ -70,6 +72,7 @@ impl StoredNode {
             number: number.0,
             state,
             serial,
+            next: member.next,
             replaced: member.replaced.clone(),
             address: member.address,
             hostname: member.hostname.clone(),
@@ -94,6 +97,7 @@ impl StoredNode {
         };
         let member = Member {
             state,
+            next: self.next,
             replaced: self.replaced,
             address: self.address,
             hostname: self.hostname,

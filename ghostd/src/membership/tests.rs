@@ -439,7 +439,8 @@ fn where_a_node_was_seen_is_kept() {
     let mut cluster = Cluster::new("");
     let token = cluster.token("", 9, 0);
     cluster.join_as(&token, Some(3), "host-3.example", "10.0.0.3").unwrap();
-    cluster.membership.seen(NodeNumber(3), "::ffff:10.0.0.4".parse().unwrap());
+    let serial = cluster.serial(3);
+    cluster.membership.seen(NodeNumber(3), serial, "::ffff:10.0.0.4".parse().unwrap());
     cluster.restart();
     let listed = cluster.membership.node(NodeNumber(3)).unwrap();
     assert_eq!(listed.address, Some("10.0.0.4".parse().unwrap()));
@@ -463,4 +464,42 @@ fn tokens_have_limits() {
     assert!(ask(&mut cluster, "", 0).unwrap_err().contains("1000 valid tokens"));
     cluster.later(3601);
     assert!(ask(&mut cluster, "", 0).is_ok(), "expired ones make room");
+}
+
+#[test]
+fn until_the_new_certificate_is_shown_the_old_one_is_good() {
+    let mut cluster = Cluster::new("");
+    let token = cluster.token("", 0, 0);
+    cluster.join(&token, Some(3)).unwrap();
+    let old = cluster.serial(3);
+    let renew = |cluster: &mut Cluster| {
+        let (request, _key) = request_certificate().unwrap();
+        let request = Renew { request: request.into() };
+        let JoinToNode::Accepted(accepted) = cluster.membership.renew(NodeNumber(3), &request, cluster.now) else {
+            panic!("it was refused");
+        };
+        let claims = Claims::read(&accepted.certificate).unwrap();
+        assert_eq!(claims.role, Role::Node(NodeNumber(3)));
+        claims.serial
+    };
+    // What was given out, and got lost on its way, is of no use when another one was.
+    let lost = renew(&mut cluster);
+    let new = renew(&mut cluster);
+    cluster.restart();
+    assert_eq!((cluster.check(3, old), cluster.check(3, new)), (Ok(()), Ok(())));
+    assert!(cluster.check(3, lost).unwrap_err().contains("not the member's"));
+    cluster.membership.seen(NodeNumber(3), old, "10.9.9.9".parse().unwrap());
+    assert_eq!((cluster.check(3, old), cluster.check(3, new)), (Ok(()), Ok(())));
+    cluster.membership.seen(NodeNumber(3), new, "10.9.9.9".parse().unwrap());
+    cluster.restart();
+    assert_eq!(cluster.check(3, new), Ok(()));
+    assert!(cluster.check(3, old).unwrap_err().contains("replaced"));
+    // A revocation is for both.
+    let newest = renew(&mut cluster);
+    cluster.admin(Admin::RevokeNodes, "3").unwrap();
+    assert!(cluster.check(3, new).is_err() && cluster.check(3, newest).is_err());
+    cluster.membership.seen(NodeNumber(3), newest, "10.9.9.9".parse().unwrap());
+    assert!(cluster.check(3, newest).is_err(), "who is revoked does not come back");
+    let nonsense = cluster.membership.renew(NodeNumber(3), &Renew { request: "x".into() }, cluster.now);
+    assert!(matches!(nonsense, JoinToNode::Refused(_)));
 }

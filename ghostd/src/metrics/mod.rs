@@ -32,6 +32,8 @@ pub struct Edge {
     pub fuse_requests: u64,
     pub records_dropped: u64,
     pub view: bool,
+    /// Of connected nodes: until when their certificates are valid, in seconds since 1970.
+    pub certificates: Vec<(i32, i64)>,
     pub own: OwnProcess,
 }
 
@@ -81,6 +83,12 @@ fn nodes(text: &mut Text, counts: &Counts, census: &Census, edge: &Edge) {
         "1 if the node is in state up.",
         "node",
         census.nodes.iter().map(|(number, status)| (number.to_string(), u8::from(*status == NodeStatus::Up))),
+    );
+    text.gauges(
+        "ghostproc_node_certificate_expiry_seconds",
+        "Until when the certificate is valid that the node has shown, since 1970; of connected nodes.",
+        "node",
+        edge.certificates.iter().map(|(number, expires)| (number.to_string(), expires)),
     );
     text.counter("ghostproc_node_connections_total", "Sessions of nodes that have begun.", counts.node_connections);
     text.counter(

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use ghost_proto::instance::Instance;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, error, info, warn};
 
@@ -29,7 +30,7 @@ const COUNT: Duration = Duration::from_secs(2);
 /// # Errors
 /// This machine is no node, or the holder cannot be started.
 pub fn run(instance: &Instance, store: &Store) -> Result<()> {
-    let identity = store.load()?;
+    let mut identity = store.load()?;
     // It is read anew for each order; a mistake is better known now.
     let mut config = Config::load(instance)?;
     let mut holder = HolderProcess::new(instance);
@@ -45,20 +46,33 @@ pub fn run(instance: &Instance, store: &Store) -> Result<()> {
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         let census = Census::of(instance);
         let status = StatusLine::default();
-        let number = identity.tls.number();
-        info!(node = number.0, master = %identity.master, "nodeagent works");
+        info!(node = identity.tls.number().0, master = %identity.master, "nodeagent works");
+        let renewed = Notify::new();
+        let serial = Cell::new(identity.tls.serial());
         let sessions = async {
             let mut pauses = Pauses::new();
             let mut last = String::new();
             let mut known = Vec::new();
             let pulse = Pulse::new();
             loop {
+                // It may have been renewed. One that cannot be read is not worse than the one before.
+                if let Ok(new) = store.load() {
+                    identity = new;
+                }
+                let number = identity.tls.number();
+                serial.set(identity.tls.serial());
                 status.link_is(format!("node {number}: connecting to {}", identity.master));
-                let (progress, why) = session::run(&identity, &mut holder, &pulse, &mut known, || {
+                let session = session::run(&identity, &mut holder, &pulse, &mut known, || {
                     info!(node = number.0, master = %identity.master, "connected");
                     status.link_is(format!("node {number}: connected to {}", identity.master));
-                })
-                .await;
+                });
+                let (progress, why) = tokio::select! {
+                    ended = session => ended,
+                    () = renewed.notified() => {
+                        info!(node = number.0, "the certificate is another one: connecting anew");
+                        continue;
+                    }
+                };
                 if progress == Progress::Welcomed {
                     pauses = Pauses::new();
                     last.clear();
@@ -93,6 +107,9 @@ pub fn run(instance: &Instance, store: &Store) -> Result<()> {
         };
         let reloads = async {
             while hangup.recv().await.is_some() {
+                if store.load().is_ok_and(|new| new.tls.serial() != serial.get()) {
+                    renewed.notify_one();
+                }
                 match Config::load(instance) {
                     Ok(new) => {
                         let changes = config.changes(&new);
