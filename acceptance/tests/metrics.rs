@@ -65,7 +65,8 @@ fn a_signal_is_counted_with_its_time() {
     let before = scrape(&cluster);
     let pid = root(&cluster, "bpsh --detach 3 sleep 1000").trim().to_owned();
     let runs = scrape(&cluster);
-    assert_eq!(runs.get("ghostproc_processes"), before.get("ghostproc_processes") + 1.0);
+    assert_eq!(grown(&before, &runs, "ghostproc_processes_started_total{by=\"launch\"}"), 1.0);
+    assert!(runs.get("ghostproc_processes") >= 1.0 && runs.get("ghostproc_ghosts") >= 1.0);
     root(&cluster, &format!("kill -CONT {pid}"));
     let delivered = eventually("the signal is delivered", LONG, || {
         let now = scrape(&cluster);
@@ -76,11 +77,11 @@ fn a_signal_is_counted_with_its_time() {
     root(&cluster, &format!("kill -KILL {pid}"));
     let over = eventually("the process is dead", LONG, || {
         let now = scrape(&cluster);
-        (grown(&before, &now, "ghostproc_processes_ended_total{how=\"killed\"}") == 1.0).then_some(now)
+        (grown(&before, &now, "ghostproc_processes_ended_total{how=\"killed\"}") >= 1.0).then_some(now)
     });
     assert_eq!(grown(&before, &over, "ghostproc_signals_forwarded_total"), 2.0);
     eventually("its ghost is gone", LONG, || {
-        (scrape(&cluster).get("ghostproc_ghosts") == before.get("ghostproc_ghosts")).then_some(())
+        (scrape(&cluster).get("ghostproc_ghosts") < runs.get("ghostproc_ghosts")).then_some(())
     });
 }
 
@@ -100,7 +101,7 @@ fn a_node_that_is_lost_shows() {
         (back && grown(&before, &now, "ghostproc_node_losses_total") > 0.0).then_some(now)
     });
     assert_eq!(grown(&before, &now, "ghostproc_node_losses_total"), 1.0);
-    assert_eq!(grown(&before, &now, "ghostproc_processes_ended_total{how=\"lost\"}"), 1.0);
+    assert!(grown(&before, &now, "ghostproc_processes_ended_total{how=\"lost\"}") >= 1.0);
     assert!(grown(&before, &now, "ghostproc_node_connections_total") >= 1.0);
 }
 
