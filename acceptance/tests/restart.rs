@@ -366,3 +366,49 @@ fn what_happens_to_ghosts_while_there_is_no_ghostd_happens_to_their_processes() 
         bpsh.wait().expect(Ended::Signaled(15));
     }
 }
+
+/// `systemctl stop nodeagent`, and a machine that goes down: as it ends its own processes.
+#[test]
+fn an_agent_that_is_stopped_ends_its_processes_in_order_and_tells_how() {
+    let cluster = Cluster::attach();
+    let start = |script: &str| {
+        let run = cluster.command("bpsh").args(["1", "sh", "-c", script]).limit(LONG).start();
+        assert_eq!(run.lines(1, LONG), ["on"]);
+        run
+    };
+    let polite = start("trap 'echo saved; exit 7' TERM; echo on; while :; do sleep 0.1; done");
+    let plain = start("echo on; exec sleep 1000");
+    // bpsh stops with it, and may write nothing before.
+    let stops = "trap 'exit 8' TERM; kill -STOP $$; sleep 1000";
+    let stopped = cluster.command("bpsh").args(["1", "sh", "-c", stops]).limit(LONG).start();
+    let stubborn = start("trap '' TERM; echo on; while :; do sleep 1; done");
+    let elsewhere = sleeper(&cluster, &[2], LONG);
+    eventually("it has stopped itself", LONG, || {
+        let look = cluster.node(1).command("sh").args(["-c", "grep -l '^State:.T' /proc/[0-9]*/status"]).run();
+        (!look.text().is_empty()).then_some(())
+    });
+    // The cluster's init starts another agent, as it was not its own order.
+    cluster.node(1).control("kill SIGINT");
+    let polite = polite.wait().expect(Ended::Exited(7));
+    assert_eq!(polite.text(), "on\nsaved\n");
+    plain.wait().expect(Ended::Signaled(15));
+    stopped.wait().expect(Ended::Exited(8));
+    stubborn.wait().expect(Ended::Signaled(9));
+    eventually("node 1 is back", LONG, || is_up(&cluster, 1).then_some(()));
+    cluster.command("bpsh").args(["1", "true"]).run().expect(Ended::Exited(0));
+    assert!(!is_gone(elsewhere.pid()), "another node's processes go on");
+}
+
+/// systemd does so below the cgroup of a unit that stops, as in a restart.
+#[test]
+fn empty_cgroups_that_somebody_removes_are_not_missed() {
+    let cluster = Cluster::attach();
+    let script = "cd /sys/fs/cgroup/system.slice/nodeagent.service/ghostproc-holder && for d in slot-*; do rmdir $d && echo gone; done";
+    let removed = cluster.node(1).command("sh").args(["-c", script]).run();
+    assert!(removed.text().contains("gone"), "{removed:?}");
+    // As many as there can be in stock, at once.
+    let all: Vec<Running> = (0..12).map(|_| cluster.command("bpsh").args(["1", "true"]).start()).collect();
+    for run in all {
+        run.wait().expect(Ended::Exited(0));
+    }
+}

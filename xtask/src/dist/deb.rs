@@ -18,6 +18,12 @@ use crate::products::workspace;
 const MAINTAINER: &str = "The ghostproc authors <ghostproc@packages.invalid>";
 const LICENSE: &str = "MIT OR Apache-2.0";
 
+const OTHER_LICENSE: &str = "
+Or, at your choice, the Apache License, Version 2.0, whose text is in /usr/share/common-licenses/Apache-2.0 on Debian systems.
+The kernel programs within these programs are under the MIT License or the GNU General Public License, version 2, whose text is in
+/usr/share/common-licenses/GPL-2.
+";
+
 #[derive(Serialize)]
 struct Manifest {
     workspace: Empty,
@@ -81,6 +87,8 @@ pub fn build(
     fs::write(place.join("Cargo.toml"), toml::to_string(&manifest).context("the manifest")?)?;
     fs::write(place.join("lib.rs"), "")?;
     fs::write(place.join("changelog"), changelog(name, release))?;
+    let mit = fs::read_to_string(workspace().join("LICENSE-MIT")).context("LICENSE-MIT")?;
+    fs::write(place.join("license"), mit + OTHER_LICENSE)?;
     let made = output.join(format!("{name}_{}_amd64.deb", release.full()));
     let mut command = Command::new(tool);
     command.args(["--no-build", "--no-strip", "--quiet", "--output"]).arg(&made).arg("--manifest-path");
@@ -122,7 +130,7 @@ fn manifest(name: &str, package: &Package, release: &Release, stage: &Path, plac
                     name: name.to_owned(),
                     maintainer: MAINTAINER,
                     copyright: "2026, The ghostproc authors",
-                    license_file: (workspace().join("LICENSE-MIT"), "0"),
+                    license_file: (place.join("license"), "0"),
                     changelog: place.join("changelog"),
                     extended_description: package.extended.clone(),
                     section: package.section.clone(),

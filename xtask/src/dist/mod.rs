@@ -8,6 +8,7 @@
 //! packages (dates are the last commit's).
 
 mod deb;
+mod elf;
 mod plan;
 mod tarball;
 mod tool;
@@ -103,7 +104,11 @@ fn content(source: &Source, programs: &[PathBuf]) -> Result<Vec<u8>> {
         found.with_context(|| format!("cargo built no {name}"))
     };
     match source {
-        Source::Program(name) => read(program(name)?),
+        Source::Program(name) => {
+            let content = read(program(name)?)?;
+            anyhow::ensure!(elf::is_static(&content), "{name} is not static: it would not run on every distribution");
+            Ok(content)
+        }
         Source::Completions { shell, command } => {
             let made = Command::new(program("bpctl")?).args(["completions", shell, command]).output()?;
             if !made.status.success() {

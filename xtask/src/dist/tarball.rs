@@ -19,7 +19,7 @@ pub fn build(plan: &Plan, release: &Release, stage: &Path, output: &Path) -> Res
     let name = format!("ghostproc-{}-x86_64", release.version);
     let top = stage.join("tarball").join(&name);
     for (package, content) in &plan.packages {
-        for file in &content.files {
+        for file in content.files.iter().filter(|file| !file.to.starts_with("share/lintian")) {
             let to = top.join(package).join(elsewhere(&file.to));
             fs::create_dir_all(to.parent().context("a file without a directory")?)?;
             fs::copy(stage.join(package).join(&file.to), &to).with_context(|| to.display().to_string())?;
