@@ -26,9 +26,9 @@ const ALLOWED: [(&str, usize, &str); 5] = [
         1,
         "times of the view's files: shown, and always later than the one before",
     ),
-    ("ghostd/src/driver/nodes.rs", 1, "a certificate's first day, a token's last: dates by their nature"),
+    ("ghostd/src/driver/nodes.rs", 2, "a certificate's first day (join, renew), a token's last: dates by their nature"),
     ("ghostd/src/driver/mod.rs", 1, "a token's last day"),
-    ("ghostd/src/driver/examine.rs", 1, "the doctor compares the clocks"),
+    ("ghostd/src/driver/examine.rs", 2, "the doctor compares the clocks, and says when a certificate ends"),
     ("nodeagent/src/link/sampler.rs", 1, "the doctor compares the clocks"),
 ];
 
