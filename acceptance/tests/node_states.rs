@@ -230,6 +230,9 @@ fn programs_get_the_nodes_other_root_directory() {
     let node = cluster.node(4);
     root(&cluster, &["-S", "4", "-r", "/srv/image"]);
     let run = |words: &[&str]| cluster.command("bpsh").arg("4").args(words).user(User::ordinary()).run();
+    // With --host it is the node's own: a way in, where the other one is broken.
+    let repaired = cluster.command("bpsh").args(["--host", "4", "/bin/ls", "-d", "/srv"]).user(User::root()).run();
+    assert_eq!(repaired.success(), "/srv\n");
     let missing = run(&["/bpstat", "--version"]).expect(Ended::Exited(125));
     let said = "4: not started: root directory /srv/image: No such file or directory; `bpctl -r` sets another\n";
     assert_eq!(missing.error_text(), said);

@@ -167,11 +167,11 @@ impl Core {
             match self.resolve_perhaps(&request.nodes, &facts, request.perhaps_none) {
                 Ok(wanted) => {
                     if let Some(unknown) = wanted.iter().find(|n| !facts.iter().any(|f| f.number == **n)) {
-                        return self.refuse(
-                            client,
-                            format!("{unknown}: no such node; `bpstat` shows those that there are"),
-                            None,
-                        );
+                        let text = match *unknown {
+                            NodeNumber::MASTER => "the master is none of the nodes; `bpstat` shows those".to_owned(),
+                            unknown => format!("{unknown}: no such node; `bpstat` shows those that there are"),
+                        };
+                        return self.refuse(client, text, None);
                     }
                     // In the order of the list, each once.
                     let place = |number| wanted.iter().position(|wanted| *wanted == number);

@@ -62,7 +62,8 @@ impl Core {
         if program.host {
             self.plan_host(&mut plans, user.uid);
         }
-        let roots = facts.into_iter().filter(|facts| !facts.root.is_empty());
+        // The node's own namespaces have their own root directory: a way in where the other one is broken.
+        let roots = facts.into_iter().filter(|facts| !facts.root.is_empty() && !program.host);
         let roots = roots.map(|facts| (facts.number, facts.root)).collect();
         let launch = Launch {
             client,
