@@ -175,3 +175,24 @@ fn scratch() -> PathBuf {
     fs::create_dir_all(&path).expect("directory");
     path
 }
+
+/// What is run as root on other people's machines, by whatever shell is there.
+#[test]
+fn scripts_are_of_any_posix_shell() {
+    let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging");
+    let mut scripts = vec![packaging.join("install.sh")];
+    for package in ["ghostproc", "ghostproc-node", "ghostproc-tools"] {
+        let entries = fs::read_dir(packaging.join(package)).expect("a package").flatten().map(|entry| entry.path());
+        scripts.extend(entries.filter(|path| path.file_name().is_some_and(|name| name != "lintian-overrides")));
+    }
+    assert_eq!(scripts.len(), 9);
+    for script in scripts {
+        let text = fs::read_to_string(&script).expect("a script");
+        assert!(text.starts_with("#!/bin/sh\n") && text.contains("\nset -e"), "{}", script.display());
+        let said = Command::new("sh").arg("-n").arg(&script).output().expect("sh");
+        assert!(said.status.success(), "{}: {}", script.display(), String::from_utf8_lossy(&said.stderr));
+        for foreign in ["[[ ", "local ", "function ", "<<<"] {
+            assert!(!text.contains(foreign), "{}: {foreign}", script.display());
+        }
+    }
+}

@@ -74,7 +74,8 @@ pub fn run(args: DistArgs) -> Result<ExitCode> {
     };
     let programs = products::build(&args.profile)?;
     let target = workspace().join("target");
-    let output = args.output.unwrap_or_else(|| target.join("dist"));
+    // cargo-deb works in another directory.
+    let output = std::path::absolute(args.output.unwrap_or_else(|| target.join("dist")))?;
     let stage = target.join("dist-stage");
     let tool = tool::provide(&target)?;
     // What an earlier plan had is not to get into a package.
