@@ -37,10 +37,6 @@ impl Cluster {
         std::iter::once(&self.master).chain(&self.nodes)
     }
 
-    fn machine(&self, name: &str) -> Result<&Machine> {
-        self.machines().find(|machine| machine.name() == name).with_context(|| format!("there is no machine {name}"))
-    }
-
     /// Types what the README says, with the packages in the machines' current directories. What the README says in words, that the token
     /// is to be brought to the nodes, is done as soon as there is one.
     pub fn install(&self, readme: &Path) -> Result<()> {
@@ -50,23 +46,24 @@ impl Cluster {
         }
         let mut carried = false;
         for Step { who, command } in readme::steps(&text)? {
+            println!("  {command}");
             match who {
-                Who::RootOf(name) => {
-                    let machine = self.machine(&name)?;
-                    println!("  {name}# {command}");
-                    machine.run(&command)?;
-                    if !carried && let Ok(token) = machine.run("cat token") {
+                Who::Master => {
+                    self.master.run(&command)?;
+                    if !carried && let Ok(token) = self.master.run("cat token") {
                         for node in &self.nodes {
                             node.put("token", &token)?;
                         }
                         carried = true;
                     }
                 }
-                Who::User(user) => {
-                    println!("  {user}$ {command}");
-                    // What he sees is true as soon as the nodes have connected.
-                    self.master.until(&format!("su - {user} -c {}", quoted(&command)))?;
+                Who::EachNode => {
+                    for node in &self.nodes {
+                        node.run(&command)?;
+                    }
                 }
+                // What he sees is true as soon as the nodes have connected.
+                Who::User => drop(self.master.until(&format!("su - {USER} -c {}", quoted(&command)))?),
             }
         }
         self.nodes_are_up()

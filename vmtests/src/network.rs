@@ -31,7 +31,8 @@ enum Way {
 impl Addresses {
     /// Notes the sender of a frame that came from `from`, and says where it is to go.
     fn way(&mut self, from: usize, frame: &[u8]) -> Way {
-        let (Some(to), Some(sender)) = (frame.first_chunk::<6>(), frame.get(6..).and_then(<[u8]>::first_chunk::<6>)) else {
+        let (Some(to), Some(sender)) = (frame.first_chunk::<6>(), frame.get(6..).and_then(<[u8]>::first_chunk::<6>))
+        else {
             return Way::Nowhere;
         };
         self.0.insert(*sender, from);

@@ -11,14 +11,27 @@ pub const PORT: &str = "vmtests";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// Who is there? Answered by [`Reply::Here`] with the same number.
-    Hello { nonce: u64 },
+    Hello {
+        nonce: u64,
+    },
     /// Run a line by `bash -c` as root, leader of a session of its own; with a terminal of its own if `terminal`.
-    Start { id: u64, line: String, terminal: bool },
+    Start {
+        id: u64,
+        line: String,
+        terminal: bool,
+    },
     /// For its standard input, which is a pipe only if `Start` was followed by this or by `EndInput` at some time.
-    Input { id: u64, text: String },
-    EndInput { id: u64 },
+    Input {
+        id: u64,
+        text: String,
+    },
+    EndInput {
+        id: u64,
+    },
     /// SIGKILL for its process group.
-    Kill { id: u64 },
+    Kill {
+        id: u64,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,20 +1,21 @@
 //! The administrator's commands, taken from the README, so that what stands there is what is tried.
 //!
-//! They are the first fenced block below the heading that speaks of bare machines. A line is `PROMPT COMMAND`, a prompt the
-//! machine's name and `#`, or a user's name and `$` (on the master). What is behind `   # ` is a comment; other lines are output.
+//! They are the first fenced block below the comment that says so. A line is `PROMPT COMMAND`; the prompt is `master#`, `node#` (each of the
+//! nodes) or `user$` (on the master). What is behind `   # ` is a comment; other lines are output.
 
 use anyhow::{Result, ensure};
 
-/// Of the heading above the block.
-const HEADING: &str = "bare Debian machines";
+/// The comment above the block.
+const MARK: &str = "<!-- quick start";
 /// As many as the README promises.
 const MOST: usize = 10;
 
 /// Who types a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Who {
-    RootOf(String),
-    User(String),
+    Master,
+    EachNode,
+    User,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,20 +25,22 @@ pub struct Step {
 }
 
 pub fn steps(readme: &str) -> Result<Vec<Step>> {
-    let mut lines = readme.lines().skip_while(|line| !(line.starts_with('#') && line.contains(HEADING)));
+    let mut lines = readme.lines().skip_while(|line| !line.starts_with(MARK));
     let mut steps = Vec::new();
-    let block = lines.by_ref().skip_while(|line| !line.starts_with("```")).skip(1).take_while(|line| !line.starts_with("```"));
+    let block =
+        lines.by_ref().skip_while(|line| !line.starts_with("```")).skip(1).take_while(|line| !line.starts_with("```"));
     for line in block {
         let Some((prompt, command)) = line.split_once(' ') else { continue };
-        let who = match (prompt.strip_suffix('#'), prompt.strip_suffix('$')) {
-            (Some(machine), _) if !machine.is_empty() => Who::RootOf(machine.to_owned()),
-            (_, Some(user)) if !user.is_empty() => Who::User(user.to_owned()),
+        let who = match prompt {
+            "master#" => Who::Master,
+            "node#" => Who::EachNode,
+            "user$" => Who::User,
             _ => continue,
         };
         let command = command.split("   #").next().unwrap_or(command).trim().to_owned();
         steps.push(Step { who, command });
     }
-    ensure!(!steps.is_empty(), "the README has no block of commands below a heading with {HEADING:?}");
+    ensure!(!steps.is_empty(), "the README has no block of commands below {MARK:?}");
     ensure!(steps.len() <= MOST, "the README needs {} commands, more than {MOST}", steps.len());
     Ok(steps)
 }
@@ -46,17 +49,16 @@ pub fn steps(readme: &str) -> Result<Vec<Step>> {
 mod tests {
     use super::*;
 
+    fn step(who: Who, command: &str) -> Step {
+        Step { who, command: command.to_owned() }
+    }
+
     #[test]
     fn prompts_say_who_types_and_comments_are_left_out() {
-        let text = "# A\n```\nx# no\n```\n## From three bare Debian machines\ntext\n```\nmaster# apt install ./a_*.deb    # why\nn0# b\noutput\nalice$ bpsh -a hostname\n```\n```\nx# no\n```\n";
-        let root = |name: &str, command: &str| Step { who: Who::RootOf(name.into()), command: command.into() };
+        let text = "# A\n```\nmaster# no\n```\n<!-- quick start: x -->\n```\nmaster# apt install ./a_*.deb    # why\nnode# b\noutput\nuser$ bpsh -a hostname\n```\n```\nx# no\n```\n";
         assert_eq!(
             steps(text).expect("steps"),
-            [
-                root("master", "apt install ./a_*.deb"),
-                root("n0", "b"),
-                Step { who: Who::User("alice".into()), command: "bpsh -a hostname".into() }
-            ]
+            [step(Who::Master, "apt install ./a_*.deb"), step(Who::EachNode, "b"), step(Who::User, "bpsh -a hostname"),]
         );
     }
 

@@ -30,12 +30,23 @@ const TESTS: [Need; 9] = [
 /// What libFuzzer is built with.
 const FUZZING: [Need; 1] = [Need { program: "g++", package: "g++" }];
 
+/// What makes and runs virtual machines.
+const VIRTUAL_MACHINES: [Need; 3] = [
+    Need { program: "qemu-system-x86_64", package: "qemu-system-x86" },
+    Need { program: "debootstrap", package: "debootstrap" },
+    Need { program: "mkfs.ext4", package: "e2fsprogs" },
+];
+
 pub fn for_cluster() -> Result<()> {
     provide(&CLUSTER)
 }
 
 pub fn for_tests() -> Result<()> {
     provide(&TESTS)
+}
+
+pub fn for_virtual_machines() -> Result<()> {
+    provide(&VIRTUAL_MACHINES)
 }
 
 pub fn for_fuzzing() -> Result<()> {

@@ -16,6 +16,7 @@ mod results;
 mod service_exec;
 mod soak;
 mod test;
+mod vm;
 
 use clap::{Parser, Subcommand};
 
@@ -44,6 +45,8 @@ enum Task {
     Dist(dist::DistArgs),
     /// Fuzz the decoders of outside bytes
     Fuzz(fuzz::FuzzArgs),
+    /// The packages on virtual machines: Debian's kernels, systemd, apt
+    Vm(vm::VmArgs),
     /// Licences, sources and versions of what is built in, by deny.toml
     Deny,
     /// PID 1 of a cluster member
@@ -67,6 +70,7 @@ fn main() -> std::process::ExitCode {
         Task::Bench(args) => bench::run(args),
         Task::Soak(args) => soak::run(args),
         Task::Fuzz(args) => fuzz::run(args),
+        Task::Vm(args) => vm::run(args),
         Task::Deny => deny::run(),
         Task::Dist(args) => dist::run(args),
         Task::ClusterInit(args) => init::run(args),

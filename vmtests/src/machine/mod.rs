@@ -242,7 +242,13 @@ impl Running<'_> {
                 let rest = self.out.split_off(at + text.len());
                 return Ok(std::mem::replace(&mut self.out, rest));
             }
-            ensure!(self.status.is_none(), "{}: `{}` has ended without {text:?}:\n{}", self.machine.name(), self.line, self.out);
+            ensure!(
+                self.status.is_none(),
+                "{}: `{}` has ended without {text:?}:\n{}",
+                self.machine.name(),
+                self.line,
+                self.out
+            );
             ensure!(began.elapsed() < LIMIT, "{}: `{}`: no {text:?} in:\n{}", self.machine.name(), self.line, self.out);
             self.look()?;
         }

@@ -47,13 +47,16 @@ impl Hardware {
         );
         let path = |path: &Path| path.display().to_string();
         let mut arguments = vec!["-name".to_owned(), seat.name.to_owned()];
-        arguments.extend("-no-user-config -nodefaults -display none -machine pc -smp 2 -m 1024".split(' ').map(str::to_owned));
+        arguments.extend(
+            "-no-user-config -nodefaults -display none -machine pc -smp 2 -m 1024".split(' ').map(str::to_owned),
+        );
         if self.kvm {
             arguments.extend("-accel kvm -cpu host".split(' ').map(str::to_owned));
         } else {
             // Without CMPXCHG16B: some builds of QEMU 7.2 leave garbage in the flags after the one that has no lock prefix, which the
             // kernel's allocator uses (target/i386/tcg/mem_helper.c, helper_cmpxchg16b_unlocked()).
-            arguments.extend("-accel tcg,thread=multi,tb-size=192 -cpu max,cx16=off,la57=off".split(' ').map(str::to_owned));
+            arguments
+                .extend("-accel tcg,thread=multi,tb-size=192 -cpu max,cx16=off,la57=off".split(' ').map(str::to_owned));
         }
         let devices = [
             ("-kernel", path(&self.root.kernel)),

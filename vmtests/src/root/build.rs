@@ -100,6 +100,11 @@ fn run(command: &mut Command) -> Result<String> {
     command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     let output = command.output().with_context(|| format!("{:?}", command.get_program()))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.success(), "{command:?}: {}\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}\n{text}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(text)
 }

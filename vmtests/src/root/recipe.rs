@@ -91,7 +91,9 @@ pub fn files() -> Vec<(String, String)> {
         hosts += &format!("{address} {name}\n");
         files.push((
             format!("/etc/systemd/network/10-{name}.network"),
-            format!("[Match]\nMACAddress={mac}\n[Network]\nAddress={address}/24\nIPv6AcceptRA=no\nLinkLocalAddressing=no\n"),
+            format!(
+                "[Match]\nMACAddress={mac}\n[Network]\nAddress={address}/24\nIPv6AcceptRA=no\nLinkLocalAddressing=no\n"
+            ),
         ));
     }
     files.push(("/etc/hosts".to_owned(), hosts));

@@ -6,7 +6,8 @@ use crate::cluster::Cluster;
 use crate::root::Release;
 
 pub fn run(cluster: &Cluster, _: Release) -> Result<()> {
-    let mut running = cluster.master.spawn("su - alice -c \"bpsh 0-1 sh -c 'echo begun; read line; echo got \\$line'\"")?;
+    let mut running =
+        cluster.master.spawn("su - alice -c \"bpsh 0-1 sh -c 'echo begun; read line; echo got \\$line'\"")?;
     running.expect("begun")?;
     running.expect("begun")?;
     for jump in ["+1 day", "-2 days", "+1 day"] {

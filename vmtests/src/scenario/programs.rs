@@ -42,7 +42,8 @@ pub fn run(cluster: &Cluster, _: Release) -> Result<()> {
         "bpsh 0-1 sleep 4712 & until [ $(pgrep -cfx 'sleep 4712') = 2 ]; do sleep 0.2; done; ps xf | bpstat -P; kill %1; wait",
     )?;
     for node in ["0", "1"] {
-        let shown = tree.lines().any(|line| line.split_whitespace().next() == Some(node) && line.contains("\\_ sleep 4712"));
+        let shown =
+            tree.lines().any(|line| line.split_whitespace().next() == Some(node) && line.contains("\\_ sleep 4712"));
         ensure!(shown, "node {node} is not in the tree:\n{tree}");
     }
     Ok(())
@@ -53,8 +54,8 @@ pub fn hooks(cluster: &Cluster, _: Release) -> Result<()> {
     for (machine, unit) in cluster.machines().zip(["ghostd", "nodeagent", "nodeagent"]) {
         // Types in include/uapi/linux/bpf.h: BPF_PROG_TYPE_LSM 29; of links BPF_TRACE_FENTRY 24 to BPF_LSM_MAC 27.
         let said = machine.run(&format!(
-            "for pid in $(systemctl show -p ControlGroup --value {unit} | xargs -I{{}} find /sys/fs/cgroup/{{}} -name cgroup.procs \
-             -exec cat {{}} +); do cat /proc/$pid/fdinfo/* 2>/dev/null; done; true"
+            "group=/sys/fs/cgroup$(systemctl show -p ControlGroup --value {unit}); \
+             for pid in $(find $group -name cgroup.procs -exec cat {{}} +); do cat /proc/$pid/fdinfo/* 2>/dev/null; done; true"
         ))?;
         let values = |name: &str| {
             said.lines()
@@ -70,7 +71,8 @@ pub fn hooks(cluster: &Cluster, _: Release) -> Result<()> {
             machine.name()
         );
         ensure!(
-            !programs.iter().any(|kind| kind == "29") && !attached.iter().any(|kind| matches!(kind.as_str(), "24" | "25" | "26" | "27")),
+            !programs.iter().any(|kind| kind == "29")
+                && !attached.iter().any(|kind| matches!(kind.as_str(), "24" | "25" | "26" | "27")),
             "{}: {unit} holds a trampoline program: {programs:?} {attached:?}",
             machine.name()
         );

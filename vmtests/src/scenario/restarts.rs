@@ -118,11 +118,14 @@ fn without_handover(cluster: &Cluster) -> Result<()> {
     streams.go_on().context("after systemctl restart nodeagent")?;
     let pid = cluster.main_pid(master, "ghostd", "")?;
     upgrade(master)?;
-    ensure!(cluster.main_pid(master, "ghostd", "")? == pid, "the upgrade has restarted a ghostd under which processes run");
+    ensure!(
+        cluster.main_pid(master, "ghostd", "")? == pid,
+        "the upgrade has restarted a ghostd under which processes run"
+    );
     streams.go_on().context("after the upgrade")?;
     streams.finish()?;
 
-    let streams = Streams::start(cluster)?;
+    let _streams = Streams::start(cluster)?;
     master.run("systemctl restart ghostd")?;
     master.until(&format!("[ $(ls /home/alice/streams | grep -c status) = {STREAMS} ]"))?;
     let told = master.run("cd /home/alice/streams; cat *.error | grep -c lost; cat *.status | grep -c '^0$'; true")?;
@@ -130,6 +133,5 @@ fn without_handover(cluster: &Cluster) -> Result<()> {
     for node in &cluster.nodes {
         node.until("! pgrep -f '[t]mp/stop'")?;
     }
-    drop(streams);
     cluster.nodes_are_up()
 }

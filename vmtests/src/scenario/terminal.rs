@@ -7,6 +7,7 @@ use crate::root::Release;
 
 pub fn run(cluster: &Cluster, _: Release) -> Result<()> {
     let mut shell = cluster.master.terminal("exec login -f alice")?;
+    shell.expect("alice@master")?;
     // Unlike what is typed, which the terminal echoes, what is printed has a number where the shell was told to count.
     shell.input("PS1=; stty -echo; echo ready$((1+1))\n")?;
     shell.expect("ready2")?;
@@ -19,7 +20,9 @@ pub fn run(cluster: &Cluster, _: Release) -> Result<()> {
     for node in ["0", "1"] {
         let shown = tree.lines().any(|line| {
             let mut words = line.split_whitespace();
-            words.next() == Some(node) && words.nth(1).is_some_and(|tty| tty.starts_with("pts/")) && line.contains("sleep 4713")
+            words.next() == Some(node)
+                && words.nth(1).is_some_and(|tty| tty.starts_with("pts/"))
+                && line.contains("sleep 4713")
         });
         ensure!(shown, "node {node} is not in the tree, with the terminal:\n{tree}");
     }
