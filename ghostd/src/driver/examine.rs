@@ -106,9 +106,9 @@ impl Driver {
             let answer = answers.remove(&listed.number);
             let number = listed.number;
             let mut host = node(listed, answer.map(|(_, answer)| answer));
-            if let Some(port) = self.nodes.values().find(|port| port.number == number) {
-                host.findings.push(certificate(port.expires.saturating_sub(now)));
-            }
+            // A node may have come anew, with another one, before its old connection was seen to end.
+            let shown = self.nodes.values().filter(|port| port.number == number).map(|port| port.expires).max();
+            host.findings.extend(shown.map(|expires| certificate(expires.saturating_sub(now))));
             host
         });
         std::iter::once(master).chain(nodes).collect()
@@ -159,8 +159,12 @@ fn certificate(left: i64) -> Finding {
     let days = left / 86_400;
     let (gravity, found) = if days >= EXPIRES_SOON {
         (Gravity::Fine, format!("valid for {days} days"))
-    } else {
+    } else if left > 0 {
         (Gravity::Less, format!("it expires in {days} days, and the node cannot connect then: `nodeagent renew` there"))
+    } else {
+        let found =
+            "it has expired: the node cannot connect again; it has to join anew (`bpctl nodes replace`, a token)";
+        (Gravity::Less, found.to_owned())
     };
     Finding { gravity: gravity.into(), what: "certificate".to_owned(), found }
 }
@@ -198,6 +202,9 @@ mod tests {
         let soon = certificate(86_400 * 7 + 5);
         assert_eq!(soon.gravity(), Gravity::Less);
         assert!(soon.found.starts_with("it expires in 7 days") && soon.found.contains("nodeagent renew"), "{soon:?}");
+        // A session lasts longer than the certificate that it was begun with.
+        let late = certificate(-5);
+        assert!(late.gravity() == Gravity::Less && late.found.starts_with("it has expired"), "{late:?}");
     }
 
     #[test]

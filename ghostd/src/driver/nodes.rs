@@ -141,7 +141,7 @@ async fn meet(
             let hello = match NodeToMaster::decode_body(body)? {
                 Some(NodeToMaster::Hello(hello)) => hello,
                 Some(NodeToMaster::Renew(request)) => {
-                    let answer = shared.borrow_mut().membership.renew(number, &request, SystemTime::now());
+                    let answer = shared.borrow_mut().membership.renew(number, serial, &request, SystemTime::now());
                     stream.write_all(&answer.to_frame()).await?;
                     stream.shutdown().await?;
                     return Ok(None);

@@ -179,10 +179,13 @@ impl Membership {
     }
 
     /// Gives a node, whose certificate was accepted, another one, or says why not; the outcome is logged here.
-    pub fn renew(&mut self, number: NodeNumber, request: &Renew, now: SystemTime) -> JoinToNode {
+    ///
+    /// `shown`: the certificate by which it asks. One that it had been given before counts from now on: it may have no other.
+    pub fn renew(&mut self, number: NodeNumber, shown: Serial, request: &Renew, now: SystemTime) -> JoinToNode {
         let renewed = self.ca.issue_node(&request.request, number, now, self.certificate_term);
         let outcome = renewed.map_err(|error| JoinRefusal::BadRequest(error.to_string())).and_then(|issued| {
             let mut members = self.members.clone();
+            members.shown(number, shown);
             members.renewed(number, issued.serial);
             self.keep(members).map_err(|error| JoinRefusal::NotKept(format!("{error:#}")))?;
             Ok(issued)

@@ -472,10 +472,11 @@ fn until_the_new_certificate_is_shown_the_old_one_is_good() {
     let token = cluster.token("", 0, 0);
     cluster.join(&token, Some(3)).unwrap();
     let old = cluster.serial(3);
-    let renew = |cluster: &mut Cluster| {
+    let renew = |cluster: &mut Cluster, shown: Serial| {
         let (request, _key) = request_certificate().unwrap();
         let request = Renew { request: request.into() };
-        let JoinToNode::Accepted(accepted) = cluster.membership.renew(NodeNumber(3), &request, cluster.now) else {
+        let JoinToNode::Accepted(accepted) = cluster.membership.renew(NodeNumber(3), shown, &request, cluster.now)
+        else {
             panic!("it was refused");
         };
         let claims = Claims::read(&accepted.certificate).unwrap();
@@ -483,8 +484,8 @@ fn until_the_new_certificate_is_shown_the_old_one_is_good() {
         claims.serial
     };
     // What was given out, and got lost on its way, is of no use when another one was.
-    let lost = renew(&mut cluster);
-    let new = renew(&mut cluster);
+    let lost = renew(&mut cluster, old);
+    let new = renew(&mut cluster, old);
     cluster.restart();
     assert_eq!((cluster.check(3, old), cluster.check(3, new)), (Ok(()), Ok(())));
     assert!(cluster.check(3, lost).unwrap_err().contains("not the member's"));
@@ -494,12 +495,19 @@ fn until_the_new_certificate_is_shown_the_old_one_is_good() {
     cluster.restart();
     assert_eq!(cluster.check(3, new), Ok(()));
     assert!(cluster.check(3, old).unwrap_err().contains("replaced"));
+    // It asks again before it has connected by what it was given: that is all it has, should the answer get lost.
+    let newer = renew(&mut cluster, new);
+    renew(&mut cluster, newer);
+    cluster.restart();
+    assert_eq!(cluster.check(3, newer), Ok(()));
+    assert!(cluster.check(3, new).unwrap_err().contains("replaced"));
+    let new = newer;
     // A revocation is for both.
-    let newest = renew(&mut cluster);
+    let newest = renew(&mut cluster, new);
     cluster.admin(Admin::RevokeNodes, "3").unwrap();
     assert!(cluster.check(3, new).is_err() && cluster.check(3, newest).is_err());
     cluster.membership.seen(NodeNumber(3), newest, "10.9.9.9".parse().unwrap());
     assert!(cluster.check(3, newest).is_err(), "who is revoked does not come back");
-    let nonsense = cluster.membership.renew(NodeNumber(3), &Renew { request: "x".into() }, cluster.now);
+    let nonsense = cluster.membership.renew(NodeNumber(3), new, &Renew { request: "x".into() }, cluster.now);
     assert!(matches!(nonsense, JoinToNode::Refused(_)));
 }
