@@ -3,6 +3,7 @@
 //! Whoever reaches that port is a stranger: a request has few bytes and little time, few are served at once, and who does not
 //! fetch his answer keeps no more than that answer waiting.
 
+use std::cmp::Reverse;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -18,7 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::{Driver, Members, Shared};
+use super::{Driver, Members, Shared, boot_time};
 use crate::core::ClientId;
 use crate::metrics::request::{self, LONGEST};
 use crate::metrics::{Edge, OwnProcess, page};
@@ -31,10 +32,15 @@ const ANSWERING: Duration = Duration::from_secs(5);
 /// Until it is tried again to listen on an address that cannot be had.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// How old an answer to a stranger may be: it costs a look at everything, however fast they ask.
+const FRESH: Duration = Duration::from_millis(200);
+
 /// Where strangers may ask.
 #[derive(Default)]
 pub(super) struct Door {
     listens: Option<AbortHandle>,
+    /// What the last one was told, and when.
+    told: Option<(Duration, String)>,
 }
 
 impl Driver {
@@ -48,10 +54,22 @@ impl Driver {
     /// Of the nodes that are connected, in order, and until when.
     fn certificates(&self) -> Vec<(i32, i64)> {
         let mut all: Vec<(i32, i64)> = self.nodes.values().map(|port| (port.number.0, port.expires)).collect();
-        all.sort_unstable();
-        // A node may have come anew before its old connection was seen to end.
+        // A node may have come anew, with another certificate, before its old connection was seen to end.
+        all.sort_unstable_by_key(|&(number, expires)| (number, Reverse(expires)));
         all.dedup_by_key(|(number, _)| *number);
         all
+    }
+
+    fn metrics_for_strangers(&mut self) -> String {
+        let now = boot_time();
+        match &self.door.told {
+            Some((when, text)) if now.saturating_sub(*when) < FRESH => text.clone(),
+            _ => {
+                let text = self.metrics();
+                self.door.told = Some((now, text.clone()));
+                text
+            }
+        }
     }
 
     fn metrics(&self) -> String {
@@ -125,7 +143,7 @@ async fn bind(address: SocketAddr) -> TcpListener {
 
 async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     let asked = timeout(ASKING, read(&mut stream)).await??;
-    let answer = request::answer(request::understand(&asked), || shared.borrow().metrics());
+    let answer = request::answer(request::understand(&asked), || shared.borrow_mut().metrics_for_strangers());
     timeout(ANSWERING, async {
         stream.write_all(&answer).await?;
         stream.shutdown().await
@@ -135,8 +153,10 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
 
 /// A request; of one that is too long its beginning.
 async fn read(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let mut asked = Vec::with_capacity(1024);
-    while !request::is_whole(&asked) && asked.len() < LONGEST {
+    let (mut asked, mut looked) = (Vec::with_capacity(1024), 0);
+    while !request::is_whole(&asked[looked..]) && asked.len() < LONGEST {
+        // Of its end a part may be there.
+        looked = asked.len().saturating_sub(3);
         let room = LONGEST - asked.len();
         if (&mut *stream).take(room as u64).read_buf(&mut asked).await? == 0 {
             break;

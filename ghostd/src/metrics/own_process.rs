@@ -1,6 +1,7 @@
 //! What ghostd itself uses, by the names that all Prometheus clients use for it.
 
 use std::fs;
+use std::sync::OnceLock;
 
 use nix::unistd::{SysconfVar, sysconf};
 
@@ -25,7 +26,10 @@ impl OwnProcess {
         let hertz = constant(SysconfVar::CLK_TCK).unwrap_or(100);
         let page = constant(SysconfVar::PAGE_SIZE).unwrap_or(4096);
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-        let booted = fs::read_to_string("/proc/stat").ok().and_then(|text| boot_second(&text)).unwrap_or(0);
+        // Once: that file is long where there are many processors, and a process does not begin anew when the clock is set.
+        static BOOTED: OnceLock<u64> = OnceLock::new();
+        let stat_of_all = || fs::read_to_string("/proc/stat").ok().and_then(|text| boot_second(&text)).unwrap_or(0);
+        let booted = *BOOTED.get_or_init(stat_of_all);
         let parsed = parse(&stat, hertz as f64, page, booted as f64).unwrap_or_default();
         OwnProcess {
             open_descriptors: open_descriptors(),
