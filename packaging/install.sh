@@ -186,16 +186,16 @@ remove_package() {
     rm -f "$list"
 }
 
-# A directory that is empty now, and those above it; what belongs to the system stays.
+# A directory that is empty now, and those above it up to the prefix; what belongs to the system stays.
 remove_directory() {
     case $1 in
-    */ghostproc)
-        rmdir "$1" 2>/dev/null || return 0
-        remove_directory "$(dirname "$1")"
-        ;;
-    "$destdir"/usr/* | "$destdir"/etc/*) ;;
-    *) rmdir -p "$1" 2>/dev/null || true ;;
+    */ghostproc) ;;
+    "$destdir"/usr/* | "$destdir"/etc/*) return 0 ;;
+    "$destdir$prefix" | "$destdir$prefix"/*) ;;
+    *) return 0 ;;
     esac
+    rmdir "$1" 2>/dev/null || return 0
+    remove_directory "$(dirname "$1")"
 }
 
 give_capability() {
@@ -217,6 +217,11 @@ go_on() {
         return 0
         ;;
     esac
+    # The lease runs on while nodeagent is not there: one that cannot begin is not put in the place of one that works.
+    if [ "$daemon" = nodeagent ] && ! why=$("$prefix/sbin/nodeagent" --version 2>&1); then
+        say "the nodeagent before goes on running, the installed one cannot: $why"
+        return 0
+    fi
     if [ "$daemon" = ghostd ]; then
         if ! why=$("$prefix/sbin/ghostd" check 2>&1); then
             say "the ghostd before goes on running, the installed one cannot: $why"
@@ -239,15 +244,16 @@ go_on() {
 purge_role() {
     case $1 in
     master)
-        rm -f "$destdir/etc/ghostproc/ghostd.toml" "$destdir/etc/ghostproc/node_up" "$destdir/etc/ghostproc/groups.toml"
+        rm -f "$destdir/etc/ghostproc/ghostd.toml" "$destdir/etc/ghostproc/.ghostd.toml.new"
+        rm -f "$destdir/etc/ghostproc/node_up" "$destdir/etc/ghostproc/groups.toml"
         rm -rf "$destdir/var/log/ghostproc"
         if [ -d "$destdir/var/lib/ghostproc" ]; then
-            find "$destdir/var/lib/ghostproc" -mindepth 1 -maxdepth 1 ! -name node -exec rm -rf {} +
+            find "$destdir/var/lib/ghostproc" -mindepth 1 -maxdepth 1 ! -name node ! -name .node.new -exec rm -rf {} +
         fi
         ;;
     node)
         rm -f "$destdir/etc/ghostproc/nodeagent.toml"
-        rm -rf "$destdir/var/lib/ghostproc/node"
+        rm -rf "$destdir/var/lib/ghostproc/node" "$destdir/var/lib/ghostproc/.node.new"
         ;;
     esac
     for directory in /etc/ghostproc /var/lib/ghostproc; do

@@ -92,7 +92,7 @@ fn packages_are_installed_upgraded_removed_and_purged() {
     assert_eq!(first.iter().filter(|name| name.ends_with("-1_amd64.deb")).count(), 3, "{first:?}");
     sh(master, "dpkg -i *-1_amd64.deb");
     for package in PACKAGES {
-        assert_eq!(state(master, package), "ii  0.1.0-1");
+        assert_eq!(state(master, package), concat!("ii  ", env!("CARGO_PKG_VERSION"), "-1"));
     }
     files(master, true, &PROGRAMS);
     files(master, true, &UNITS);
@@ -109,7 +109,7 @@ fn packages_are_installed_upgraded_removed_and_purged() {
     provide(master, "2");
     sh(master, "dpkg -i *-2_amd64.deb");
     for package in PACKAGES {
-        assert_eq!(state(master, package), "ii  0.1.0-2");
+        assert_eq!(state(master, package), concat!("ii  ", env!("CARGO_PKG_VERSION"), "-2"));
     }
     assert!(sh(master, capability).contains("cap_checkpoint_restore=ep"), "an upgrade keeps it");
     assert_eq!(fs::read(master.path(KEYS[0])).expect("the configuration"), configuration);
@@ -119,7 +119,7 @@ fn packages_are_installed_upgraded_removed_and_purged() {
 
     sh(master, "dpkg -r ghostproc ghostproc-node ghostproc-tools");
     for package in PACKAGES {
-        assert_eq!(state(master, package), "rc  0.1.0-2");
+        assert_eq!(state(master, package), concat!("rc  ", env!("CARGO_PKG_VERSION"), "-2"));
     }
     files(master, false, &PROGRAMS);
     files(master, true, &KEYS);
