@@ -57,10 +57,9 @@ impl Cluster {
                         carried = true;
                     }
                 }
-                Who::EachNode => {
-                    for node in &self.nodes {
-                        node.run(&command)?;
-                    }
+                Who::Node(number) => {
+                    let node = self.nodes.get(number).with_context(|| format!("the README has a node {number}"))?;
+                    node.run(&command)?;
                 }
                 // What he sees is true as soon as the nodes have connected.
                 Who::User => drop(self.master.until(&format!("su - {USER} -c {}", quoted(&command)))?),

@@ -1,12 +1,12 @@
 //! The administrator's commands, taken from the README, so that what stands there is what is tried.
 //!
-//! They are the first fenced block below the comment that says so. A line is `PROMPT COMMAND`; the prompt is `master#`, `node#` (each of the
-//! nodes) or `user$` (on the master). What is behind `   # ` is a comment; other lines are output.
+//! They are the first fenced block below the heading that says so. A line is `PROMPT COMMAND`; the prompt is `master#`, `n0#` or another
+//! node's, or `alice$` (on the master). What is behind `   # ` is a comment; other lines are output.
 
 use anyhow::{Result, ensure};
 
-/// The comment above the block.
-const MARK: &str = "<!-- quick start";
+/// The heading above the block.
+const MARK: &str = "## Quick start";
 /// As many as the README promises.
 const MOST: usize = 10;
 
@@ -14,7 +14,7 @@ const MOST: usize = 10;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Who {
     Master,
-    EachNode,
+    Node(usize),
     User,
 }
 
@@ -33,9 +33,11 @@ pub fn steps(readme: &str) -> Result<Vec<Step>> {
         let Some((prompt, command)) = line.split_once(' ') else { continue };
         let who = match prompt {
             "master#" => Who::Master,
-            "node#" => Who::EachNode,
-            "user$" => Who::User,
-            _ => continue,
+            "alice$" => Who::User,
+            other => match other.strip_prefix('n').and_then(|rest| rest.strip_suffix('#')?.parse().ok()) {
+                Some(number) => Who::Node(number),
+                None => continue,
+            },
         };
         let command = command.split("   #").next().unwrap_or(command).trim().to_owned();
         steps.push(Step { who, command });
@@ -55,10 +57,10 @@ mod tests {
 
     #[test]
     fn prompts_say_who_types_and_comments_are_left_out() {
-        let text = "# A\n```\nmaster# no\n```\n<!-- quick start: x -->\n```\nmaster# apt install ./a_*.deb    # why\nnode# b\noutput\nuser$ bpsh -a hostname\n```\n```\nx# no\n```\n";
+        let text = "# A\n```\nmaster# no\n```\n## Quick start: x\n```\nmaster# apt install ./a_*.deb    # why\nn1# b\noutput\nalice$ bpsh -a hostname\n```\n```\nx# no\n```\n";
         assert_eq!(
             steps(text).expect("steps"),
-            [step(Who::Master, "apt install ./a_*.deb"), step(Who::EachNode, "b"), step(Who::User, "bpsh -a hostname"),]
+            [step(Who::Master, "apt install ./a_*.deb"), step(Who::Node(1), "b"), step(Who::User, "bpsh -a hostname"),]
         );
     }
 
