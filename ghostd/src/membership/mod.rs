@@ -12,6 +12,7 @@ pub mod refusal;
 mod store;
 mod tokens;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -40,7 +41,12 @@ pub struct Membership {
     ca: Ca,
     certificate_term: Duration,
     path: PathBuf,
+    /// When each node was given a certificate in the place of another.
+    renewals: BTreeMap<NodeNumber, SystemTime>,
 }
+
+/// Between two certificates that a node is given: each is kept on the disk, for which everybody waits.
+const RENEWALS: Duration = Duration::from_secs(2);
 
 /// A node as it is listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +87,7 @@ impl Membership {
             ca: files.load_ca()?,
             certificate_term: config.certificate_term,
             path: files.members(),
+            renewals: BTreeMap::new(),
         })
     }
 
@@ -182,15 +189,7 @@ impl Membership {
     ///
     /// `shown`: the certificate by which it asks. One that it had been given before counts from now on: it may have no other.
     pub fn renew(&mut self, number: NodeNumber, shown: Serial, request: &Renew, now: SystemTime) -> JoinToNode {
-        let renewed = self.ca.issue_node(&request.request, number, now, self.certificate_term);
-        let outcome = renewed.map_err(|error| JoinRefusal::BadRequest(error.to_string())).and_then(|issued| {
-            let mut members = self.members.clone();
-            members.shown(number, shown);
-            members.renewed(number, issued.serial);
-            self.keep(members).map_err(|error| JoinRefusal::NotKept(format!("{error:#}")))?;
-            Ok(issued)
-        });
-        match outcome {
+        match self.issue_anew(number, shown, request, now) {
             Ok(issued) => {
                 tracing::info!(node = number.0, serial = %issued.serial, "a new certificate was given out");
                 JoinToNode::Accepted(self.accepted(number, &issued))
@@ -200,6 +199,28 @@ impl Membership {
                 JoinToNode::Refused(JoinRefused { text: refusal.for_peer() })
             }
         }
+    }
+
+    fn issue_anew(
+        &mut self,
+        number: NodeNumber,
+        shown: Serial,
+        request: &Renew,
+        now: SystemTime,
+    ) -> Result<Issued, JoinRefusal> {
+        // A clock that was set back makes nobody wait.
+        let before = self.renewals.get(&number).and_then(|before| now.duration_since(*before).ok());
+        if before.is_some_and(|before| before < RENEWALS) {
+            return Err(JoinRefusal::TooSoon);
+        }
+        self.renewals.insert(number, now);
+        let issued = self.ca.issue_node(&request.request, number, now, self.certificate_term);
+        let issued = issued.map_err(|error| JoinRefusal::BadRequest(error.to_string()))?;
+        let mut members = self.members.clone();
+        members.shown(number, shown);
+        members.renewed(number, issued.serial);
+        self.keep(members).map_err(|error| JoinRefusal::NotKept(format!("{error:#}")))?;
+        Ok(issued)
     }
 
     fn accepted(&self, number: NodeNumber, issued: &Issued) -> JoinAccepted {

@@ -28,6 +28,8 @@ pub enum JoinRefusal {
     BadNumber { number: i32 },
     #[error("the host name is empty, too long or has characters that host names do not have")]
     BadHostname,
+    #[error("it was given another certificate just now; try again in 2 s")]
+    TooSoon,
     #[error("the certificate request is refused: {0}")]
     BadRequest(String),
     #[error("the master could not keep the new membership: {0}")]

@@ -473,6 +473,7 @@ fn until_the_new_certificate_is_shown_the_old_one_is_good() {
     cluster.join(&token, Some(3)).unwrap();
     let old = cluster.serial(3);
     let renew = |cluster: &mut Cluster, shown: Serial| {
+        cluster.later(RENEWALS.as_secs());
         let (request, _key) = request_certificate().unwrap();
         let request = Renew { request: request.into() };
         let JoinToNode::Accepted(accepted) = cluster.membership.renew(NodeNumber(3), shown, &request, cluster.now)
@@ -508,6 +509,13 @@ fn until_the_new_certificate_is_shown_the_old_one_is_good() {
     assert!(cluster.check(3, new).is_err() && cluster.check(3, newest).is_err());
     cluster.membership.seen(NodeNumber(3), newest, "10.9.9.9".parse().unwrap());
     assert!(cluster.check(3, newest).is_err(), "who is revoked does not come back");
+    let (request, _key) = request_certificate().unwrap();
+    let request = Renew { request: request.into() };
+    let JoinToNode::Refused(refused) = cluster.membership.renew(NodeNumber(3), new, &request, cluster.now) else {
+        panic!("it asks again and again, and gets one each time");
+    };
+    assert!(refused.text.contains("just now"), "{}", refused.text);
+    cluster.later(RENEWALS.as_secs());
     let nonsense = cluster.membership.renew(NodeNumber(3), new, &Renew { request: "x".into() }, cluster.now);
     assert!(matches!(nonsense, JoinToNode::Refused(_)));
 }
