@@ -218,7 +218,7 @@ go_on() {
         ;;
     esac
     # The lease runs on while nodeagent is not there: one that cannot begin is not put in the place of one that works.
-    if [ "$daemon" = nodeagent ] && ! why=$("$prefix/sbin/nodeagent" --version 2>&1); then
+    if [ "$daemon" = nodeagent ] && ! why=$("$prefix/sbin/nodeagent" check 2>&1); then
         say "the nodeagent before goes on running, the installed one cannot: $why"
         return 0
     fi

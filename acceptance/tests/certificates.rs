@@ -1,10 +1,10 @@
-//! Nodes' certificates: another one in the place of the present one, while programs run.
+//! Nodes' certificates: another one in the place of the present one, while programs run; and whether a node could go on with what it has.
 
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use acceptance::{Cluster, Member, User, eventually};
+use acceptance::{Cluster, Ended, Member, User, eventually};
 
 const LONG: Duration = Duration::from_secs(60);
 const IDENTITY: &str = "/var/lib/ghostproc/node";
@@ -66,4 +66,31 @@ fn a_certificate_is_renewed_while_a_program_runs() {
     master_says(&cluster, "has been replaced");
     copy(&after, &present);
     is_up(&cluster);
+}
+
+/// As an upgrade asks before it puts another nodeagent in the place of one that works.
+#[test]
+fn whether_nodeagent_could_run_is_told_beforehand() {
+    let cluster = Cluster::attach();
+    let node = cluster.node(3);
+    let check = || node.command("nodeagent").arg("check").run();
+    assert!(check().success().starts_with("nodeagent "));
+    let configuration = node.path("/etc/ghostproc/nodeagent.toml");
+    let before = fs::read(&configuration).ok();
+    fs::create_dir_all(configuration.parent().expect("a directory")).expect("a directory");
+    fs::write(&configuration, "nonsense = 1\n").expect("a configuration");
+    let refused = check();
+    match before {
+        Some(before) => fs::write(&configuration, before).expect("a configuration"),
+        None => fs::remove_file(&configuration).expect("no configuration"),
+    }
+    assert!(refused.error_text().contains("nodeagent.toml:1"), "{refused:?}");
+    refused.expect(Ended::Exited(1));
+    let identity = node.path(&format!("{IDENTITY}/identity.toml"));
+    let kept = fs::read(&identity).expect("an identity");
+    fs::remove_file(&identity).expect("an identity");
+    let refused = check();
+    fs::write(&identity, kept).expect("an identity");
+    refused.expect(Ended::Exited(1));
+    assert!(check().success().starts_with("nodeagent "));
 }

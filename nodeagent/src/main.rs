@@ -35,6 +35,8 @@ enum Command {
     Join(JoinArgs),
     /// Get another key and certificate from the master, by the present ones; what runs goes on
     Renew,
+    /// Say whether nodeagent could run here, with this identity and configuration; start nothing
+    Check,
     /// Run the daemon (the default)
     Run,
 }
@@ -60,6 +62,11 @@ fn run(flags: Flags) -> Result<()> {
             writeln!(std::io::stdout(), "{joined}").context("standard output")
         }
         Some(Command::Renew) => writeln!(std::io::stdout(), "{}", renew::run(&store)?).context("standard output"),
+        Some(Command::Check) => {
+            fit(Role::Node).map_err(Error::msg)?;
+            service::check(&flags.instance, &store)?;
+            writeln!(std::io::stdout(), concat!("nodeagent ", env!("CARGO_PKG_VERSION"))).context("standard output")
+        }
         Some(Command::Run) | None => {
             ghost_log::start("info").context("logging")?;
             fit(Role::Node).map_err(Error::msg)?;

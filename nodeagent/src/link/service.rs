@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ghost_proto::instance::Instance;
+use ghost_trust::tls::node_client_config;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -24,6 +25,16 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 
 /// Between two looks at how much runs here.
 const COUNT: Duration = Duration::from_secs(2);
+
+/// Whether [`run`] could begin.
+///
+/// # Errors
+/// This machine is no node, or its configuration has a mistake.
+pub fn check(instance: &Instance, store: &Store) -> Result<()> {
+    node_client_config(&store.load()?.tls).context("this node's certificate cannot be used")?;
+    Config::load(instance)?;
+    Ok(())
+}
 
 /// Works until SIGTERM, which leaves the holder and its processes, or SIGINT, which ends them.
 ///
