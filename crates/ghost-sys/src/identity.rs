@@ -38,7 +38,7 @@ const PIDFD_INFO_CREDS: u64 = 2;
 /// `_IOWR(0xFF, 11, struct pidfd_info)` with the 64 bytes of the first version (`PIDFD_INFO_SIZE_VER0`).
 const PIDFD_GET_INFO: libc::c_ulong = 0xC040_FF0B;
 
-/// Asks the kernel who a process is: one system call from Linux 6.13 on, `/proc` before.
+/// Asks the kernel who a process is: one system call from Linux 6.13 on, a file of [`crate::procfs`] before.
 ///
 /// # Errors
 /// ESRCH: it has been waited for.
@@ -93,7 +93,9 @@ pub fn name_and_user(pid: u32) -> io::Result<(Vec<u8>, u32)> {
 }
 
 fn from_proc(pid: u32) -> io::Result<Identity> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    // A name is any bytes.
+    let text = crate::procfs::read(pid, "status")?;
+    let text = String::from_utf8_lossy(&text);
     let field = |name: &str| {
         text.lines()
             .find_map(|line| line.strip_prefix(name))

@@ -20,6 +20,7 @@ pub mod peer;
 pub mod pidfd;
 pub mod pipe;
 pub mod priority;
+pub mod procfs;
 pub mod quiet;
 pub mod reaper;
 pub mod ring;

@@ -6,7 +6,7 @@ use crate::cluster::Cluster;
 use crate::root::Release;
 
 pub fn run(cluster: &Cluster, _: Release) -> Result<()> {
-    let mut shell = cluster.master.terminal("exec login -f alice")?;
+    let mut shell = cluster.master.terminal("exec su - alice")?;
     shell.expect("alice@master")?;
     // Unlike what is typed, which the terminal echoes, what is printed has a number where the shell was told to count.
     shell.input("PS1=; stty -echo; echo ready$((1+1))\n")?;
