@@ -17,12 +17,15 @@ use ghost_proto::instance::{self, BadInstance, Instance};
 use ghost_proto::{Control, VERSION};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::rope::Rope;
 
 /// Bytes read from the socket at a time: little at first, since room costs page faults, more once it is filled.
 const READ_FIRST: usize = 8 * 1024;
 const READ_MOST: usize = 512 * 1024;
+/// Room for what is sent that is asked for where it is bulk, in bytes.
+const SEND_MOST: usize = 1024 * 1024;
 /// Pieces that go out with one call.
 const PIECES: usize = 64;
 
@@ -249,6 +252,12 @@ impl Connection {
     /// [`ConnectionError::Lost`].
     pub fn set_nonblocking(&mut self) -> Result<(), ConnectionError> {
         self.socket.set_nonblocking(true).map_err(ConnectionError::Lost)
+    }
+
+    /// More room in the socket, for bulk that is sent: as much as an ordinary user may have (socket(7), `wmem_max`).
+    pub fn widen(&self) {
+        // It only goes slower without.
+        let _ = setsockopt(&self.socket, sockopt::SndBuf, &SEND_MOST);
     }
 
     /// Tells ghostd that output may come in shared memory.

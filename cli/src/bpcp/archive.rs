@@ -27,7 +27,7 @@ const ATTRIBUTES: usize = 36;
 /// The longest body of a frame other than Data.
 const MAX_BODY: usize = ATTRIBUTES + 2 + MAX_NAME + MAX_TEXT;
 /// Bytes that are read at a time.
-const READ: usize = 1024 * 1024;
+const READ: usize = 256 * 1024;
 
 /// Of a file, directory or link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

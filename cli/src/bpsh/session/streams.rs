@@ -134,6 +134,9 @@ impl Session {
         while self.input_wanted() && (self.source_ready || self.source.always_ready()) && self.source.allowed() {
             let room = self.broadcast.room().unwrap_or(0).min(MAX_DATA);
             if self.buffer.capacity() < room.min(WORTH_A_READ) {
+                if self.buffer.capacity() == 0 {
+                    self.connection.widen();
+                }
                 self.buffer.reserve(MAX_DATA);
             }
             match self.source.read(&mut self.buffer, room, self.source_ready) {
