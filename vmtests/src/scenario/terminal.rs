@@ -27,9 +27,11 @@ pub fn run(cluster: &Cluster, _: Release) -> Result<()> {
         ensure!(shown, "node {node} is not in the tree, with the terminal:\n{tree}");
     }
     // top's own loop, in full screen, ended by a key.
-    shell.input("top -d 1 -p $(pgrep -d, -fx 'sleep 4713')\n")?;
+    shell.input("top -d 1 -p $(pgrep -d, -fx 'sleep 4713'); echo topped$((1+1))\n")?;
     shell.expect("sleep")?;
     shell.input("q")?;
+    // At its end it throws away what has been typed.
+    shell.expect("topped2")?;
     shell.input("kill %1; wait; echo gone$((1+1))\n")?;
     shell.expect("gone2")?;
 
