@@ -81,12 +81,15 @@ mod tests {
             let none = None::<&str>;
             bind(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
             bind(Some("/sys"), format!("/proc/{pid}").as_str(), none, MsFlags::MS_BIND, none).unwrap();
-            (std::fs::read_to_string(format!("/proc/{pid}/comm")).ok(), read(pid, "comm").ok())
+            (std::fs::read(format!("/proc/{pid}/status")).is_ok(), read(pid, "status").unwrap())
         });
         let said = said.join();
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(said.unwrap(), (None, Some(b"sleep\n".to_vec())));
-        assert!(read(pid, "comm").is_err());
+        let (is_there, status) = said.unwrap();
+        assert!(!is_there, "something lies over it");
+        let status = String::from_utf8_lossy(&status).into_owned();
+        assert!(status.contains(&format!("\nPid:\t{pid}\n")), "{status}");
+        assert!(read(pid, "status").is_err());
     }
 }
