@@ -41,6 +41,8 @@ pub fn run(cluster: &Cluster, _: Release) -> Result<()> {
     node.until("pgrep -fx 'sleep 4714'")?;
     cluster.nodes[1].until("pgrep -fx 'sleep 4714'")?;
     shell.input("\u{3}")?;
+    // What is typed before bpsh has gone is its input.
+    cluster.master.until("! pgrep -x bpsh")?;
     shell.input("echo after$?\n")?;
     let said = shell.expect("after")?;
     shell.expect("130").with_context(|| format!("bpsh did not die of Ctrl-C: {said}"))?;
@@ -55,6 +57,7 @@ pub fn run(cluster: &Cluster, _: Release) -> Result<()> {
     shell.input("fg\n")?;
     cluster.nodes[1].until("test $(ps -o stat= -p $(pgrep -fx 'sleep 4715') | cut -c1) = S")?;
     shell.input("\u{3}")?;
+    cluster.master.until("! pgrep -x bpsh")?;
     shell.input("echo end$((1+1))\n")?;
     shell.expect("end2")?;
     shell.input("exit\n")?;
