@@ -10,4 +10,3 @@ pub mod init;
 pub mod membership;
 pub mod metrics;
 pub mod node_setting;
-pub mod words;

@@ -16,6 +16,7 @@ use bytes::BytesMut;
 use ghost_proto::frame::{Decoder, Frame, MAX_CONTROL_STRANGER};
 use ghost_proto::ids::NodeNumber;
 use ghost_proto::join::{JoinAccepted, JoinRequest, JoinToMaster, JoinToNode};
+use ghost_proto::words::harmless;
 use ghost_proto::{Control, VERSION};
 use ghost_trust::ca::request_certificate;
 use ghost_trust::tls::{join_client_config, server_name};
@@ -31,6 +32,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(30);
 /// More than any token has, in bytes.
 const MAX_TOKEN_FILE: u64 = 4096;
+/// Of what a master says, so many characters.
+pub(crate) const WORDS: usize = 1000;
 
 /// Make this machine a node of the cluster of MASTER.
 ///
@@ -135,7 +138,7 @@ pub fn join(master: &MasterAddress, token: &Token, node: Option<i32>) -> Result<
     };
     let accepted = match exchange(master, token.ca, request)? {
         JoinToNode::Accepted(accepted) => accepted,
-        JoinToNode::Refused(refused) => bail!("{master} refuses: {}", printable(&refused.text)),
+        JoinToNode::Refused(refused) => bail!("{master} refuses: {}", harmless(&refused.text, WORDS)),
     };
     let JoinAccepted { node: number, certificate, ca, cluster } = accepted;
     if Fingerprint::of(&ca) != token.ca {
@@ -146,7 +149,7 @@ pub fn join(master: &MasterAddress, token: &Token, node: Option<i32>) -> Result<
     if tls.number() != NodeNumber(number) || node.is_some_and(|wish| wish != number) {
         bail!("{master} sent the certificate of node {}; nothing was written", tls.number());
     }
-    Ok(Identity { tls, master: master.clone(), cluster: printable(&cluster) })
+    Ok(Identity { tls, master: master.clone(), cluster: harmless(&cluster, WORDS) })
 }
 
 fn exchange(master: &MasterAddress, ca: Fingerprint, request: JoinRequest) -> Result<JoinToNode> {
@@ -212,9 +215,4 @@ fn explain(master: &MasterAddress, error: std::io::Error) -> anyhow::Error {
         Some(reason) => anyhow!("{master} is not the master that the token is for: {reason}; nothing was said to it"),
         None => anyhow!(error).context(format!("the connection to {master} failed")),
     }
-}
-
-/// What a peer says, fit for a terminal.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1000).collect()
 }

@@ -10,13 +10,14 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use ghost_proto::Control;
 use ghost_proto::join::JoinToNode;
 use ghost_proto::node::{NodeToMaster, Renew};
+use ghost_proto::words::harmless;
 use ghost_trust::ca::request_certificate;
 use ghost_trust::tls::{node_client_config, server_name};
 use ghost_trust::{Distrust, NodeIdentity};
 use rustls::{ClientConnection, StreamOwned};
 
 use crate::identity::{Identity, Store};
-use crate::join::{answer, connect, printable};
+use crate::join::{WORDS, answer, connect};
 
 /// Renews, and writes the new identity. Gives a line for the user.
 ///
@@ -50,7 +51,7 @@ fn renew(old: &Identity) -> Result<Identity> {
     tls.write_all(&NodeToMaster::Renew(Renew { request: request.into() }).to_frame()).map_err(explain)?;
     let accepted = match answer(&mut tls, master, explain)? {
         JoinToNode::Accepted(accepted) => accepted,
-        JoinToNode::Refused(refused) => bail!("{master} refuses: {}", printable(&refused.text)),
+        JoinToNode::Refused(refused) => bail!("{master} refuses: {}", harmless(&refused.text, WORDS)),
     };
     let tls = NodeIdentity::new(accepted.certificate.to_vec().into(), key, old.tls.ca().clone())
         .with_context(|| format!("{master} sent a certificate that cannot be used; nothing was written"))?;

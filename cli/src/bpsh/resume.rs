@@ -134,8 +134,7 @@ impl Session {
         let ended = self.broadcast.ended();
         let (stdin, kept) = self.broadcast.kept();
         let stdio = self.program.stdio.clone();
-        let sent = stdin + kept.iter().map(|piece| piece.len() as u64).sum::<u64>();
-        let message = Resume { launch: self.home.launch, stdio, stdin, ranks, sent };
+        let message = Resume { launch: self.home.launch, stdio, stdin, ranks, sent: self.broadcast.sent() };
         self.connection.queue(ClientToMaster::Resume(message));
         let mut offset = stdin;
         for bytes in kept {

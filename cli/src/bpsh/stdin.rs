@@ -71,6 +71,11 @@ impl Broadcast {
         (from, self.kept.chunks(MAX_DATA))
     }
 
+    /// How much went out.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
     /// How much a rank has taken, if it still reads.
     pub fn taken(&self, rank: usize) -> Option<u64> {
         self.taken.get(rank).copied().flatten()

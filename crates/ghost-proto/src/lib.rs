@@ -30,6 +30,7 @@ pub mod terminal;
 pub mod tree;
 pub mod view;
 pub mod view_port;
+pub mod words;
 
 mod control;
 

@@ -10,7 +10,7 @@ use ghost_sys::ghost::Answer;
 
 use super::counts::{NotStarted, Outcome};
 use super::types::{Ghost, Launch, Output, Process, Remote, Stdin, User};
-use super::{Action, ClientId, Core, Directory};
+use super::{Action, ClientId, Core, Directory, Node};
 
 /// Stream bytes that one launch may have on their way, in all its streams together.
 const LAUNCH_BUDGET: usize = 16 * 1024 * 1024;
@@ -153,6 +153,16 @@ impl Core {
         let Some(launch) = self.launches.get(&id) else { return };
         let message = MasterToClient::Launched(launch.as_launched(id));
         self.tell_launcher(id, message);
+    }
+
+    /// Of the nodes on which something was to run only those stay that can do what it needs.
+    pub(super) fn plan_able(&self, plans: &mut [RankPlan], is_able: impl Fn(&Node) -> bool, reason: &str) {
+        for plan in plans.iter_mut().filter(|plan| plan.reason.is_empty()) {
+            if !self.nodes.get(&NodeNumber(plan.node)).is_some_and(&is_able) {
+                plan.obstacle = Obstacle::Other.into();
+                plan.reason = reason.to_owned();
+            }
+        }
     }
 
     fn plan_ranks(&mut self, id: LaunchId) {

@@ -11,11 +11,11 @@ use ghost_proto::client::{self, MasterToClient, NodeFailure};
 use ghost_proto::ids::NodeNumber;
 use ghost_proto::node_state::NodeStatus;
 use ghost_proto::view::{MasterToAgent, Power, PowerDone};
+use ghost_proto::words::harmless;
 
 use super::node_life::Stage;
 use super::types::Instant;
 use super::{Action, ClientId, Core};
-use crate::words::harmless;
 
 /// How long an agent may take to say how the command has ended: longer than it gives the command.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -10,11 +10,11 @@ use ghost_proto::client::{AdminReply, MasterToClient};
 use ghost_proto::examine::{Examination, Examine, Examined, Finding, Gravity, Host};
 use ghost_proto::ids::NodeNumber;
 use ghost_proto::view::MasterToAgent;
+use ghost_proto::words::harmless;
 
 use super::Driver;
 use crate::core::{ClientId, LinkId};
 use crate::membership::Listed;
-use crate::words::harmless;
 
 /// How long nodes may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -102,13 +102,12 @@ impl Driver {
         };
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        let certificates = self.certificates();
         let nodes = self.membership.nodes().into_iter().map(|listed| {
             let answer = answers.remove(&listed.number);
             let number = listed.number;
             let mut host = node(listed, answer.map(|(_, answer)| answer));
-            // A node may have come anew, with another one, before its old connection was seen to end.
-            let shown = self.nodes.values().filter(|port| port.number == number).map(|port| port.expires).max();
-            host.findings.extend(shown.map(|expires| certificate(expires.saturating_sub(now))));
+            host.findings.extend(certificates.get(&number).map(|expires| certificate(expires.saturating_sub(now))));
             host
         });
         std::iter::once(master).chain(nodes).collect()

@@ -3,7 +3,6 @@
 //! Whoever reaches that port is a stranger: a request has few bytes and little time, few are served at once, and who does not
 //! fetch his answer keeps no more than that answer waiting.
 
-use std::cmp::Reverse;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -49,15 +48,6 @@ impl Driver {
             let reply = MetricsReply { text: self.metrics() };
             port.outbox.control(MasterToClient::Metrics(reply).to_frame(), None);
         }
-    }
-
-    /// Of the nodes that are connected, in order, and until when.
-    fn certificates(&self) -> Vec<(i32, i64)> {
-        let mut all: Vec<(i32, i64)> = self.nodes.values().map(|port| (port.number.0, port.expires)).collect();
-        // A node may have come anew, with another certificate, before its old connection was seen to end.
-        all.sort_unstable_by_key(|&(number, expires)| (number, Reverse(expires)));
-        all.dedup_by_key(|(number, _)| *number);
-        all
     }
 
     fn metrics_for_strangers(&mut self) -> String {

@@ -559,7 +559,7 @@ async fn serve(instance: &Instance, files: &Files, mut config: Config) -> Result
         status.tell(now, || {
             let driver = shared.borrow();
             let (up, ghosts) = driver.core.figures();
-            (up, driver.membership.nodes().len(), ghosts)
+            (up, driver.membership.count(), ghosts)
         });
         if let Some(since) = ending_since {
             if shared.borrow().core.is_over() {

@@ -1,13 +1,14 @@
 //! Nodes, and machines that want to become one, on the TLS port.
 
-use std::io::{self, IoSlice};
+use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Result, bail};
-use bytes::{Buf, Bytes, BytesMut};
+use anyhow::{Result, anyhow, bail};
+use bytes::{Buf, BytesMut};
 use ghost_proto::Control;
 use ghost_proto::frame::{Decoder, Frame, MAX_CONTROL, MAX_CONTROL_STRANGER};
 use ghost_proto::ids::NodeNumber;
@@ -19,7 +20,7 @@ use ghost_trust::tls::{self, Peer};
 use ghost_trust::{Distrust, Gulps, Serial};
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -27,7 +28,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::outbox::{Outbox, Parcel};
-use super::{NodePort, Shared};
+use super::{Driver, NodePort, Shared};
 use crate::core::{Event, LinkId};
 
 /// Connections that have not yet shown who they are; fewer where descriptors are few.
@@ -56,8 +57,7 @@ pub(super) async fn accept(listener: TcpListener, config: Arc<ServerConfig>, des
             }
         };
         let Ok(permit) = Arc::clone(&strangers).try_acquire_owned() else {
-            shared.borrow_mut().connections_refused += 1;
-            tracing::warn!(%address, "too many connections that have not shown who they are: refused");
+            refused(&shared, address, &anyhow!("too many connections have not shown who they are"));
             continue;
         };
         let (acceptor, shared) = (acceptor.clone(), Rc::clone(&shared));
@@ -67,17 +67,33 @@ pub(super) async fn accept(listener: TcpListener, config: Arc<ServerConfig>, des
             match met {
                 Ok(Ok(Some(session))) => session.run(&shared).await,
                 Ok(Ok(None)) => {}
-                Ok(Err(error)) => {
-                    shared.borrow_mut().connections_refused += 1;
-                    tracing::warn!(%address, "refused: {error:#}");
-                }
+                Ok(Err(why)) => refused(&shared, address, &why),
                 Err(_) => {
-                    shared.borrow_mut().connections_refused += 1;
-                    tracing::warn!(%address, "refused: it did not say who it is within {} s", PATIENCE.as_secs());
+                    let why = anyhow!("it did not say who it is within {} s", PATIENCE.as_secs());
+                    refused(&shared, address, &why);
                 }
             }
         });
     }
+}
+
+impl Driver {
+    /// Of the nodes that are connected: until when their certificates are valid, in seconds since 1970.
+    pub(super) fn certificates(&self) -> BTreeMap<NodeNumber, i64> {
+        let mut all = BTreeMap::new();
+        for port in self.nodes.values() {
+            // A node may have come anew, with another certificate, before its old connection was seen to end.
+            all.entry(port.number)
+                .and_modify(|expires: &mut i64| *expires = port.expires.max(*expires))
+                .or_insert(port.expires);
+        }
+        all
+    }
+}
+
+fn refused(shared: &Shared, address: SocketAddr, why: &anyhow::Error) {
+    shared.borrow_mut().connections_refused += 1;
+    tracing::warn!(%address, "refused: {why:#}");
 }
 
 /// A node that has shown its certificate and said hello.
@@ -259,20 +275,6 @@ async fn read(
     }
 }
 
-/// Writes one behind the other: together they are one call, and no record of TLS is only a head.
-async fn write_both(writer: &mut (impl AsyncWrite + Unpin), head: &mut BytesMut, mut body: Bytes) -> io::Result<()> {
-    while head.has_remaining() || body.has_remaining() {
-        let n = writer.write_vectored(&[IoSlice::new(head), IoSlice::new(&body)]).await?;
-        if n == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        let of_head = n.min(head.len());
-        head.advance(of_head);
-        body.advance(n - of_head);
-    }
-    Ok(())
-}
-
 async fn write(mut writer: WriteHalf<TlsStream<Gulps<TcpStream>>>, outbox: &Outbox) -> io::Result<()> {
     let mut head = BytesMut::new();
     while let Some(parcel) = outbox.next().await {
@@ -282,7 +284,8 @@ async fn write(mut writer: WriteHalf<TlsStream<Gulps<TcpStream>>>, outbox: &Outb
                 Parcel::Frame(frame, _) => writer.write_all(&frame).await?,
                 Parcel::Data(data) => {
                     data.put_head(&mut head);
-                    write_both(&mut writer, &mut head, data.bytes).await?;
+                    // Together, so that no record of TLS is only a head.
+                    writer.write_all_buf(&mut (&mut head).chain(data.bytes)).await?;
                 }
             }
             next = outbox.try_next();

@@ -102,6 +102,11 @@ impl Membership {
         self.members.numbers(&self.rules).into_iter().filter_map(|number| self.node(number)).collect()
     }
 
+    /// How many nodes there are, declared ones included.
+    pub fn count(&self) -> usize {
+        self.members.numbers(&self.rules).len()
+    }
+
     /// One node, if it exists.
     pub fn node(&self, number: NodeNumber) -> Option<Listed> {
         let standing = self.members.standing(number, &self.rules)?;

@@ -15,6 +15,9 @@ pub use own_process::OwnProcess;
 pub use text::CONTENT_TYPE;
 use text::Text;
 
+use std::collections::BTreeMap;
+
+use ghost_proto::ids::NodeNumber;
 use ghost_proto::node_state::NodeStatus;
 
 use crate::core::{Census, Counts};
@@ -33,7 +36,7 @@ pub struct Edge {
     pub records_dropped: u64,
     pub view: bool,
     /// Of connected nodes: until when their certificates are valid, in seconds since 1970.
-    pub certificates: Vec<(i32, i64)>,
+    pub certificates: BTreeMap<NodeNumber, i64>,
     pub own: OwnProcess,
 }
 
@@ -88,7 +91,7 @@ fn nodes(text: &mut Text, counts: &Counts, census: &Census, edge: &Edge) {
         "ghostproc_node_certificate_expiry_seconds",
         "Until when the certificate is valid that the node has shown, since 1970; of connected nodes.",
         "node",
-        edge.certificates.iter().map(|(number, expires)| (number.to_string(), expires)),
+        edge.certificates.iter().map(|(number, expires)| (number.0.to_string(), expires)),
     );
     text.counter("ghostproc_node_connections_total", "Sessions of nodes that have begun.", counts.node_connections);
     text.counter(

@@ -1,6 +1,5 @@
 //! Making a root file system. Needs root (debootstrap changes its root directory), but no mount that outlives it.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -25,7 +24,7 @@ pub fn build(release: Release, cache: &Path) -> Result<PathBuf> {
     run(Command::new("debootstrap")
         .arg("--variant=minbase")
         .arg(format!("--include={}", recipe::PACKAGES.join(",")))
-        .args([release.suite().as_ref(), tree.as_os_str(), OsStr::new(recipe::MIRROR)]))?;
+        .args([release.suite().as_ref(), tree.as_os_str()]))?;
     kernel(&tree, &made)?;
     for (path, contents) in recipe::files() {
         write(&tree.join(path.trim_start_matches('/')), &contents)?;

@@ -22,8 +22,6 @@ impl Release {
     }
 }
 
-pub const MIRROR: &str = "http://deb.debian.org/debian";
-
 /// Beside Debian's smallest set. udev, or systemd waits 90 s for devices; libpam-systemd, for logins as they are;
 /// libcap2-bin is what the packages depend on: the machines have no mirror to fetch it from.
 pub const PACKAGES: &[&str] = &[
@@ -120,7 +118,7 @@ WantedBy=multi-user.target
 /// Changes with everything above.
 pub fn hash(release: Release) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (release.suite(), MIRROR, PACKAGES, KERNEL, MASKED, USER, files()).hash(&mut hasher);
+    (release.suite(), PACKAGES, KERNEL, MASKED, USER, files()).hash(&mut hasher);
     // What is done with it.
     include_str!("build.rs").hash(&mut hasher);
     hasher.finish()
