@@ -92,10 +92,11 @@ fn ctrl_c_takes_away_what_was_typed_and_nothing_waits_for_it() {
 fn ctrl_c_ends_the_program_on_all_nodes() {
     let cluster = Cluster::attach();
     let mut terminal = bash(&cluster);
-    terminal.line("bpsh 0-3 sleep 1000.02");
+    terminal.line("bpsh 0-3 sleep 1000.02; echo not reached");
     running(&cluster, "1000.02", 4);
     terminal.keys(CTRL_C);
-    assert_eq!(terminal.prompt().0, 130);
+    let (status, shown) = terminal.prompt();
+    assert_eq!((status, shown.contains("not reached")), (130, false), "{shown}");
     gone(&cluster, "1000.02", PROMISED);
 }
 

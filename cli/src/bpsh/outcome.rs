@@ -38,6 +38,9 @@ pub enum ExitRule {
     Count,
 }
 
+/// Signals by which a user at a terminal means all that runs.
+const FROM_KEYBOARD: [i32; 2] = [nix::libc::SIGINT, nix::libc::SIGQUIT];
+
 /// How bpsh ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
@@ -86,29 +89,38 @@ pub fn signal_name(signal: u8) -> String {
 
 /// `outcomes` by rank; `order`: the ranks in the order of their ends.
 ///
-/// One rank alone: as the program did. What ran out of time is 124 whatever others did, except where rank 0 or the count was
-/// asked for.
+/// One rank alone: as the program did. Of several, the one that decides is a status, except that SIGINT and SIGQUIT stay signals: a
+/// shell gives up the rest of its line or loop only if what it ran dies of Ctrl-C (bash(1), SIGNALS). What ran out of time is 124
+/// whatever others did, except where rank 0 or the count was asked for.
 pub fn verdict(rule: ExitRule, outcomes: &[Outcome], order: &[usize]) -> Verdict {
     let as_one = |outcome: &Outcome| match outcome {
         Outcome::Ended(WaitStatus::Signaled { signal, .. }) => Verdict::Signal(*signal),
         Outcome::Lost => Verdict::Signal(9),
         other => Verdict::Exit(other.code().unwrap_or(0)),
     };
-    let codes = || outcomes.iter().filter_map(|outcome| outcome.code());
+    let as_one_of_many = |outcome: &Outcome| match as_one(outcome) {
+        Verdict::Signal(signal) if !FROM_KEYBOARD.contains(&i32::from(signal)) => {
+            Verdict::Exit(outcome.code().unwrap_or(0))
+        }
+        other => other,
+    };
     let timed_out = outcomes.contains(&Outcome::TimedOut);
     match (rule, outcomes) {
         (_, []) => Verdict::Exit(NOT_RUN),
         (ExitRule::Max | ExitRule::First | ExitRule::Rank0, [one]) => as_one(one),
-        (ExitRule::Rank0, [first, ..]) => Verdict::Exit(first.code().unwrap_or(0)),
+        (ExitRule::Rank0, [first, ..]) => as_one_of_many(first),
         (ExitRule::Count, all) => {
             let failed = all.iter().filter(|outcome| outcome.failed()).count();
             Verdict::Exit(u8::try_from(failed.min(MOST_COUNTED)).unwrap_or(u8::MAX))
         }
         (ExitRule::Max | ExitRule::First, _) if timed_out => Verdict::Exit(TIMED_OUT),
-        (ExitRule::Max, _) => Verdict::Exit(codes().max().unwrap_or(0)),
+        (ExitRule::Max, all) => {
+            let counted = all.iter().filter(|outcome| outcome.code().is_some());
+            counted.max_by_key(|outcome| outcome.code()).map_or(Verdict::Exit(0), as_one_of_many)
+        }
         (ExitRule::First, all) => {
             let first = order.iter().filter_map(|rank| all.get(*rank)).find(|outcome| outcome.failed());
-            Verdict::Exit(first.and_then(|outcome| outcome.code()).unwrap_or(0))
+            first.map_or(Verdict::Exit(0), as_one_of_many)
         }
     }
 }
@@ -187,6 +199,14 @@ mod tests {
         assert_eq!(max(&[exited(3), Outcome::Halted]), Verdict::Exit(3));
         assert_eq!(max(&[exited(0), Outcome::Lost]), Verdict::Exit(137));
         assert_eq!(max(&[]), Verdict::Exit(125));
+        for signal in [2, 3] {
+            assert_eq!(max(&[exited(0), signaled(signal), Outcome::Halted]), Verdict::Signal(signal));
+            assert_eq!(verdict(ExitRule::First, &[signaled(signal), signaled(15)], &[0, 1]), Verdict::Signal(signal));
+            assert_eq!(verdict(ExitRule::Rank0, &[signaled(signal), exited(1)], &[1, 0]), Verdict::Signal(signal));
+            assert_eq!(verdict(ExitRule::Count, &[signaled(signal), exited(1)], &[1, 0]), Verdict::Exit(2));
+        }
+        assert_eq!(max(&[signaled(2), Outcome::Lost]), Verdict::Exit(137));
+        assert_eq!(max(&[signaled(2), exited(200)]), Verdict::Exit(200));
     }
 
     #[test]
