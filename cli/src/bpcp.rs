@@ -13,6 +13,7 @@ mod copy;
 pub mod flags;
 mod launch;
 mod operand;
+mod pieces;
 mod place;
 mod progress;
 mod reach;
@@ -20,12 +21,15 @@ mod receive;
 mod send;
 
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use nix::poll::{PollFd, PollFlags};
+
 use archive::{Decoder, Frame};
 use flags::Task;
-use launch::{Encoder, Told, write_both};
+use launch::{Encoder, Told, lend_both, write_both};
 use receive::{Receiver, Wanted};
 use send::{Sender, Sink};
 
@@ -137,10 +141,18 @@ fn send(recursive: bool, paths: &[PathBuf]) -> anyhow::Result<bool> {
         encoder: Encoder,
         file: std::fs::File,
     }
+    fn has_room(file: &std::fs::File) -> io::Result<()> {
+        launch::wait(&mut [PollFd::new(file.as_fd(), PollFlags::POLLOUT)])
+    }
     impl Sink for Out {
         fn frame(&mut self, frame: &Frame<'_>) -> io::Result<()> {
             let Out { encoder, file } = self;
-            encoder.frame(frame, |head, body| write_both(file, head, body, |_| Err(io::ErrorKind::WouldBlock.into())))
+            encoder.frame(frame, |head, body| write_both(file, head, body, has_room))
+        }
+
+        fn lasting(&mut self, bytes: &[u8]) -> io::Result<()> {
+            let Out { encoder, file } = self;
+            encoder.frame(&Frame::Data(bytes), |head, body| lend_both(file, head, body, has_room))
         }
     }
     let mut out = Out { encoder: Encoder::new(), file: launch::standard_output()? };

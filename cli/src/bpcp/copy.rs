@@ -225,6 +225,16 @@ struct Outbound {
 }
 
 impl Sink for Outbound {
+    fn lasting(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.to {
+            To::Nodes(launch) => {
+                self.progress.bytes(bytes.len() as u64);
+                launch.lend(bytes)
+            }
+            To::Here(_) => self.frame(&Frame::Data(bytes)),
+        }
+    }
+
     fn frame(&mut self, frame: &Frame<'_>) -> io::Result<()> {
         match frame {
             Frame::Directory { .. } => (self.items, self.depth) = (self.items + 1, self.depth + 1),

@@ -17,7 +17,7 @@ use super::archive::{self, Frame};
 use super::receive::Count;
 
 /// Room in a pipe for bulk, in bytes (pipe(7): as much as an ordinary user may ask for).
-const PIPE: i32 = 1024 * 1024;
+pub const PIPE: usize = 1024 * 1024;
 /// Small frames are written when there are so many bytes of them.
 const GATHERED: usize = 64 * 1024;
 /// The number of the master.
@@ -28,7 +28,7 @@ const LINE: usize = 16 * 1024;
 /// More room in a pipe, if it is one and there may be more.
 pub fn widen(fd: impl AsFd) {
     // It only goes slower without.
-    let _ = fcntl(fd, FcntlArg::F_SETPIPE_SZ(PIPE));
+    let _ = fcntl(fd, FcntlArg::F_SETPIPE_SZ(PIPE as i32));
 }
 
 /// Until something can be done with one of them; a signal may end that early.
@@ -53,6 +53,29 @@ pub fn write_both<W: Write>(
                 head = &head[of_head..];
                 body = &body[n - of_head..];
             }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => full(to)?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// As [`write_both`], `body` being one of [`super::pieces::Pieces`], whole or in part: into a pipe a whole one goes without a copy.
+pub fn lend_both<W: Write + AsFd>(
+    to: &mut W,
+    head: &[u8],
+    mut body: &[u8],
+    mut full: impl FnMut(&W) -> io::Result<()>,
+) -> io::Result<()> {
+    let holds = fcntl(&*to, FcntlArg::F_GETPIPE_SZ).ok().and_then(|size| usize::try_from(size).ok());
+    if body.len() != archive::MAX_DATA || holds.is_none_or(|size| size > PIPE) {
+        return write_both(to, head, body, full);
+    }
+    write_both(to, head, &[], &mut full)?;
+    while !body.is_empty() {
+        match ghost_sys::pipe::lend(to, body) {
+            Ok(n) => body = &body[n..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => full(to)?,
             Err(error) => return Err(error),
@@ -328,19 +351,33 @@ impl Launch {
     /// # Errors
     /// EPIPE: no node takes anything any more.
     pub fn take(&mut self, frame: &Frame<'_>) -> io::Result<()> {
+        self.put(frame, false)
+    }
+
+    /// Sends data that lies in one of [`super::pieces::Pieces`].
+    ///
+    /// # Errors
+    /// As above.
+    pub fn lend(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.put(&Frame::Data(bytes), true)
+    }
+
+    fn put(&mut self, frame: &Frame<'_>, lasts: bool) -> io::Result<()> {
         let Launch { input, output, encoder, line, ranks, plain, .. } = self;
         let Some(input) = input else { return Err(io::ErrorKind::BrokenPipe.into()) };
-        encoder.frame(frame, |head, body| {
-            write_both(input, head, body, |input| {
-                // What the nodes say is read meanwhile, else they would wait for us.
-                let mut fds =
-                    [PollFd::new(input.as_fd(), PollFlags::POLLOUT), PollFd::new(output.as_fd(), PollFlags::POLLIN)];
-                wait(&mut fds)?;
-                if fds[1].any().unwrap_or(false) && !hear(output, line, ranks, *plain)? {
-                    return Err(io::ErrorKind::BrokenPipe.into());
-                }
-                Ok(())
-            })
+        // What the nodes say is read meanwhile, else they would wait for us.
+        let mut full = |input: &ChildStdin| {
+            let mut fds =
+                [PollFd::new(input.as_fd(), PollFlags::POLLOUT), PollFd::new(output.as_fd(), PollFlags::POLLIN)];
+            wait(&mut fds)?;
+            if fds[1].any().unwrap_or(false) && !hear(output, line, ranks, *plain)? {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            Ok(())
+        };
+        encoder.frame(frame, |head, body| match lasts {
+            true => lend_both(input, head, body, &mut full),
+            false => write_both(input, head, body, &mut full),
         })
     }
 

@@ -19,6 +19,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::unistd::{Whence, lseek};
 
 use super::archive::{Attributes, Frame, MAX_DATA, MAX_DEPTH, MAX_TARGET, Time};
+use super::pieces::Pieces;
 use super::shown;
 
 /// Where frames go.
@@ -26,13 +27,21 @@ pub trait Sink {
     /// # Errors
     /// Nobody takes frames any more: there is no use in going on.
     fn frame(&mut self, frame: &Frame<'_>) -> io::Result<()>;
+
+    /// Data in one of [`Pieces`]: it may be lent to a pipe.
+    ///
+    /// # Errors
+    /// As above.
+    fn lasting(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.frame(&Frame::Data(bytes))
+    }
 }
 
 /// Walks what is to be sent.
 pub struct Sender<'a, S> {
     sink: &'a mut S,
     recursive: bool,
-    buffer: Vec<u8>,
+    pieces: Pieces,
 }
 
 /// Where something is.
@@ -48,7 +57,7 @@ struct At<'a> {
 
 impl<'a, S: Sink> Sender<'a, S> {
     pub fn new(sink: &'a mut S, recursive: bool) -> Sender<'a, S> {
-        Sender { sink, recursive, buffer: vec![0; MAX_DATA] }
+        Sender { sink, recursive, pieces: Pieces::new() }
     }
 
     /// Sends a file, or a directory with all that is in it, under the last name of its path; what is called `.`, `..` or `/` is the
@@ -161,15 +170,16 @@ impl<'a, S: Sink> Sender<'a, S> {
                     break;
                 }
             }
-            let most = usize::try_from(data_end - position).unwrap_or(usize::MAX).min(self.buffer.len());
-            let n = match file.read_at(&mut self.buffer[..most], position) {
+            let most = usize::try_from(data_end - position).unwrap_or(usize::MAX).min(MAX_DATA);
+            let n = match file.read_at(&mut self.pieces.room()[..most], position) {
                 Ok(0) => break,
                 Ok(n) => n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(Content::Read(error)),
             };
-            checksum.update(&self.buffer[..n]);
-            self.sink.frame(&Frame::Data(&self.buffer[..n])).map_err(Content::Sink)?;
+            let bytes = self.pieces.filled(n);
+            checksum.update(bytes);
+            self.sink.lasting(bytes).map_err(Content::Sink)?;
             position += n as u64;
         }
         Ok((position, checksum.finalize()))

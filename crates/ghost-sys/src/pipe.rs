@@ -21,6 +21,18 @@ pub fn read_buf(fd: &impl AsFd, buffer: &mut impl BufMut, most: usize) -> io::Re
     Ok(n)
 }
 
+/// Puts bytes into a pipe without copying them, as far as goes at once: the pipe refers to this memory until they are read, and what
+/// is written there meanwhile is what is read. Gives how many.
+///
+/// # Errors
+/// Those of vmsplice(2): EAGAIN, there is no room; EBADF, it is no pipe.
+pub fn lend(pipe: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    let piece = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: the kernel only reads the piece; its pages stay, whatever becomes of the mapping (fs/splice.c, iter_to_pipe()).
+    let n = unsafe { libc::vmsplice(pipe.as_fd().as_raw_fd(), &raw const piece, 1, libc::SPLICE_F_NONBLOCK) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
 /// Bytes that can be read now (FIONREAD).
 ///
 /// # Errors
