@@ -9,6 +9,7 @@ mod detach;
 pub mod flags;
 mod ghosts;
 mod halt;
+mod input_ring;
 mod outcome;
 mod output;
 mod plan;

@@ -109,6 +109,10 @@ pub struct Connection {
     decoder: Decoder,
     input: BytesMut,
     output: Rope,
+    /// Goes with the byte that stands behind so many in the output.
+    passing: Option<(usize, OwnedFd)>,
+    /// ghostd fetches input from shared memory.
+    takes_placed: bool,
     descriptors: VecDeque<OwnedFd>,
     read_size: usize,
     program: String,
@@ -138,6 +142,8 @@ impl Connection {
             decoder: Decoder::new(MAX_CONTROL),
             input: BytesMut::new(),
             output: Rope::default(),
+            passing: None,
+            takes_placed: false,
             descriptors: VecDeque::new(),
             read_size: READ_FIRST,
             program: String::new(),
@@ -274,6 +280,19 @@ impl Connection {
         self.output.push(data.bytes);
     }
 
+    /// Whether ghostd has said that it takes what [`Self::queue_placed`] sends: once there was a large piece of input.
+    pub fn takes_placed(&self) -> bool {
+        self.takes_placed
+    }
+
+    /// Says where input lies; with the descriptor of a new ring.
+    pub fn queue_placed(&mut self, placed: &Placed, descriptor: Option<OwnedFd>) {
+        if let Some(descriptor) = descriptor {
+            self.passing = Some((self.output.len(), descriptor));
+        }
+        self.output.put(|bytes| placed.encode(bytes));
+    }
+
     /// Bytes that wait to be sent.
     pub fn backlog(&self) -> usize {
         self.output.len()
@@ -285,8 +304,20 @@ impl Connection {
     /// [`ConnectionError::Lost`].
     pub fn flush(&mut self) -> Result<bool, ConnectionError> {
         while !self.output.is_empty() {
-            match ghost_sys::fdpass::send_pieces(&self.socket, &self.output.slices(PIECES), None) {
-                Ok(n) => self.output.advance(n),
+            let (most, descriptor) = match &self.passing {
+                Some((0, descriptor)) => (usize::MAX, Some(descriptor.as_fd())),
+                Some((before, _)) => (*before, None),
+                None => (usize::MAX, None),
+            };
+            let pieces = self.output.slices(PIECES, most);
+            match ghost_sys::fdpass::send_pieces(&self.socket, &pieces, descriptor) {
+                Ok(n) => {
+                    self.output.advance(n);
+                    self.passing = match self.passing.take() {
+                        Some((before, descriptor)) if before > 0 => Some((before - n, descriptor)),
+                        _ => None,
+                    };
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 // Why it was closed may still be there to be read, and that it was is seen when that has been.
@@ -334,7 +365,7 @@ impl Connection {
                     let descriptor = if placed.new_ring { self.descriptors.pop_front() } else { None };
                     return Ok(Some(Incoming::Placed(placed, descriptor)));
                 }
-                Frame::Offer(_) => {}
+                Frame::Offer(offer) => self.takes_placed = offer.placed,
                 Frame::Control(body) => {
                     if let Some(message) = MasterToClient::decode_body(body)? {
                         return Ok(Some(Incoming::Message(message)));
@@ -405,6 +436,38 @@ mod tests {
         }
         drop(theirs);
         assert!(matches!(connection.request(request), Err(ConnectionError::Lost(_) | ConnectionError::Closed)));
+    }
+
+    #[test]
+    fn a_ring_goes_with_the_frame_that_is_about_it() {
+        let (ours, theirs) = UnixStream::pair().expect("socketpair");
+        let mut connection = Connection::over(ours);
+        connection.set_nonblocking().expect("nonblocking");
+        let data = Data { id: 1, offset: 0, fd: 0, eof: false, bytes: vec![7; 9000].into() };
+        connection.queue_data(data.clone());
+        let (_memory, ring) = ghost_sys::ring::RingWriter::new(1000).expect("ring");
+        let placed = Placed { id: 1, offset: 9000, length: 100, new_ring: true, ..Placed::default() };
+        connection.queue_placed(&placed, Some(ring));
+        connection.queue_data(data);
+        assert!(connection.flush().expect("sent"));
+        let (mut got, mut descriptors, mut seen) = (BytesMut::new(), Vec::new(), None);
+        drop(connection);
+        loop {
+            got.reserve(5000);
+            let n = ghost_sys::fdpass::receive_buf(&theirs, &mut got, 5000, &mut descriptors).expect("receive");
+            if seen.is_none() && !descriptors.is_empty() {
+                seen = Some((got.len() - n, got.len()));
+            }
+            if n == 0 {
+                break;
+            }
+        }
+        let mut expected = BytesMut::new();
+        placed.encode(&mut expected);
+        let at = got.windows(expected.len()).position(|bytes| *bytes == expected[..]).expect("the frame");
+        let (before, behind) = seen.expect("a descriptor");
+        assert!((before..behind).contains(&at), "with {before}..{behind}, the frame is at {at}");
+        assert_eq!(descriptors.len(), 1);
     }
 
     #[test]

@@ -73,10 +73,15 @@ impl Rope {
         *self = Rope::default();
     }
 
-    /// The first pieces, `most` at most, for a call that writes several.
-    pub fn slices(&self, most: usize) -> Vec<IoSlice<'_>> {
-        let tail = Some(&*self.tail).filter(|tail| !tail.is_empty());
-        self.pieces.iter().map(|piece| &**piece).chain(tail).take(most).map(IoSlice::new).collect()
+    /// The first pieces, `most` at most and with so many bytes at most, for a call that writes several.
+    pub fn slices(&self, most: usize, mut bytes: usize) -> Vec<IoSlice<'_>> {
+        let pieces = self.pieces.iter().map(|piece| &**piece).chain(Some(&*self.tail)).take(most);
+        let cut = pieces.map(|piece| {
+            let n = piece.len().min(bytes);
+            bytes -= n;
+            &piece[..n]
+        });
+        cut.take_while(|piece| !piece.is_empty()).map(IoSlice::new).collect()
     }
 
     /// All of it, in pieces of `most` bytes at most.
@@ -110,7 +115,9 @@ mod tests {
                 rope.advance(taken);
                 model.drain(..taken);
                 prop_assert_eq!((rope.len(), rope.is_empty()), (model.len(), model.is_empty()));
-                let sliced: Vec<u8> = rope.slices(usize::MAX).iter().flat_map(|slice| slice.to_vec()).collect();
+                let slices = rope.slices(usize::MAX, taken);
+                prop_assert_eq!(slices.iter().map(|slice| slice.len()).sum::<usize>(), taken.min(rope.len()));
+                let sliced: Vec<u8> = rope.slices(usize::MAX, usize::MAX).iter().flat_map(|slice| slice.to_vec()).collect();
                 prop_assert!(sliced.iter().eq(model.iter()));
             }
             let chunks = rope.chunks(1000);

@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ghost_proto::client::{Ack, ClientToMaster, Noted, Resume, ResumedOutput, ResumedRank};
-use ghost_proto::frame::{ALL_RANKS, Data};
+use ghost_proto::frame::Data;
 use ghost_proto::instance::Instance;
 
+use super::input_ring::input;
 use super::session::{Failure, Session, offer_memory};
 use crate::connection::{Connection, ConnectionError};
 
@@ -139,11 +140,15 @@ impl Session {
         let mut offset = stdin;
         for bytes in kept {
             let length = bytes.len() as u64;
-            self.connection.queue_data(Data { id: ALL_RANKS, offset, fd: 0, eof: false, bytes });
+            self.connection.queue_data(input(offset, bytes));
             offset += length;
         }
+        if let Some(ring) = &mut self.input_ring {
+            ring.forget();
+            ring.copies(self.broadcast.placed()).for_each(|data| self.connection.queue_data(data));
+        }
         if let Some(offset) = ended {
-            self.connection.queue_data(Data { id: ALL_RANKS, offset, fd: 0, eof: true, bytes: Bytes::new() });
+            self.connection.queue_data(Data { eof: true, ..input(offset, Bytes::new()) });
         }
         self.tell_size_anew();
         let dead = self.flock.dead();

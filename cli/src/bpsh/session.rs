@@ -39,6 +39,7 @@ use super::detach::Report;
 use super::flags::{Form, Request, Task};
 use super::ghosts::{Died, Flock};
 use super::halt::{Count, HaltRule};
+use super::input_ring::InputRing;
 use super::outcome::{ExitRule, NOT_RUN, Outcome, Verdict, describe, verdict};
 use super::output::{Channel, Output};
 use super::plan;
@@ -210,6 +211,7 @@ pub(super) struct Session {
     source: Source,
     source_ready: bool,
     buffer: BytesMut,
+    pub input_ring: Option<InputRing>,
     look_at_children: Option<Instant>,
     /// The ghosts have stopped, and SIGCONT has come, nobody knows in which order: when to see, and by which signal to stop.
     doubtful_stop: Option<(Instant, u8)>,
@@ -278,6 +280,7 @@ impl Session {
             source: Source::new(),
             source_ready: false,
             buffer: BytesMut::new(),
+            input_ring: None,
             look_at_children: None,
             doubtful_stop: None,
             pin: None,

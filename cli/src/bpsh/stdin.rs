@@ -2,11 +2,13 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use bytes::{Bytes, BytesMut};
 use ghost_proto::frame::MAX_DATA;
+use ghost_sys::ring::RingWriter;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, fstat};
 
@@ -20,8 +22,11 @@ pub struct Broadcast {
     /// What each rank has taken; `None` once it reads no more.
     taken: Vec<Option<u64>>,
     ended: bool,
-    /// What some reader has not taken yet, up to what was sent: at most a window. It is sent again to a ghostd that was started anew.
+    /// What some reader has not taken yet, up to what was sent or is kept elsewhere: at most a window. It is sent again to a ghostd that
+    /// was started anew.
     kept: Rope,
+    /// From here on it lies in a ring.
+    placed_from: Option<u64>,
 }
 
 impl Broadcast {
@@ -33,7 +38,23 @@ impl Broadcast {
             taken: vec![Some(0); ranks],
             ended: false,
             kept: Rope::default(),
+            placed_from: None,
         }
+    }
+
+    /// What goes out from now on is kept elsewhere, as long as not all have taken it.
+    pub fn place(&mut self) {
+        self.placed_from = Some(self.sent);
+    }
+
+    /// What is to be kept there.
+    pub fn placed(&self) -> Range<u64> {
+        self.placed_from.map_or(self.sent, |from| from.max(self.floor()))..self.sent
+    }
+
+    /// Up to where all that still read have taken it.
+    fn floor(&self) -> u64 {
+        self.taken.iter().flatten().min().copied().unwrap_or(self.sent)
     }
 
     /// A rank has taken everything below `offset`. Nonsense from the other side can only slow it down.
@@ -59,16 +80,21 @@ impl Broadcast {
     }
 
     fn drop_taken(&mut self) {
-        let floor = self.taken.iter().flatten().min().copied().unwrap_or(self.sent);
-        let wanted = usize::try_from(self.sent - floor).unwrap_or(usize::MAX);
+        let end = self.placed_from.unwrap_or(self.sent);
+        let wanted = usize::try_from(end.saturating_sub(self.floor())).unwrap_or(usize::MAX);
         let old = self.kept.len().saturating_sub(wanted);
         self.kept.advance(old);
     }
 
-    /// What is kept, in pieces that a frame can take, with the offset of its first byte.
+    /// What is kept here, in pieces that a frame can take; with the offset of the first byte that is kept at all.
     pub fn kept(&mut self) -> (u64, Vec<Bytes>) {
-        let from = self.sent - self.kept.len() as u64;
+        let from = self.placed().start - self.kept.len() as u64;
         (from, self.kept.chunks(MAX_DATA))
+    }
+
+    /// Bytes that may be on their way.
+    pub fn window(&self) -> usize {
+        usize::try_from(self.window).unwrap_or(usize::MAX)
     }
 
     /// How much went out.
@@ -106,6 +132,31 @@ impl Broadcast {
     pub fn end(&mut self) -> u64 {
         self.ended = true;
         self.sent
+    }
+}
+
+/// Where input is read to.
+#[derive(Debug)]
+pub enum Place<'a> {
+    /// Behind what is there.
+    Buffer(&'a mut BytesMut),
+    /// To a stream's offset.
+    Ring(&'a RingWriter, u64),
+}
+
+impl Place<'_> {
+    fn read(&mut self, fd: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+        match self {
+            Place::Buffer(buffer) => ghost_sys::pipe::read_buf(&fd, *buffer, most),
+            Place::Ring(ring, offset) => ring.read_from(&fd, *offset, most),
+        }
+    }
+
+    fn read_nowait(&mut self, fd: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+        match self {
+            Place::Buffer(buffer) => ghost_sys::nowait::read_buf(&fd, *buffer, most),
+            Place::Ring(ring, offset) => ring.read_from_nowait(&fd, *offset, most),
+        }
     }
 }
 
@@ -165,23 +216,23 @@ impl Source {
         self.kind == Kind::File
     }
 
-    /// Appends what is there, `most` bytes at most; `ready` says that poll(2) has announced something.
-    pub fn read(&mut self, buffer: &mut BytesMut, most: usize, ready: bool) -> Read {
+    /// Takes what is there, `most` bytes at most; `ready` says that poll(2) has announced something.
+    pub fn read(&mut self, mut place: Place<'_>, most: usize, ready: bool) -> Read {
         let input = io::stdin();
         let fd: BorrowedFd<'_> = input.as_fd();
         let result = match self.kind {
-            Kind::Nowait => match ghost_sys::nowait::read_buf(&fd, buffer, most) {
+            Kind::Nowait => match place.read_nowait(fd, most) {
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                     self.kind = Kind::Polled;
                     return Read::Nothing;
                 }
                 result => result,
             },
-            Kind::File => ghost_sys::pipe::read_buf(&fd, buffer, most),
+            Kind::File => place.read(fd, most),
             Kind::Polled | Kind::Terminal if !ready => return Read::Nothing,
             Kind::Polled | Kind::Terminal => {
                 let fd = self.terminal.as_ref().map_or(fd, AsFd::as_fd);
-                ghost_sys::pipe::read_buf(&fd, buffer, most)
+                place.read(fd, most)
             }
         };
         match result {
@@ -255,6 +306,23 @@ mod tests {
         assert_eq!(kept(&mut broadcast), (5, b"f".to_vec()));
         broadcast.leave(0);
         assert_eq!(kept(&mut broadcast), (6, b"".to_vec()));
+    }
+
+    #[test]
+    fn what_lies_in_a_ring_is_kept_there() {
+        let mut broadcast = Broadcast::new(2, 10);
+        broadcast.send(6);
+        broadcast.keep(Bytes::from_static(b"abcdef"));
+        assert_eq!(broadcast.placed(), 6..6);
+        broadcast.place();
+        broadcast.send(4);
+        broadcast.acknowledge(0, 2);
+        broadcast.acknowledge(1, 10);
+        assert_eq!((kept(&mut broadcast), broadcast.placed()), ((2, b"cdef".to_vec()), 6..10));
+        broadcast.acknowledge(0, 7);
+        assert_eq!((kept(&mut broadcast), broadcast.placed()), ((7, b"".to_vec()), 7..10));
+        broadcast.leave(0);
+        assert_eq!((kept(&mut broadcast), broadcast.placed()), ((10, b"".to_vec()), 10..10));
     }
 
     #[test]

@@ -154,6 +154,12 @@ impl Offer {
         put_header(KIND_OFFER, OFFER_BODY, out);
         out.put_u32_le(if self.placed { OFFER_PLACED } else { 0 });
     }
+
+    pub fn to_frame(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        self.encode(&mut out);
+        out.freeze()
+    }
 }
 
 /// A frame as it came.

@@ -5,6 +5,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use bytes::BufMut;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
 
 /// Descriptors taken with one message; the kernel closes what is beyond (net/core/scm.c `scm_detach_fds`).
@@ -58,6 +59,26 @@ pub fn receive(socket: &impl AsFd, buffer: &mut [u8], descriptors: &mut Vec<Owne
     Ok(message.bytes)
 }
 
+/// As [`receive`], behind what `buffer` holds already: up to `most` bytes, or what its spare piece holds, if that is less.
+///
+/// # Errors
+/// As there.
+pub fn receive_buf(
+    socket: &impl AsFd,
+    buffer: &mut impl BufMut,
+    most: usize,
+    descriptors: &mut Vec<OwnedFd>,
+) -> io::Result<usize> {
+    let spare = buffer.chunk_mut();
+    let room = spare.len().min(most);
+    // SAFETY: the piece is written by the kernel only, which never reads it, and has as much room; it is not used but for this call.
+    let piece = unsafe { std::slice::from_raw_parts_mut(spare.as_mut_ptr(), room) };
+    let n = receive(socket, piece, descriptors)?;
+    // SAFETY: the kernel has just written these bytes.
+    unsafe { buffer.advance_mut(n) };
+    Ok(n)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +111,17 @@ mod tests {
         let mut text = String::new();
         received.read_to_string(&mut text).expect("read");
         assert_eq!(text, "through the socket");
+    }
+
+    #[test]
+    fn bytes_are_received_behind_those_that_are_there() {
+        let (one, two) = UnixStream::pair().expect("socketpair");
+        send(&one, b"abcdef", Some(tempfile().as_fd())).expect("send");
+        let (mut buffer, mut descriptors) = (bytes::BytesMut::from(&b"0"[..]), Vec::new());
+        buffer.reserve(64);
+        assert_eq!(receive_buf(&two, &mut buffer, 4, &mut descriptors).expect("receive"), 4);
+        assert_eq!(receive_buf(&two, &mut buffer, 4, &mut descriptors).expect("receive"), 2);
+        assert_eq!((&buffer[..], descriptors.len()), (&b"0abcdef"[..], 1));
     }
 
     #[test]

@@ -159,9 +159,25 @@ impl RingWriter {
     /// # Panics
     /// `most` is more than the ring holds.
     pub fn read_from(&self, fd: &impl AsFd, offset: u64, most: usize) -> io::Result<usize> {
+        self.read_with(fd, offset, most, 0)
+    }
+
+    /// As [`Self::read_from`], without waiting.
+    ///
+    /// # Errors
+    /// Those of [`crate::nowait::read_buf`].
+    ///
+    /// # Panics
+    /// As above.
+    pub fn read_from_nowait(&self, fd: &impl AsFd, offset: u64, most: usize) -> io::Result<usize> {
+        self.read_with(fd, offset, most, libc::RWF_NOWAIT)
+    }
+
+    fn read_with(&self, fd: &impl AsFd, offset: u64, most: usize, flags: libc::c_int) -> io::Result<usize> {
         let pieces = self.mapping.pieces(offset, most);
-        // SAFETY: both pieces lie within the mapping, which is writable; the kernel writes into them only.
-        let n = unsafe { libc::readv(fd.as_fd().as_raw_fd(), pieces.as_ptr(), 2) };
+        // SAFETY: both pieces lie within the mapping, which is writable; the kernel writes into them only; a position of -1 means
+        // the file's.
+        let n = unsafe { libc::preadv2(fd.as_fd().as_raw_fd(), pieces.as_ptr(), 2, -1, flags) };
         usize::try_from(n).map_err(|_| io::Error::last_os_error())
     }
 }
@@ -178,13 +194,8 @@ impl RingReader {
     /// # Errors
     /// EINVAL: no ring, or one that could shrink. ENOMEM.
     pub fn open(fd: &impl AsFd) -> io::Result<RingReader> {
-        let fd = fd.as_fd();
-        let sealed = fcntl(fd, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_retain)?;
-        let size = usize::try_from(nix::sys::stat::fstat(fd)?.st_size).unwrap_or(0);
-        if !sealed.contains(seals()) || !(1..=MOST).contains(&size) {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        Ok(RingReader { mapping: Mapping::new(fd, size, libc::PROT_READ)? })
+        let size = sealed_size(fd.as_fd())?;
+        Ok(RingReader { mapping: Mapping::new(fd.as_fd(), size, libc::PROT_READ)? })
     }
 
     pub fn size(&self) -> usize {
@@ -198,6 +209,71 @@ impl RingReader {
     pub fn copy_out(&self, offset: u64, length: usize, into: &mut impl BufMut) {
         self.mapping.copy_out(offset, length, into);
     }
+}
+
+/// The reading end for one who must trust the writer with nothing: the memory is not mapped but read through its descriptor, so that
+/// nothing which the writer does, or leaves without memory, can be a fault here.
+#[derive(Debug)]
+pub struct RingFile {
+    fd: OwnedFd,
+    size: usize,
+}
+
+impl RingFile {
+    /// Takes a ring that was received.
+    ///
+    /// # Errors
+    /// EINVAL: no ring, or one that could shrink.
+    pub fn open(fd: OwnedFd) -> io::Result<RingFile> {
+        let size = sealed_size(fd.as_fd())?;
+        Ok(RingFile { fd, size })
+    }
+
+    /// Appends the `length` bytes from a stream's offset to a buffer.
+    ///
+    /// # Errors
+    /// EINVAL: more than the ring holds. Those of pread(2).
+    ///
+    /// # Panics
+    /// More than the buffer takes.
+    pub fn copy_out(&self, offset: u64, length: usize, into: &mut impl BufMut) -> io::Result<()> {
+        if length > self.size {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let mut at = usize::try_from(offset % self.size as u64).unwrap_or(0);
+        let mut left = length;
+        while left > 0 {
+            let room = into.chunk_mut();
+            let n = left.min(self.size - at).min(room.len());
+            assert!(n > 0, "a buffer with room for {length} bytes");
+            let position = libc::off_t::try_from(at).unwrap_or(libc::off_t::MAX);
+            // SAFETY: the kernel writes at most `n` bytes into the room, which has as many.
+            let n = unsafe { libc::pread(self.fd.as_raw_fd(), room.as_mut_ptr().cast(), n, position) };
+            match usize::try_from(n) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(n) => {
+                    // SAFETY: the kernel has just written these bytes.
+                    unsafe { into.advance_mut(n) };
+                    (left, at) = (left - n, (at + n) % self.size);
+                }
+                Err(_) => match io::Error::last_os_error() {
+                    error if error.kind() == io::ErrorKind::Interrupted => {}
+                    error => return Err(error),
+                },
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How large a ring is that was received.
+fn sealed_size(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let sealed = fcntl(fd, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_retain)?;
+    let size = usize::try_from(nix::sys::stat::fstat(fd)?.st_size).unwrap_or(0);
+    if !sealed.contains(seals()) || !(1..=MOST).contains(&size) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    Ok(size)
 }
 
 fn seals() -> SealFlag {
@@ -292,13 +368,19 @@ mod tests {
 
     #[test]
     fn bytes_come_out_as_they_went_in_around_the_end() {
-        let (writer, reader) = both_ends(10_000);
+        let (writer, fd) = RingWriter::new(10_000).expect("ring");
+        let reader = RingReader::open(&fd).expect("its other end");
+        let file = RingFile::open(fd).expect("its other end");
         assert_eq!((writer.size(), reader.size()), (10_000, 10_000));
+        assert!(file.copy_out(0, 10_001, &mut Vec::new()).is_err(), "more than it holds");
         let mut offset = u64::from(u32::MAX);
         for length in [1, 9_999, 10_000, 3, 7_000, 7_000, 0] {
             writer.put(offset, &bytes(offset, length));
             let mut out = vec![b'x'];
             reader.copy_out(offset, length, &mut out);
+            assert_eq!(out[1..], bytes(offset, length));
+            out.truncate(1);
+            file.copy_out(offset, length, &mut out).expect("read");
             assert_eq!(out[1..], bytes(offset, length));
             out.truncate(1);
             writer.copy_out(offset, length, &mut out);
@@ -313,7 +395,10 @@ mod tests {
         let (from, mut feed) = std::io::pipe().expect("pipe");
         let (mut sunk, to) = std::io::pipe().expect("pipe");
         feed.write_all(&bytes(900, 400)).expect("write");
-        assert_eq!(writer.read_from(&from, 900, 400).expect("read"), 400);
+        assert_eq!(writer.read_from_nowait(&from, 900, 100).expect("read"), 100);
+        assert_eq!(writer.read_from(&from, 1000, 300).expect("read"), 300);
+        let nothing = writer.read_from_nowait(&from, 1300, 100).expect_err("nothing there");
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
         let mut gather = Gather::default();
         gather.bytes(b"<");
         gather.ring(&reader, 900, 400);
@@ -350,6 +435,8 @@ mod tests {
         let loose = memfd_create(c"loose", MFdFlags::MFD_ALLOW_SEALING).expect("memfd");
         nix::unistd::ftruncate(&loose, 4096).expect("ftruncate");
         RingReader::open(&loose).expect_err("it could shrink");
+        RingFile::open(loose).expect_err("it could shrink");
+        RingFile::open(std::io::pipe().expect("pipe").0.into()).expect_err("no memory");
         RingReader::open(&std::io::pipe().expect("pipe").0).expect_err("no memory");
         RingReader::open(&std::fs::File::open("/dev/zero").expect("zero")).expect_err("no memory");
         for size in [0, MOST + 1] {

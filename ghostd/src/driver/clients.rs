@@ -9,14 +9,14 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use ghost_proto::Control;
 use ghost_proto::client::{ClientToMaster, MasterToClient, Refused};
-use ghost_proto::frame::{Data, Decoder, Frame, MAX_CONTROL};
+use ghost_proto::frame::{Data, Decoder, Frame, MAX_CONTROL, Offer};
 use ghost_proto::ids::LaunchId;
 use ghost_sys::{fdpass, peer};
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::outbox::{Outbox, Parcel};
-use super::rings::Rings;
+use super::rings::{Inward, Rings};
 use super::seats::Seats;
 use super::{ClientPort, Driver, Shared, splice};
 use crate::core::{ClientId, Event, User};
@@ -84,6 +84,7 @@ pub(super) fn serve(
         return;
     }
     let outbox = Rc::new(Outbox::default());
+    let is_here = pidfd.is_some();
     let client = {
         let mut driver = shared.borrow_mut();
         let client = ClientId(driver.connection_id());
@@ -114,7 +115,7 @@ pub(super) fn serve(
         );
     });
     tokio::task::spawn_local(async move {
-        match read(&stream, client, &outbox, &shared).await {
+        match read(&stream, client, is_here, &outbox, &shared).await {
             Ok(None) => {}
             Ok(Some((other, begun))) => {
                 spliced.set(true);
@@ -141,18 +142,23 @@ pub(super) fn serve(
 async fn read(
     stream: &UnixStream,
     client: ClientId,
+    is_here: bool,
     outbox: &Outbox,
     shared: &Shared,
 ) -> Result<Option<(UnixStream, BytesMut)>, String> {
     let mut decoder = Decoder::new(MAX_CONTROL);
     let mut input = BytesMut::new();
+    let mut inward = Inward::default();
     loop {
         outbox.has_room().await;
         if stream.readable().await.is_err() {
             return Ok(None);
         }
         input.reserve(READ_AT_ONCE);
-        match stream.try_read_buf(&mut input) {
+        let received = stream.try_io(Interest::READABLE, || {
+            fdpass::receive_buf(stream, &mut input, READ_AT_ONCE, &mut inward.descriptors)
+        });
+        match received {
             Ok(0) => return Ok(None),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
@@ -178,7 +184,12 @@ async fn read(
                     Ok(None) => continue,
                     Err(error) => return Err(format!("a message cannot be read: {error}")),
                 },
-                Frame::Data(data) => Event::ClientData { client, data },
+                Frame::Data(data) => {
+                    if is_here && inward.is_to_be_offered(&data) {
+                        outbox.control(Offer { placed: true }.to_frame(), None);
+                    }
+                    Event::ClientData { client, data }
+                }
                 Frame::Agent(_) | Frame::Relay(_) => continue,
                 Frame::Offer(offer) => {
                     if let Some(port) = shared.borrow_mut().clients.get_mut(&client) {
@@ -186,7 +197,7 @@ async fn read(
                     }
                     continue;
                 }
-                Frame::Placed(_) => return Err("ghostd has no memory that a command may refer to".to_owned()),
+                Frame::Placed(placed) => Event::ClientData { client, data: inward.fetch(placed)? },
             };
             if asks_for_nodes(&event) {
                 while shared.borrow().is_gathering() {

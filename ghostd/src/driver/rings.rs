@@ -1,13 +1,14 @@
 //! The rings of one command: output that is worth it is put into memory which the command shares, instead of being sent.
 //!
-//! Invariant: ghostd writes rings and never reads them, and lets no more into one than the core's window allows. A command that
+//! Invariant: ghostd writes these rings and never reads them, and lets no more into one than the core's window allows. A command that
 //! acknowledges what it has not taken spoils its own output only.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 
+use bytes::BytesMut;
 use ghost_proto::frame::{Data, Placed};
-use ghost_sys::ring::{Budget, RingWriter, Share, WORTH_A_RING, WORTH_PLACING};
+use ghost_sys::ring::{Budget, RingFile, RingWriter, Share, WORTH_A_RING, WORTH_PLACING};
 
 /// Memory for the rings of all commands, in bytes. A stream without a ring may wait in its outbox with as much, so that this bounds
 /// nothing but shared memory; it is to be more than what streams hold whose reader has stopped.
@@ -77,6 +78,49 @@ impl Rings {
     }
 }
 
+/// What a command has put into memory of its own for ghostd to fetch: its input, once there is much of it.
+///
+/// Nothing of it is believed: it is only read, through its descriptor, and what is read is a piece of input like one that was sent.
+#[derive(Default)]
+pub(super) struct Inward {
+    ring: Option<RingFile>,
+    offered: bool,
+    /// Have come, and no frame has been about them yet.
+    pub(super) descriptors: Vec<OwnedFd>,
+}
+
+impl Inward {
+    /// Whether it is time to tell the command of that way: once, when a piece has come for which it is worth it.
+    pub(super) fn is_to_be_offered(&mut self, data: &Data) -> bool {
+        data.bytes.len() >= WORTH_PLACING && !std::mem::replace(&mut self.offered, true)
+    }
+
+    /// The bytes that a frame is about.
+    ///
+    /// # Errors
+    /// For the command: there are none.
+    pub(super) fn fetch(&mut self, placed: Placed) -> Result<Data, String> {
+        let Placed { id, offset, length, fd, eof, new_ring, last_of_ring } = placed;
+        if new_ring {
+            if self.descriptors.is_empty() {
+                return Err("the descriptor of a ring is missing".to_owned());
+            }
+            let ring = RingFile::open(self.descriptors.remove(0)).map_err(|error| format!("no ring: {error}"))?;
+            self.ring = Some(ring);
+        }
+        let length = length as usize;
+        let mut bytes = BytesMut::with_capacity(length);
+        match &self.ring {
+            Some(ring) => ring.copy_out(offset, length, &mut bytes).map_err(|error| format!("its ring: {error}"))?,
+            None => return Err("it refers to memory that it has not shared".to_owned()),
+        }
+        if last_of_ring {
+            self.ring = None;
+        }
+        Ok(Data { id, offset, fd, eof, bytes: bytes.freeze() })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +160,39 @@ mod tests {
             offset += length as u64;
         }
         assert!(rings.place(&data(0, offset, WORTH_PLACING - 1)).is_none(), "a small piece");
+    }
+
+    #[test]
+    fn what_a_command_has_placed_is_fetched_and_nothing_else() {
+        let placed = |offset, length, new_ring| Placed { id: 3, offset, length, new_ring, ..Placed::default() };
+        let mut inward = Inward::default();
+        inward.fetch(placed(0, 10, false)).expect_err("no ring");
+        inward.fetch(placed(0, 10, true)).expect_err("no descriptor");
+        inward.descriptors.push(std::io::pipe().expect("pipe").0.into());
+        inward.fetch(placed(0, 10, true)).expect_err("not sealed, no memory");
+
+        let (memory, fd) = RingWriter::new(WINDOW).expect("ring");
+        let other = fd.try_clone().expect("descriptor");
+        inward.descriptors.extend([fd, other]);
+        let mut offset = 5;
+        for (length, new_ring) in [(9000, true), (WINDOW, false), (1, false), (0, false), (60_000, true)] {
+            let wanted = data(3, offset, length);
+            memory.put(offset, &wanted.bytes);
+            let got = inward.fetch(placed(offset, length as u32, new_ring)).expect("there");
+            assert_eq!((got.id, got.offset, &got.bytes), (3, offset, &wanted.bytes));
+            offset += length as u64;
+        }
+        inward.fetch(placed(offset, WINDOW as u32 + 1, false)).expect_err("more than it holds");
+        inward.fetch(Placed { last_of_ring: true, ..placed(offset, 1, false) }).expect("there");
+        inward.fetch(placed(offset, 1, false)).expect_err("given up");
+    }
+
+    #[test]
+    fn the_way_is_offered_once_to_who_has_much() {
+        let mut inward = Inward::default();
+        let sizes = [1, WORTH_PLACING - 1, WORTH_PLACING, WORTH_PLACING];
+        let offered = sizes.map(|length| inward.is_to_be_offered(&data(0, 0, length)));
+        assert_eq!(offered, [false, false, true, false]);
     }
 
     #[test]

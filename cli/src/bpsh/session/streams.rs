@@ -6,11 +6,12 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use ghost_proto::client::{Ack, ClientToMaster, CloseStream};
-use ghost_proto::frame::{ALL_RANKS, Data, MAX_DATA, Placed};
-use ghost_sys::ring::RingReader;
+use ghost_proto::frame::{Data, MAX_DATA, Placed};
+use ghost_sys::ring::{RingReader, WORTH_A_RING};
 
+use super::super::input_ring::{InputRing, input};
 use super::super::output::{Broken, Channel, Content, Credit};
-use super::super::stdin::Read;
+use super::super::stdin::{Place, Read};
 use super::{Failure, Session, failure};
 
 /// Input is not read on while this much waits to be sent, in bytes.
@@ -133,33 +134,54 @@ impl Session {
         }
         while self.input_wanted() && (self.source_ready || self.source.always_ready()) && self.source.allowed() {
             let room = self.broadcast.room().unwrap_or(0).min(MAX_DATA);
-            if self.buffer.capacity() < room.min(WORTH_A_READ) {
-                if self.buffer.capacity() == 0 {
-                    self.connection.widen();
-                }
-                self.buffer.reserve(MAX_DATA);
+            let offset = self.broadcast.sent();
+            if self.input_ring.is_none() && self.connection.takes_placed() && offset >= WORTH_A_RING {
+                // Without memory or a descriptor for it it goes on as it did.
+                self.input_ring = InputRing::new(self.broadcast.window()).ok();
+                self.input_ring.iter().for_each(|_| self.broadcast.place());
             }
-            match self.source.read(&mut self.buffer, room, self.source_ready) {
-                Read::Bytes(n) => {
-                    let offset = self.broadcast.send(n);
-                    let bytes = self.buffer.split().freeze();
-                    if self.home.resumes {
-                        self.broadcast.keep(bytes.clone());
+            let place = match &self.input_ring {
+                Some(ring) => Place::Ring(&ring.memory, offset),
+                None => {
+                    if self.buffer.capacity() < room.min(WORTH_A_READ) {
+                        if self.buffer.capacity() == 0 {
+                            self.connection.widen();
+                        }
+                        self.buffer.reserve(MAX_DATA);
                     }
-                    self.send_input(offset, bytes, false);
+                    Place::Buffer(&mut self.buffer)
+                }
+            };
+            match self.source.read(place, room, self.source_ready) {
+                Read::Bytes(n) => {
+                    self.broadcast.send(n);
+                    self.send_input(offset, n);
                     self.source_ready = false;
                 }
                 Read::Nothing => self.source_ready = false,
                 Read::End => {
                     let offset = self.broadcast.end();
-                    self.send_input(offset, Bytes::new(), true);
+                    self.connection.queue_data(Data { eof: true, ..input(offset, Bytes::new()) });
                 }
             }
         }
         Ok(())
     }
 
-    fn send_input(&mut self, offset: u64, bytes: Bytes, eof: bool) {
-        self.connection.queue_data(Data { id: ALL_RANKS, offset, fd: 0, eof, bytes });
+    /// Sends what has just been read.
+    fn send_input(&mut self, offset: u64, n: usize) {
+        if let Some(ring) = &mut self.input_ring {
+            let frame = if self.connection.takes_placed() { ring.frame(offset, n) } else { None };
+            match frame {
+                Some((placed, descriptor)) => self.connection.queue_placed(&placed, descriptor),
+                None => ring.copies(offset..offset + n as u64).for_each(|data| self.connection.queue_data(data)),
+            }
+            return;
+        }
+        let bytes = self.buffer.split().freeze();
+        if self.home.resumes {
+            self.broadcast.keep(bytes.clone());
+        }
+        self.connection.queue_data(input(offset, bytes));
     }
 }
