@@ -23,6 +23,8 @@ use crate::core::{ClientId, Event, User};
 
 const READ_AT_ONCE: usize = 256 * 1024;
 const SOCKET_BUFFER: usize = 1024 * 1024;
+/// Frames are written together up to so many bytes: each call may wake the command.
+const TOGETHER: usize = 16 * 1024;
 
 /// Between two looks at whether the nodes have come back.
 const GATHERING_LOOK: Duration = Duration::from_millis(2);
@@ -220,13 +222,26 @@ fn asks_for_nodes(event: &Event) -> bool {
 }
 
 async fn write(stream: &UnixStream, outbox: &Outbox) -> io::Result<()> {
-    while let Some(parcel) = outbox.next().await {
-        match parcel {
-            Parcel::Frame(frame, descriptor) => write_frame(stream, frame, descriptor).await?,
-            Parcel::Data(data) => write_data(stream, data).await?,
+    let mut small = BytesMut::new();
+    loop {
+        let next = if small.is_empty() { outbox.next().await } else { outbox.try_next() };
+        let is_over = next.is_none() && small.is_empty();
+        match next {
+            Some(Parcel::Frame(frame, None)) if small.len() + frame.len() <= TOGETHER => {
+                small.extend_from_slice(&frame);
+                continue;
+            }
+            other => {
+                write_frame(stream, small.split().freeze(), None).await?;
+                match other {
+                    Some(Parcel::Frame(frame, descriptor)) => write_frame(stream, frame, descriptor).await?,
+                    Some(Parcel::Data(data)) => write_data(stream, data).await?,
+                    None if is_over => return Ok(()),
+                    None => {}
+                }
+            }
         }
     }
-    Ok(())
 }
 
 async fn write_frame(stream: &UnixStream, mut frame: Bytes, mut descriptor: Option<OwnedFd>) -> io::Result<()> {

@@ -2,6 +2,7 @@
 //! through the core and carries out what it wants, without waiting for anything.
 
 mod above;
+mod batch;
 mod changes;
 mod clients;
 mod examine;

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Result, anyhow, bail};
 use bytes::{Buf, BytesMut};
 use ghost_proto::Control;
-use ghost_proto::frame::{Decoder, Frame, MAX_CONTROL, MAX_CONTROL_STRANGER};
+use ghost_proto::frame::{Decoder, Frame, MAX_CONTROL, MAX_CONTROL_STRANGER, MAX_DATA};
 use ghost_proto::ids::NodeNumber;
 use ghost_proto::join::JoinToMaster;
 use ghost_proto::node::NodeToMaster;
@@ -27,6 +27,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::batch::Batch;
 use super::outbox::{Outbox, Parcel};
 use super::{Driver, NodePort, Shared};
 use crate::core::{Event, LinkId};
@@ -39,8 +40,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const READ_AT_ONCE: usize = 256 * 1024;
 /// The same of one that has not yet shown who it is.
 const READ_OF_STRANGER: usize = 4 * 1024;
-/// Bytes that are encrypted ahead of what the network takes: a whole frame of bulk, which then goes with one call.
-const ENCRYPTED: usize = 192 * 1024;
+/// Frames are encrypted together from so many bytes on, at most a frame of bulk more: what is urgent waits for no more than that.
+const TOGETHER: usize = MAX_DATA + 4096;
+/// Bytes that are encrypted ahead of what the network takes: all that is encrypted together, which then goes with one call.
+const ENCRYPTED: usize = TOGETHER + MAX_DATA + 16 * 1024;
 
 /// `descriptors`: how many this process may have.
 pub(super) async fn accept(listener: TcpListener, config: Arc<ServerConfig>, descriptors: u64, shared: Shared) {
@@ -276,19 +279,22 @@ async fn read(
 }
 
 async fn write(mut writer: WriteHalf<TlsStream<Gulps<TcpStream>>>, outbox: &Outbox) -> io::Result<()> {
-    let mut head = BytesMut::new();
+    let (mut heads, mut batch) = (BytesMut::new(), Batch::default());
     while let Some(parcel) = outbox.next().await {
         let mut next = Some(parcel);
         while let Some(parcel) = next {
             match parcel {
-                Parcel::Frame(frame, _) => writer.write_all(&frame).await?,
+                Parcel::Frame(frame, _) => batch.push(frame),
                 Parcel::Data(data) => {
-                    data.put_head(&mut head);
-                    // Together, so that no record of TLS is only a head.
-                    writer.write_all_buf(&mut (&mut head).chain(data.bytes)).await?;
+                    data.put_head(&mut heads);
+                    batch.push(heads.split().freeze());
+                    batch.push(data.bytes);
                 }
             }
             next = outbox.try_next();
+            if next.is_none() || batch.remaining() >= TOGETHER {
+                writer.write_all_buf(&mut batch).await?;
+            }
         }
         writer.flush().await?;
     }

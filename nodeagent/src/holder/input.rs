@@ -60,7 +60,7 @@ impl Input {
         &self.queue
     }
 
-    /// The pipe has taken `n` bytes; gives the offset to acknowledge, if it is time.
+    /// The pipe has taken `n` bytes; gives the offset to acknowledge, if it is time: a quarter of the window, or all there will be.
     pub fn written(&mut self, mut n: usize) -> Option<u64> {
         self.receiver.consume(n);
         while let Some(first) = self.queue.front_mut() {
@@ -71,7 +71,7 @@ impl Input {
             n -= first.len();
             self.queue.pop_front();
         }
-        self.receiver.ack_due(self.queue.is_empty())
+        self.receiver.ack_due(self.eof && self.queue.is_empty())
     }
 
     /// All was written, and no more will come.
