@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use ghost_abi::{GhostState, SignalFlags, SignalRecord};
@@ -22,6 +23,8 @@ use crate::core::Event;
 
 /// Records or requests that are handled before others have their turn.
 const AT_ONCE: usize = 256;
+/// What is left then waits for the next turn: on a slow machine hundreds of ghosts take seconds, and the nodes' leases do not wait.
+pub(super) const TURN: Duration = Duration::from_millis(20);
 /// include/uapi/asm-generic/siginfo.h
 const SI_USER: i32 = 0;
 
@@ -87,7 +90,11 @@ async fn watch_ring(fd: AsyncFd<OwnedFd>, shared: &Shared) -> anyhow::Error {
 impl Driver {
     /// Whether there may be more.
     fn serve_pin(&mut self) -> std::io::Result<bool> {
+        let began = Instant::now();
         for _ in 0..AT_ONCE {
+            if began.elapsed() >= TURN {
+                break;
+            }
             let event = self.pin.next_event()?;
             while self.drain_ring(AT_ONCE) {}
             match event {

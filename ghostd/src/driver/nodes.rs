@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, anyhow, bail};
 use bytes::{Buf, BytesMut};
@@ -28,6 +28,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::batch::Batch;
+use super::kernel::TURN;
 use super::outbox::{Outbox, Parcel};
 use super::{Driver, NodePort, Shared};
 use crate::core::{Event, LinkId};
@@ -246,6 +247,7 @@ async fn read(
     link: LinkId,
     shared: &Shared,
 ) -> Result<()> {
+    let mut began = Instant::now();
     loop {
         while let Some(frame) = decoder.next(&mut input)? {
             let event = match frame {
@@ -270,11 +272,16 @@ async fn read(
                 Frame::Placed(_) => bail!("it refers to memory that is not shared with it"),
             };
             shared.borrow_mut().turn(event);
+            if began.elapsed() >= TURN {
+                tokio::task::yield_now().await;
+                began = Instant::now();
+            }
         }
         input.reserve(READ_AT_ONCE);
         if reader.read_buf(&mut input).await? == 0 {
             return Ok(());
         }
+        began = Instant::now();
     }
 }
 

@@ -1,6 +1,7 @@
 //! The agent's socket: frames in, frames out, never waiting.
 //!
 //! Invariant: a control frame waits for at most [`BULK`] bytes of data that were handed to the socket's queue before it.
+//! A lease that has come waits for nothing that came before it, if what takes time is interrupted for [`Connection::leases`].
 //! What waits to go out is bounded by the streams' windows and the number of processes, not by this module.
 
 use std::collections::VecDeque;
@@ -12,7 +13,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use ghost_proto::Control;
 use ghost_proto::frame::{Data, Decoder, Frame, MAX_CONTROL, Placed};
 use ghost_proto::ids::ProcId;
-use ghost_proto::node::{MasterToNode, NodeToMaster};
+use ghost_proto::node::{Lease, MasterToNode, NodeToMaster};
 use ghost_proto::relay::Relay;
 use ghost_sys::fdpass;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -29,6 +30,8 @@ const PIECES: usize = 64;
 const READ: usize = 256 * 1024;
 /// When this much control waits because the agent does not read, nothing more is taken from it.
 const MOST_CONTROL: usize = 8 * 1024 * 1024;
+/// Bytes that are read beyond what was taken, in search of a lease.
+const AHEAD: usize = 64 * 1024 * 1024;
 
 /// What came.
 #[derive(Debug)]
@@ -68,6 +71,9 @@ pub struct Connection {
     stream: UnixStream,
     decoder: Decoder,
     input: BytesMut,
+    /// What was found before a lease, or in search of one, and its bytes.
+    passed: VecDeque<Received>,
+    passed_bytes: usize,
     control: VecDeque<Bytes>,
     control_bytes: usize,
     data: VecDeque<Bulk>,
@@ -89,6 +95,8 @@ impl Connection {
             stream,
             decoder: Decoder::new(MAX_CONTROL),
             input: BytesMut::new(),
+            passed: VecDeque::new(),
+            passed_bytes: 0,
             control: VecDeque::new(),
             control_bytes: 0,
             data: VecDeque::new(),
@@ -169,6 +177,40 @@ impl Connection {
     /// # Errors
     /// The bytes are no frames, or no messages.
     pub fn receive(&mut self) -> Result<Option<Received>, String> {
+        match self.passed.pop_front() {
+            Some(received) => Ok(Some(received)),
+            None => {
+                self.passed_bytes = 0;
+                self.decode()
+            }
+        }
+    }
+
+    /// Leases that have come behind what is still to be taken: an answer to them must not wait for that, which may be some thousand
+    /// processes to be started. Nothing else overtakes anything.
+    ///
+    /// # Errors
+    /// Those of [`Connection::receive`]. That the connection has ended is found later.
+    pub fn leases(&mut self) -> Result<Vec<Lease>, String> {
+        let mut leases = Vec::new();
+        while self.passed_bytes < AHEAD {
+            let read = self.fill().unwrap_or(false);
+            let before = self.input.len();
+            while let Some(received) = self.decode()? {
+                match received {
+                    Received::Message(MasterToNode::Lease(lease)) => leases.push(lease),
+                    other => self.passed.push_back(other),
+                }
+            }
+            self.passed_bytes += before - self.input.len();
+            if !read {
+                break;
+            }
+        }
+        Ok(leases)
+    }
+
+    fn decode(&mut self) -> Result<Option<Received>, String> {
         loop {
             match self.decoder.next(&mut self.input).map_err(|why| why.to_string())? {
                 None => return Ok(None),
@@ -263,5 +305,69 @@ impl Connection {
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use ghost_proto::node::{EndAll, Forget, Spawn};
+
+    use super::*;
+
+    fn connection(messages: &[MasterToNode]) -> (Connection, UnixStream) {
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        for message in messages {
+            theirs.write_all(&message.clone().to_frame()).expect("written");
+        }
+        (Connection::new(ours, 1).expect("a connection"), theirs)
+    }
+
+    fn received(connection: &mut Connection) -> Vec<MasterToNode> {
+        std::iter::from_fn(|| match connection.receive().expect("frames") {
+            Some(Received::Message(message)) => Some(message),
+            other => other.map(|other| panic!("{other:?}")),
+        })
+        .collect()
+    }
+
+    fn spawn(proc: u64) -> MasterToNode {
+        MasterToNode::Spawn(Spawn { proc, ..Spawn::default() })
+    }
+
+    #[test]
+    fn leases_overtake_what_takes_time_and_nothing_else_does() {
+        let (first, second) = (Lease { seq: 1, second: false }, Lease { seq: 2, second: true });
+        let mut sent: Vec<_> = (0..100).map(spawn).collect();
+        sent.insert(30, MasterToNode::Forget(Forget { proc: 7 }));
+        sent.insert(60, MasterToNode::Lease(first.clone()));
+        sent.push(MasterToNode::Lease(second.clone()));
+        sent.push(MasterToNode::EndAll(EndAll {}));
+        let (mut connection, mut theirs) = connection(&sent);
+        assert!(connection.fill().expect("bytes"));
+        assert!(matches!(connection.receive(), Ok(Some(Received::Message(MasterToNode::Spawn(_))))));
+        assert_eq!(connection.leases().expect("frames"), [first, second]);
+        sent.remove(0);
+        sent.retain(|message| !matches!(message, MasterToNode::Lease(_)));
+        // What comes later stays behind.
+        theirs.write_all(&spawn(1000).to_frame()).expect("written");
+        sent.push(spawn(1000));
+        assert!(connection.fill().expect("bytes"));
+        assert_eq!(received(&mut connection), sent);
+        assert_eq!(connection.leases().expect("frames"), []);
+    }
+
+    #[test]
+    fn half_a_lease_is_none_yet() {
+        let lease = MasterToNode::Lease(Lease { seq: 9, second: false }).to_frame();
+        let (mut connection, mut theirs) = connection(&[spawn(1)]);
+        theirs.write_all(&lease[..5]).expect("written");
+        assert_eq!(connection.leases().expect("frames"), []);
+        theirs.write_all(&lease[5..]).expect("written");
+        drop(theirs);
+        assert_eq!(connection.leases().expect("frames"), [Lease { seq: 9, second: false }]);
+        assert_eq!(received(&mut connection), [spawn(1)]);
+        assert!(!connection.fill().expect("the end"));
     }
 }

@@ -1,16 +1,20 @@
 //! The agent's connection: accepting it, its frames, what is to go out on it.
 
 use std::io;
+use std::time::Duration;
 
+use ghost_proto::node::MasterToNode;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
-use super::{Driver, Source};
+use super::{Driver, Source, now};
 use crate::holder::connection::{Connection, Received};
 use crate::holder::event::Event;
 use crate::holder::setup::log;
 
 /// Frames of one wake-up, so that output and ends get their turn.
 const FRAMES: usize = 256;
+/// They end a wake-up sooner if they take so long: starting a process takes milliseconds on some machines.
+const ROUND: Duration = Duration::from_millis(20);
 
 impl Driver {
     pub(super) fn accept(&mut self) {
@@ -52,6 +56,7 @@ impl Driver {
     /// Takes frames that have arrived, a limited number of them.
     fn frames(&mut self) {
         self.backlog = false;
+        let began = now();
         for _ in 0..FRAMES {
             if !self.core.accepts() {
                 return;
@@ -64,14 +69,35 @@ impl Driver {
                 Ok(Some(Received::Data(data))) => self.handle(Event::Data(data)),
                 Ok(Some(Received::Relay(relay))) => self.relay_came(&relay),
                 Ok(None) => return,
-                Err(why) => {
-                    log(&format!("connection of the agent closed: {why}"));
-                    self.unlinked();
-                    return;
-                }
+                Err(why) => return self.refused(&why),
+            }
+            if now().saturating_sub(began) >= ROUND {
+                self.look_for_leases();
+                break;
             }
         }
         self.backlog = true;
+    }
+
+    /// The frames that wait take their time: a lease among them is answered now.
+    fn look_for_leases(&mut self) {
+        // The first of a connection's frames, without which leases mean nothing, has been taken.
+        let Some(agent) = self.agent.as_mut().filter(|agent| self.core.accepts() && agent.takes()) else {
+            return;
+        };
+        match agent.leases() {
+            Ok(leases) => {
+                for lease in leases {
+                    self.handle(Event::Message(MasterToNode::Lease(lease)));
+                }
+            }
+            Err(why) => self.refused(&why),
+        }
+    }
+
+    fn refused(&mut self, why: &str) {
+        log(&format!("connection of the agent closed: {why}"));
+        self.unlinked();
     }
 
     fn unlinked(&mut self) {
