@@ -5,6 +5,7 @@
 //! product on them as the README says, [`scenario`] what is tried there. In each machine runs `vm-agent`, to which [`protocol`] is
 //! spoken over a virtio-serial port.
 
+pub mod byhand;
 pub mod cluster;
 pub mod machine;
 pub mod network;

@@ -24,6 +24,9 @@ struct Flags {
     /// Only these scenarios
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// No scenario: lines of standard input, MACHINE COMMAND, are run
+    #[arg(long)]
+    by_hand: bool,
     /// Use the host's processor (/dev/kvm)
     #[arg(long)]
     kvm: bool,
@@ -68,6 +71,10 @@ fn run(flags: &Flags) -> Result<ExitCode> {
         return Err(why.context("installing as the README says"));
     }
     println!("{} s: installed as the README says", began.elapsed().as_secs());
+    if flags.by_hand {
+        vmtests::byhand::run(&cluster)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let (mut passed, mut failed) = (0, 0);
     for scenario in selected {
         let since = Instant::now();

@@ -11,7 +11,7 @@ use crate::{machine, products};
 
 #[derive(Args)]
 pub struct VmArgs {
-    /// For the runner: --all, --only NAME,…, --release bookworm, --kvm
+    /// For the runner: --all, --only NAME,…, --release bookworm, --by-hand, --kvm
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }

@@ -1,6 +1,7 @@
 //! What is tried, one file per theme.
 
 mod clock;
+mod mounts;
 mod packages;
 mod programs;
 mod resets;
@@ -44,7 +45,7 @@ pub const ALL: &[Scenario] = &[
         name: "mounts",
         what: "what systemd and journald spend on ghosts with views",
         long: true,
-        run: views::cost,
+        run: mounts::run,
     },
     Scenario { name: "node-reset", what: "a node is reset and comes back", long: true, run: resets::node },
     Scenario {
