@@ -135,6 +135,17 @@ const NAMES: [(&str, usize); LIMITS] = [
     ("Max realtime timeout", 15),
 ];
 
+/// The beginning and the end of a long text, where the kernel says why it does not accept a program: less than a page.
+fn shortened(text: &str) -> String {
+    const HEAD: usize = 1000;
+    const TAIL: usize = 2000;
+    if text.len() <= HEAD + TAIL {
+        return text.to_owned();
+    }
+    let (head, tail) = (text.floor_char_boundary(HEAD), text.ceil_char_boundary(text.len() - TAIL));
+    format!("{} [...] {}", &text[..head], &text[tail..])
+}
+
 /// A line for the log of the agent, unless that would mean waiting.
 pub fn log(message: &str) {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -143,9 +154,7 @@ pub fn log(message: &str) {
     let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
     // A pipe that is ready takes a whole page (pipe(7), PIPE_BUF).
     if poll(&mut ready, PollTimeout::ZERO).is_ok_and(|n| n == 1) {
-        let mut line = format!("ghost-holder: {message}");
-        line.truncate(line.floor_char_boundary(1000));
-        line.push('\n');
+        let line = shortened(&format!("ghost-holder: {message}")) + "\n";
         let _ = stderr.lock().write_all(line.as_bytes());
     }
 }
@@ -159,6 +168,14 @@ mod tests {
         assert_eq!(version("6.18.44-cloud"), Some((6, 18)));
         assert_eq!(version("6.9"), Some((6, 9)));
         assert_eq!(version("x"), None);
+    }
+
+    #[test]
+    fn a_long_text_keeps_its_end() {
+        let text = format!("why: {}\u{e9}the end", "\u{e9}".repeat(5000));
+        let short = shortened(&text);
+        assert!(short.starts_with("why: ") && short.ends_with("the end") && short.len() < 4096, "{short}");
+        assert_eq!(shortened("as it is"), "as it is");
     }
 
     #[test]
