@@ -39,11 +39,11 @@ impl HolderProcess {
         &self.instance
     }
 
-    /// A new connection to the holder, which is started if there is none. Takes some milliseconds then.
+    /// A new connection to the holder, which is started if there is none; then `started` is called. Takes some milliseconds then.
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn connect(&mut self) -> Result<UnixStream> {
+    pub fn connect(&mut self, started: impl FnOnce()) -> Result<UnixStream> {
         self.look_after();
         let socket = self.instance.holder_socket();
         match UnixStream::connect(&socket) {
@@ -57,6 +57,7 @@ impl HolderProcess {
             if let Ok(stream) = UnixStream::connect(&socket) {
                 info!(holder = child.id(), "holder started");
                 self.child = Some(child);
+                started();
                 return Ok(stream);
             }
             if let Some(status) = child.try_wait().context("the holder cannot be waited for")? {

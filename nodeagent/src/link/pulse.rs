@@ -2,7 +2,8 @@
 //!
 //! It ends its processes itself when its lease is over. One that stands still (SIGSTOP, a debugger, a freezer) does not, while the master
 //! declares them dead: so who is silent for a lease and does not answer is ended, and the kernel ends its processes with it
-//! (kernel/pid_namespace.c, `zap_pid_ns_processes()`).
+//! (kernel/pid_namespace.c, `zap_pid_ns_processes()`). A holder that has just been started counts as heard: else an agent that could not
+//! reach its master for a lease would end each one that takes longer than [`ANSWER`] to begin, for ever.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -81,6 +82,17 @@ mod tests {
         assert_eq!(verdict(since, heard, LEASE, since), Verdict::Later(since + ANSWER));
         assert_eq!(verdict(since, heard, LEASE, since + ANSWER), Verdict::Missed);
         assert_eq!(verdict(since, since + ANSWER / 2, LEASE, since + ANSWER), Verdict::Answered);
+    }
+
+    /// It may take seconds to its first word on a slow machine, and its agent may have heard nobody for hours.
+    #[test]
+    fn who_has_just_been_started_has_a_whole_lease() {
+        let pulse = Pulse::new();
+        pulse.heard.set(Instant::now() - 10 * LONGEST);
+        pulse.beat();
+        let since = Instant::now();
+        let later = since + 5 * ANSWER;
+        assert!(matches!(verdict(since, pulse.heard.get(), LEASE, later), Verdict::Later(_) | Verdict::Answered));
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub fn run(instance: &Instance, store: &Store) -> Result<()> {
     let mut config = Config::load(instance)?;
     let mut holder = HolderProcess::new(instance);
     // Before any thread is there, and before it is said that all is well.
-    drop(holder.connect()?);
+    drop(holder.connect(|| {})?);
     ghost_sys::heap::keep_freed_memory();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime")?;
     runtime.block_on(async {

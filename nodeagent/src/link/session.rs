@@ -94,7 +94,7 @@ async fn session(
         .map_err(|_| anyhow!("the master does not answer the TLS handshake"))?
         .map_err(explain)?;
     tls.get_mut().1.set_buffer_limit(Some(ENCRYPTED));
-    let (own, instance) = (holder.connect()?, holder.instance().clone());
+    let (own, instance) = (holder.connect(|| pulse.beat())?, holder.instance().clone());
     own.set_nonblocking(true).context("the holder's socket")?;
     // What came at once goes on at once; without the right to more it is the system's usual size.
     let _ = setsockopt(&own, sockopt::SndBufForce, &TO_HOLDER);
