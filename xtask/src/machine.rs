@@ -1,9 +1,12 @@
 //! What the machine must have: root, and some Debian packages, which are installed when they are missing.
 
+use std::num::NonZero;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 
 /// A program and the Debian package it comes with.
 struct Need {
@@ -73,6 +76,23 @@ pub fn components() -> Result<()> {
         return Ok(());
     }
     bail!("rustfmt and clippy are missing: install them (`rustup component add rustfmt clippy`) and try again")
+}
+
+/// How many processors there are for this process.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// Runs this process, and what it starts from now on, on these processors only; none: as it is.
+pub fn run_on(processors: &[usize]) -> Result<()> {
+    if processors.is_empty() {
+        return Ok(());
+    }
+    let mut set = CpuSet::new();
+    for processor in processors {
+        set.set(*processor)?;
+    }
+    Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
 }
 
 pub fn must_be_root(what: &str) -> Result<()> {

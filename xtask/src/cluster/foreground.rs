@@ -22,6 +22,7 @@ use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
 use super::ClusterArgs;
 use super::description::{Description, VARIABLE};
 use super::member::Member;
+use super::setup::processors;
 use super::signals::Signals;
 use super::user;
 use crate::init::PROGRAMS;
@@ -79,6 +80,7 @@ pub fn run(args: &ClusterArgs, description: &Path, members: &mut [Member], signa
         place = place.foreground_of(terminal.as_raw_fd());
     }
     let what = command.get_program().to_string_lossy().into_owned();
+    crate::machine::run_on(&processors(args, true)).context("--apart")?;
     let child = match spawn(command, place) {
         Ok(child) => child,
         Err(why) => {

@@ -45,6 +45,9 @@ pub struct ClusterArgs {
     /// Run the programs as they are released (slower to build)
     #[arg(long)]
     release: bool,
+    /// The master and CMD on the first processor, the nodes on the others
+    #[arg(long, conflicts_with = "outside")]
+    apart: bool,
     /// Milliseconds of silence after which a daemon is killed; 0 for never
     #[arg(long, default_value_t = 10_000)]
     watchdog: u64,
@@ -63,6 +66,7 @@ pub struct ClusterArgs {
 pub fn run(args: ClusterArgs) -> Result<ExitCode> {
     machine::must_be_root("the test cluster")?;
     machine::for_cluster()?;
+    anyhow::ensure!(!args.apart || machine::processors() > 1, "--apart: this machine has one processor");
     let programs = match (&args.daemon, args.release) {
         (Some(_), _) => Vec::new(),
         (None, true) => products::build("release")?,

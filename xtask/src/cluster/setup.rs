@@ -17,7 +17,7 @@ use super::signals::Signals;
 use super::state::State;
 use super::{ClusterArgs, Timing, cgroup};
 use crate::init::{ServiceSpec, Spec};
-use crate::{control, products};
+use crate::{control, machine, products};
 
 /// Longest time that any one step may take, on a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -198,6 +198,15 @@ fn all(members: &[Member], request: &str, signals: &mut Signals) -> Result<()> {
     Ok(())
 }
 
+/// Those of the master, or of the nodes.
+pub fn processors(args: &ClusterArgs, master: bool) -> Vec<usize> {
+    match args.apart {
+        true if master => vec![0],
+        true => (1..machine::processors()).collect(),
+        false => Vec::new(),
+    }
+}
+
 fn plans(args: &ClusterArgs, state: &State) -> Vec<Plan> {
     let mut hosts = format!("127.0.0.1 localhost\n::1 localhost\n{MASTER} master\n");
     for number in 0..args.nodes {
@@ -213,6 +222,7 @@ fn plans(args: &ClusterArgs, state: &State) -> Vec<Plan> {
         programs: state.programs.clone(),
         visible: visible.clone(),
         hidden: HIDDEN.iter().map(PathBuf::from).collect(),
+        processors: processors(args, name == "master"),
         hosts: hosts.clone(),
         host_terminals: name == "master",
         service: ServiceSpec {

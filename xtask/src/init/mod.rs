@@ -19,6 +19,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use crate::machine;
+
 #[derive(Args)]
 pub struct InitArgs {
     /// File with the member's description ([`Spec`]), as JSON
@@ -38,6 +40,8 @@ pub struct Spec {
     pub visible: Vec<PathBuf>,
     /// Directories of the host (without leading slash) that a member must not inherit.
     pub hidden: Vec<PathBuf>,
+    /// The processors on which all of it runs; empty: all there are.
+    pub processors: Vec<usize>,
     /// Contents of /etc/hosts.
     pub hosts: String,
     /// Whether the terminals are the host's. Else the member has a devpts of its own.
@@ -67,6 +71,7 @@ pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 pub fn run(args: InitArgs) -> Result<ExitCode> {
     let spec = std::fs::read(&args.spec).with_context(|| format!("{}", args.spec.display()))?;
     let spec: Spec = serde_json::from_slice(&spec).with_context(|| format!("{}", args.spec.display()))?;
+    machine::run_on(&spec.processors).with_context(|| format!("{}: its processors", spec.name))?;
     rootfs::build(&spec).with_context(|| format!("{}: building its root", spec.name))?;
     supervisor::run(spec.service)?;
     Ok(ExitCode::SUCCESS)

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Some("ghosts") => ghosts::launcher(),
         Some("mother") => tree::mother(),
         Some("copy") => only(|table| copy::measure(table, Some(&ssh::Server::start()?))),
+        Some("copy-apart") => only(|table| copy::measure_apart(table, &ssh::Server::start()?)),
         Some("view") => only(view::measure),
         Some("heartbeats") => only(heartbeats::measure),
         Some(other) => Err(anyhow::anyhow!("unknown argument {other}")),
