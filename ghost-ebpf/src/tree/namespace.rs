@@ -39,7 +39,10 @@ impl Namespace {
         if unsafe { field::<u32>(pid, config!(pid_level)) } < self.level {
             return 0;
         }
-        let entry = pid as Address + u64::from(config!(pid_numbers)) + u64::from(self.level * config!(upid_size));
+        // Namespaces are nested 32 deep at most (include/linux/pid_namespace.h, MAX_PID_NS_LEVEL). The mask says so to verifiers that
+        // know no bound of a product (6.1: kernel/bpf/verifier.c, `adjust_scalar_min_max_vals()`).
+        let offset = self.level * config!(upid_size) & 0xffff;
+        let entry = pid as Address + u64::from(config!(pid_numbers)) + u64::from(offset);
         // Nobody has chosen a namespace, or the pid is null: no address is 0.
         let address: Address = read(entry, config!(upid_ns));
         if address == 0 || address != self.address { 0 } else { read(entry, config!(upid_nr)) }

@@ -21,6 +21,14 @@ pub fn run(cluster: &Cluster, _: Release) -> Result<()> {
     master.until(&format!("! test -d /proc/{}", ghost.trim()))?;
     ensure!(there.try_run("pgrep -fx 'sleep 4711'")?.status == 1, "the process outlived its ghost");
 
+    // What a program forks has a ghost, too: a child of its parent's, which ends it.
+    cluster.as_user("bpsh 0 sh -c 'sleep 4716 & wait; exit 3' > fork.out 2>&1; echo $? > fork.status & exec > /dev/null 2>&1; sleep 0")?;
+    let fork = master.until("pgrep -fx 'sleep 4716'").context("what a program forks has no ghost")?;
+    let parent = master.run(&format!("ps -o args= -p $(ps -o ppid= -p {})", fork.trim()))?;
+    ensure!(parent.starts_with("sh -c sleep 4716"), "the ghost of a fork has another parent: {parent}");
+    master.run(&format!("su - alice -c 'kill {}'", fork.trim()))?;
+    master.until("test \"$(cat /home/alice/fork.status)\" = 3")?;
+
     // A handler on the node, a signal on the master.
     let status = cluster.as_user(
         "bpsh 0 bash -c 'trap \"echo caught; exit 9\" TERM; echo ready; while :; do read -t 1 <> <(:); done' > out & \
