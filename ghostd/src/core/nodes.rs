@@ -59,7 +59,6 @@ impl Core {
             self.act(Action::CloseNode { node: number, link: old });
         }
         if known_before && !resumes {
-            self.counts.node_losses += 1;
             self.lose_processes(number);
         }
         if !resumes {
@@ -294,7 +293,6 @@ impl Core {
             None if node.epoch != 0 && now.saturating_sub(node.last_lease_sent) > lease + margin => {
                 // From now on nothing of that epoch is believed.
                 node.epoch = 0;
-                self.counts.node_losses += 1;
                 self.give_up_node_up(number);
                 self.lose_processes(number);
                 // Last: who finds it noted still gives the verdict anew.
@@ -340,6 +338,7 @@ impl Core {
     pub(super) fn lose_processes(&mut self, number: NodeNumber) {
         let lost: Vec<ProcId> = self.processes.iter().filter(|(_, p)| p.node == number).map(|(&id, _)| id).collect();
         if !lost.is_empty() {
+            self.counts.node_losses += 1;
             tracing::warn!(
                 node = number.0,
                 processes = lost.len(),

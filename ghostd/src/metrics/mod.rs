@@ -101,7 +101,7 @@ fn nodes(text: &mut Text, counts: &Counts, census: &Census, edge: &Edge) {
     );
     text.counter(
         "ghostproc_node_losses_total",
-        "Nodes given up, or come back without what they ran: their processes were declared dead.",
+        "Nodes given up, or come back without what they ran: processes were declared dead.",
         counts.node_losses,
     );
     text.counter(

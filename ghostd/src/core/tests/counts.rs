@@ -89,6 +89,18 @@ fn a_node_that_is_lost_is_counted_with_what_it_ran() {
 }
 
 #[test]
+fn a_node_that_ran_nothing_is_no_loss() {
+    let mut bench = Bench::running();
+    // Started anew, with another holder.
+    bench.disconnect(1, 11);
+    bench.connect(1, 13, 2000, 0, &[]);
+    bench.disconnect(1, 13);
+    bench.now += Duration::from_secs(60);
+    bench.feed(Event::Tick);
+    assert_eq!((bench.core.counts().node_connections, bench.core.counts().node_losses), (3, 0));
+}
+
+#[test]
 fn a_round_trip_is_from_a_lease_to_its_acknowledgement() {
     let mut bench = Bench::new();
     bench.now += Duration::from_secs(5);
