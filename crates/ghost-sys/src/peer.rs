@@ -21,7 +21,7 @@ pub struct Peer {
 /// Asks the kernel who connected.
 ///
 /// # Errors
-/// ESRCH: the process is already gone.
+/// ESRCH: the process is already gone; before Linux 6.5 also: it has no number in this PID namespace.
 pub fn peer_of(socket: &impl AsFd) -> io::Result<Peer> {
     let credentials = getsockopt(socket, sockopt::PeerCredentials)?;
     let pid = u32::try_from(credentials.pid()).unwrap_or(0);
@@ -81,5 +81,9 @@ fn pidfd_of(socket: &impl AsFd, pid: u32) -> io::Result<OwnedFd> {
         return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
     }
     let error = io::Error::last_os_error();
-    if error.raw_os_error() == Some(libc::ENOPROTOOPT) { crate::pidfd::open(pid) } else { Err(error) }
+    match error.raw_os_error() {
+        Some(libc::ENOPROTOOPT) if pid == 0 => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+        Some(libc::ENOPROTOOPT) => crate::pidfd::open(pid),
+        _ => Err(error),
+    }
 }

@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use ghost_proto::Control;
 use ghost_proto::client::{MasterToClient, Refused};
 use ghost_proto::relay::{Opening, PIECE, Relay};
+use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::{Driver, Source};
@@ -16,6 +17,9 @@ use crate::holder::setup::log;
 
 /// Connections that are taken in one round.
 const AT_ONCE: usize = 32;
+
+/// What is said to processes that are not the cluster's.
+const STRANGER: &str = "this is a node, and only programs that the cluster runs here can ask its master; start it with bpsh, or ask on the master";
 
 /// A command's socket.
 pub(super) struct Command {
@@ -48,16 +52,17 @@ impl Driver {
     /// # Errors
     /// Why it is refused.
     fn command_connects(&mut self, stream: &UnixStream) -> Result<(), String> {
-        let peer = ghost_sys::peer::peer_of(stream).map_err(|why| format!("who asks cannot be seen: {why}"))?;
+        let peer = match ghost_sys::peer::peer_of(stream) {
+            Err(why) if why.raw_os_error() == Some(Errno::ESRCH as i32) => return Err(STRANGER.to_owned()),
+            peer => peer.map_err(|why| format!("who asks cannot be seen: {why}"))?,
+        };
         // The number cannot have been used again as long as the descriptor says that the process lives.
         self.follow_tree();
         let mut actions = Vec::new();
         let asker = if peer.pid > 1 { self.core.asker(peer.pid, &mut actions) } else { None };
         self.carry_out(actions);
         let Some(process) = asker.filter(|_| ghost_sys::pidfd::signal(&peer.pidfd, 0).is_ok()) else {
-            return Err("this is a node, and only programs that the cluster runs here can ask its master; \
-                        start it with bpsh, or ask on the master"
-                .to_owned());
+            return Err(STRANGER.to_owned());
         };
         let (id, frames) = self.relays.open(Opening { process, uid: peer.uid })?;
         self.last_command = id;
