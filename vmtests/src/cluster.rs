@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::machine::{Hardware, Machine};
 use crate::network::Network;
@@ -22,7 +22,7 @@ pub struct Cluster {
 impl Cluster {
     /// Starts the machines and waits until all of them are up.
     pub fn boot(hardware: &Hardware) -> Result<Self> {
-        let network = Network::new(&hardware.directory);
+        let network = Network::new(Path::new("."));
         let [master, nodes @ ..] = SEATS;
         let master = Machine::start(hardware, &network, master)?;
         let nodes = nodes.into_iter().map(|seat| Machine::start(hardware, &network, seat)).collect::<Result<_>>()?;
@@ -37,19 +37,19 @@ impl Cluster {
         std::iter::once(&self.master).chain(&self.nodes)
     }
 
-    /// Types what the README says, with the packages in the machines' current directories. What the README says in words, that the token
-    /// is to be brought to the nodes, is done as soon as there is one.
+    /// Types what the README says, with the packages in the machines' current directories. What it says in words, that the token is to be
+    /// brought to the nodes, is done as soon as there is one.
     pub fn install(&self, readme: &Path) -> Result<()> {
         let text = std::fs::read_to_string(readme).with_context(|| readme.display().to_string())?;
         for machine in self.machines() {
             machine.run(&format!("cp {PRODUCTS}/1/*.deb ."))?;
         }
         let mut carried = false;
-        for Step { who, command } in readme::steps(&text)? {
-            println!("  {command}");
-            match who {
-                Who::Master => {
-                    self.master.run(&command)?;
+        let steps = readme::steps(&text)?;
+        for together in steps.chunk_by(|one, next| one.who.is_node() && next.who.is_node()) {
+            match together {
+                [Step { who: Who::Master, command }] => {
+                    self.master.types(command)?;
                     if !carried && let Ok(token) = self.master.run("cat token") {
                         for node in &self.nodes {
                             node.put("token", &token)?;
@@ -57,15 +57,30 @@ impl Cluster {
                         carried = true;
                     }
                 }
-                Who::Node(number) => {
-                    let node = self.nodes.get(number).with_context(|| format!("the README has a node {number}"))?;
-                    node.run(&command)?;
+                // What she sees is true as soon as the nodes have connected.
+                [Step { who: Who::User, command }] => {
+                    self.master.until(&format!("su - {USER} -c {}", quoted(command)))?;
                 }
-                // What he sees is true as soon as the nodes have connected.
-                Who::User => drop(self.master.until(&format!("su - {USER} -c {}", quoted(&command)))?),
+                together => self.on_nodes(together)?,
             }
         }
         self.nodes_are_up()
+    }
+
+    /// Nodes get their numbers in the order in which they join: only what is before that, apt's work, is done on all at the same time.
+    fn on_nodes(&self, steps: &[Step]) -> Result<()> {
+        let place = |step: &Step| {
+            let node = step.who.node().and_then(|number| self.nodes.get(number));
+            node.with_context(|| format!("the README has more nodes than there are: {step:?}"))
+        };
+        let (apt, others): (Vec<&Step>, Vec<&Step>) =
+            steps.iter().partition(|step| step.command.starts_with("apt-get "));
+        std::thread::scope(|scope| {
+            let typing: Vec<_> =
+                apt.into_iter().map(|step| scope.spawn(move || place(step)?.types(&step.command))).collect();
+            typing.into_iter().try_for_each(|typing| typing.join().map_err(|_| anyhow!("panicked"))?)
+        })?;
+        others.into_iter().try_for_each(|step| place(step)?.types(&step.command))
     }
 
     /// Waits until the master says so.

@@ -7,6 +7,7 @@
 
 pub mod byhand;
 pub mod cluster;
+pub mod host;
 pub mod machine;
 pub mod network;
 pub mod protocol;

@@ -2,15 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use nix::sys::signal::Signal;
 use vmtests::cluster::Cluster;
+use vmtests::host;
 use vmtests::machine::Hardware;
-use vmtests::root::{self, Release};
-use vmtests::scenario::{ALL, Scenario};
+use vmtests::root::{self, Release, recipe::SEATS};
+use vmtests::scenario::{ALL, Form, Scenario};
 
 #[derive(Parser)]
 #[command(about = "The packages on virtual machines with Debian's own kernels")]
@@ -18,7 +19,7 @@ struct Flags {
     /// Debian release of the machines
     #[arg(long, value_enum, default_value = "trixie")]
     release: Release,
-    /// All scenarios, not only the short ones
+    /// The long form
     #[arg(long)]
     all: bool,
     /// Only these scenarios
@@ -30,6 +31,9 @@ struct Flags {
     /// Use the host's processor (/dev/kvm)
     #[arg(long)]
     kvm: bool,
+    /// Seconds, from the root file system on, after which all is given up
+    #[arg(long)]
+    limit: Option<u64>,
     /// Directory with the packages in `1` and newer ones in `2`
     #[arg(long)]
     packages: PathBuf,
@@ -45,7 +49,7 @@ struct Flags {
 }
 
 fn main() -> ExitCode {
-    match run(&Flags::parse()) {
+    match Flags::parse().absolute().and_then(|flags| run(&flags)) {
         Ok(code) => code,
         Err(why) => {
             eprintln!("vmtests: {why:#}");
@@ -54,16 +58,31 @@ fn main() -> ExitCode {
     }
 }
 
+impl Flags {
+    /// The current directory is to be another one.
+    fn absolute(mut self) -> Result<Self> {
+        for path in [&mut self.packages, &mut self.readme, &mut self.agent, &mut self.directory] {
+            *path = std::path::absolute(&*path)?;
+        }
+        Ok(self)
+    }
+}
+
 fn run(flags: &Flags) -> Result<ExitCode> {
     let selected = select(flags)?;
+    std::fs::create_dir_all(&flags.directory).with_context(|| flags.directory.display().to_string())?;
     let began = Instant::now();
+    host::is_large_enough(&flags.directory)?;
     let root = root::provide(flags.release, &flags.directory)?;
     println!("{} s: root file system", began.elapsed().as_secs());
     let place = Place::new(&flags.directory)?;
     place.remove_at_signals()?;
+    if let Some(seconds) = flags.limit {
+        place.give_up_after(Duration::from_secs(seconds));
+    }
     let products = place.0.join("products.img");
     products_image(flags, &place.0, &products)?;
-    let hardware = Hardware { root, products, kvm: flags.kvm, directory: place.0.clone() };
+    let hardware = Hardware { root, products, kvm: flags.kvm };
     let cluster = Cluster::boot(&hardware)?;
     println!("{} s: three machines are up", began.elapsed().as_secs());
     if let Err(why) = cluster.install(&flags.readme) {
@@ -108,8 +127,9 @@ fn select(flags: &Flags) -> Result<Vec<&'static Scenario>> {
             bail!("there is no scenario {name}; there are {}", names.join(", "));
         }
     }
+    let form = if flags.all { Form::Long } else { Form::Short };
     let wanted = |scenario: &&Scenario| match flags.only.as_slice() {
-        [] => flags.all || !scenario.long,
+        [] => scenario.forms.contains(&form),
         only => only.iter().any(|name| name == scenario.name),
     };
     Ok(ALL.iter().filter(wanted).collect())
@@ -141,7 +161,8 @@ fn products_image(flags: &Flags, place: &Path, image: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The run's directory, which goes with it. Its path is short: the sockets of QEMU are in it (unix(7): 108 bytes).
+/// The run's directory, which goes with it: the current one, so that the sockets in it have short names wherever it is (unix(7):
+/// 108 bytes).
 struct Place(PathBuf);
 
 impl Place {
@@ -158,7 +179,7 @@ impl Place {
         }
         let path = directory.join(format!("run-{}", std::process::id()));
         std::fs::create_dir(&path)?;
-        ensure!(path.as_os_str().len() < 90, "{}: too long a path for sockets", path.display());
+        std::env::set_current_dir(&path)?;
         Ok(Self(path))
     }
 
@@ -175,6 +196,26 @@ impl Place {
             std::process::exit(signal.map_or(1, |info| 128 + info.signal));
         });
         Ok(())
+    }
+
+    /// A run that takes longer ends like one that fails, with what is on the consoles.
+    fn give_up_after(&self, limit: Duration) {
+        let path = self.0.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(limit);
+            println!("not done after {} s: given up", limit.as_secs());
+            for seat in SEATS {
+                let said = std::fs::read(path.join(format!("{}.console", seat.name))).unwrap_or_default();
+                let said = String::from_utf8_lossy(&said);
+                let lines: Vec<_> = said.lines().collect();
+                println!("{}: console", seat.name);
+                lines[lines.len().saturating_sub(40)..].iter().for_each(|line| println!("  | {line}"));
+            }
+            println!("test result: FAILED. 0 passed; 1 failed; 0 ignored");
+            // Nobody is left to tell if this fails; the next run removes it.
+            let _ = std::fs::remove_dir_all(path);
+            std::process::exit(1);
+        });
     }
 }
 

@@ -18,6 +18,20 @@ pub enum Who {
     User,
 }
 
+impl Who {
+    /// A node's number.
+    pub fn node(&self) -> Option<usize> {
+        match self {
+            Self::Node(number) => Some(*number),
+            Self::Master | Self::User => None,
+        }
+    }
+
+    pub fn is_node(&self) -> bool {
+        self.node().is_some()
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     pub who: Who,

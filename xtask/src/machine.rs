@@ -117,16 +117,18 @@ fn provide(needs: &[Need]) -> Result<()> {
     }
     eprintln!("xtask: installing {list}");
     // The lists of a fresh image may be empty or old: update only when the first attempt fails.
-    if apt_get(&["install", "-y", "--no-install-recommends"], &missing)? {
+    if apt_get(&["install", "-y", "--no-install-recommends"], &missing, Stdio::null())? {
         return Ok(());
     }
-    if !apt_get(&["update"], &[])? || !apt_get(&["install", "-y", "--no-install-recommends"], &missing)? {
-        bail!("apt-get cannot install {list}: see what `apt-get install {list}` says");
+    if !apt_get(&["update"], &[], Stdio::inherit())?
+        || !apt_get(&["install", "-y", "--no-install-recommends"], &missing, Stdio::inherit())?
+    {
+        bail!("apt-get cannot install {list}; what it says stands above");
     }
     Ok(())
 }
 
-fn apt_get(arguments: &[&str], packages: &[&str]) -> Result<bool> {
+fn apt_get(arguments: &[&str], packages: &[&str], errors: Stdio) -> Result<bool> {
     let status = Command::new("apt-get")
         .arg("-qq")
         .args(arguments)
@@ -134,7 +136,7 @@ fn apt_get(arguments: &[&str], packages: &[&str]) -> Result<bool> {
         .env("DEBIAN_FRONTEND", "noninteractive")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(errors)
         .status()
         .context("apt-get cannot be started")?;
     Ok(status.success())

@@ -1,17 +1,18 @@
 //! `cargo xtask vm`: the packages on virtual machines with Debian's own kernels. Builds packages, runner and agent; the runner (vmtests)
 //! does the rest.
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use crate::{machine, products};
 
 #[derive(Args)]
 pub struct VmArgs {
-    /// For the runner: --all, --only NAME,…, --release bookworm, --by-hand, --kvm
+    /// For the runner: --all, --only NAME,…, --release bookworm, --by-hand, --kvm, --limit SECONDS
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
@@ -43,6 +44,7 @@ pub fn run(args: VmArgs) -> Result<ExitCode> {
     let mut runner = Command::new(named("vmtests")?);
     runner.arg("--packages").arg(directory.join("packages")).arg("--agent").arg(named("vm-agent")?);
     runner.arg("--readme").arg(Path::new(products::workspace()).join("README.md")).arg("--directory").arg(&directory);
-    let status = runner.args(args.arguments).status()?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    // In our place: who ends us ends the machines.
+    let why = runner.args(args.arguments).exec();
+    bail!("{}: {why}", named("vmtests")?.display())
 }

@@ -60,12 +60,12 @@ pub struct Running<'a> {
 impl Machine {
     /// Starts the machine; it boots until [`Machine::boots`] says so. To be called in the main thread (see `qemu`).
     pub fn start(hardware: &Hardware, network: &Network, seat: Seat) -> Result<Self> {
-        let console = Console::follow(seat.name, &hardware.file(seat, "console"))?;
+        let console = Console::follow(seat.name, &Hardware::file(seat, "console"))?;
         let mut process = hardware.start(seat, &network.port()?)?;
         let connected = || -> Result<_> {
             Ok((
-                Agent::new(connect(&hardware.file(seat, "agent"))?)?,
-                Monitor::new(connect(&hardware.file(seat, "qmp"))?)?,
+                Agent::new(connect(&Hardware::file(seat, "agent"))?)?,
+                Monitor::new(connect(&Hardware::file(seat, "qmp"))?)?,
             ))
         };
         match connected() {
@@ -75,7 +75,7 @@ impl Machine {
             Err(why) => {
                 process.kill()?;
                 process.wait()?;
-                let said = std::fs::read_to_string(hardware.file(seat, "qemu")).unwrap_or_default();
+                let said = std::fs::read_to_string(Hardware::file(seat, "qemu")).unwrap_or_default();
                 Err(why.context(format!("{}: {said}", seat.name)))
             }
         }
@@ -164,6 +164,14 @@ impl Machine {
             output.err
         );
         Ok(output.out)
+    }
+
+    /// The same, told to who watches the run.
+    pub fn types(&self, line: &str) -> Result<()> {
+        let began = Instant::now();
+        self.run(line)?;
+        println!("  {}# {line}  ({} s)", self.name(), began.elapsed().as_secs());
+        Ok(())
     }
 
     /// Runs a line again and again until it succeeds and `holds` of what it printed.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::root::{Root, recipe::Seat};
 
-/// What is the same for all machines of a run.
+/// What is the same for all machines of a run. Their sockets, disks and consoles are in the current directory.
 #[derive(Debug, Clone)]
 pub struct Hardware {
     pub root: Root,
@@ -15,13 +15,11 @@ pub struct Hardware {
     pub products: PathBuf,
     /// Use the host's processor where the host lets us.
     pub kvm: bool,
-    /// Sockets, disks and consoles of the run.
-    pub directory: PathBuf,
 }
 
 impl Hardware {
-    pub fn file(&self, seat: Seat, kind: &str) -> PathBuf {
-        self.directory.join(format!("{}.{kind}", seat.name))
+    pub fn file(seat: Seat, kind: &str) -> PathBuf {
+        format!("{}.{kind}", seat.name).into()
     }
 
     /// Starts a machine on the root's image; what it writes is in a file without a name that ends with it.
@@ -30,9 +28,9 @@ impl Hardware {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
         command.args(self.arguments(seat, network));
-        let log = std::fs::File::create(self.file(seat, "qemu"))?;
+        let log = std::fs::File::create(Self::file(seat, "qemu"))?;
         // What differs from the image (tmp of QEMU's snapshot=on).
-        command.env("TMPDIR", &self.directory);
+        command.env("TMPDIR", std::env::current_dir()?);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         command.spawn().context("qemu-system-x86_64 (Debian: qemu-system-x86) cannot be started")
     }
@@ -61,9 +59,9 @@ impl Hardware {
         let devices = [
             ("-kernel", path(&self.root.kernel)),
             ("-append", append),
-            ("-serial", format!("file:{}", path(&self.file(seat, "console")))),
-            ("-qmp", format!("unix:{},server=on,wait=off", path(&self.file(seat, "qmp")))),
-            ("-chardev", format!("socket,id=agent,path={},server=on,wait=off", path(&self.file(seat, "agent")))),
+            ("-serial", format!("file:{}", path(&Self::file(seat, "console")))),
+            ("-qmp", format!("unix:{},server=on,wait=off", path(&Self::file(seat, "qmp")))),
+            ("-chardev", format!("socket,id=agent,path={},server=on,wait=off", path(&Self::file(seat, "agent")))),
             ("-device", "virtio-serial-pci".to_owned()),
             ("-device", format!("virtserialport,chardev=agent,name={}", crate::protocol::PORT)),
             ("-drive", format!("file={},format=raw,if=none,id=root,cache=unsafe,snapshot=on", path(&self.root.image))),

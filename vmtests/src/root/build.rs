@@ -1,4 +1,4 @@
-//! Making a root file system. Needs root (debootstrap changes its root directory), but no mount that outlives it.
+//! Making a root file system. Needs root (debootstrap changes its root directory and mounts there; mounts and processes of it end with it).
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,6 +9,9 @@ use super::recipe::{self, Release};
 
 /// Bytes of the file system; the image is sparse.
 const SIZE: &str = "3G";
+
+/// It takes a minute or two; a mirror that does not answer is not waited for.
+const DEBOOTSTRAP_SECONDS: &str = "900";
 
 /// Returns a directory with the image and the kernel, to be renamed.
 pub fn build(release: Release, cache: &Path) -> Result<PathBuf> {
@@ -21,8 +24,9 @@ pub fn build(release: Release, cache: &Path) -> Result<PathBuf> {
     std::fs::create_dir_all(&made)?;
     // The tree is thrown away: nothing in it needs to survive a power failure.
     write(&tree.join("etc/dpkg/dpkg.cfg.d/unsafe-io"), "force-unsafe-io\n")?;
-    run(Command::new("debootstrap")
-        .arg("--variant=minbase")
+    run(Command::new("timeout")
+        .arg(DEBOOTSTRAP_SECONDS)
+        .args(["unshare", "--mount", "--pid", "--fork", "--kill-child", "debootstrap", "--variant=minbase"])
         .arg(format!("--include={}", recipe::PACKAGES.join(",")))
         .args([release.suite().as_ref(), tree.as_os_str()]))?;
     kernel(&tree, &made)?;

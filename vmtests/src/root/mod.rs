@@ -7,7 +7,7 @@ pub mod recipe;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use nix::fcntl::{Flock, FlockArg};
 
 pub use recipe::Release;
@@ -21,7 +21,6 @@ pub struct Root {
 
 /// The root of a release, from `cache` or made anew. Several runners may ask at once.
 pub fn provide(release: Release, cache: &Path) -> Result<Root> {
-    std::fs::create_dir_all(cache).with_context(|| cache.display().to_string())?;
     let lock = std::fs::File::create(cache.join(format!("{}.lock", release.suite())))?;
     let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, why)| why)?;
     let directory = cache.join(format!("{}-{:016x}", release.suite(), recipe::hash(release)));
@@ -30,7 +29,10 @@ pub fn provide(release: Release, cache: &Path) -> Result<Root> {
         return Ok(root);
     }
     println!("making a root file system of Debian {} (some minutes; it is kept)", release.suite());
-    let made = build::build(release, cache)?;
+    let made = build::build(release, cache).or_else(|why| {
+        println!("{why:#}\nonce more: a mirror may have been out of reach for a moment");
+        build::build(release, cache)
+    })?;
     for entry in std::fs::read_dir(cache)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

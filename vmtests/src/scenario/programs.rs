@@ -22,7 +22,9 @@ pub fn run(cluster: &Cluster, _: Release) -> Result<()> {
     ensure!(there.try_run("pgrep -fx 'sleep 4711'")?.status == 1, "the process outlived its ghost");
 
     // What a program forks has a ghost, too: a child of its parent's, which ends it.
-    cluster.as_user("bpsh 0 sh -c 'sleep 4716 & wait; exit 3' > fork.out 2>&1; echo $? > fork.status & exec > /dev/null 2>&1; sleep 0")?;
+    cluster.as_user(
+        "{ bpsh 0 sh -c 'sleep 4716 & wait; exit 3' > fork.out 2>&1; echo $? > fork.status; } & exec > /dev/null 2>&1; sleep 0",
+    )?;
     let fork = master.until("pgrep -fx 'sleep 4716'").context("what a program forks has no ghost")?;
     let parent = master.run(&format!("ps -o args= -p $(ps -o ppid= -p {})", fork.trim()))?;
     ensure!(parent.starts_with("sh -c sleep 4716"), "the ghost of a fork has another parent: {parent}");
@@ -54,6 +56,12 @@ pub fn run(cluster: &Cluster, _: Release) -> Result<()> {
             tree.lines().any(|line| line.split_whitespace().next() == Some(node) && line.contains("\\_ sleep 4712"));
         ensure!(shown, "node {node} is not in the tree:\n{tree}");
     }
+
+    // A command on a node asks the master if it is a process of the cluster, else it is told why not.
+    let nodes = cluster.as_user("bpsh 1 bpstat -l")?;
+    ensure!(nodes.lines().filter(|line| line.contains(" up ")).count() == 2, "the nodes as seen from one:\n{nodes}");
+    let refused = there.try_run("bpstat")?;
+    ensure!(refused.status != 0 && refused.err.contains("this is a node"), "a command of the node's own: {refused:?}");
     Ok(())
 }
 
