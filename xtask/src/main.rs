@@ -35,7 +35,7 @@ enum Task {
     ClusterCtl(control::CtlArgs),
     /// Build the kernel programs from source
     Ebpf(ebpf::EbpfArgs),
-    /// Format, lints, dependencies, unit tests, then the acceptance tests in a cluster
+    /// Format, lints, dependencies, unit tests, then the acceptance tests in a cluster and the short form of `vm`
     Test(test::TestArgs),
     /// Measure, beside local execution and ssh; the table is kept in results/bench.md
     Bench(bench::BenchArgs),

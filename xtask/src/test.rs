@@ -1,5 +1,5 @@
 //! `cargo xtask test`: format, lints, dependencies, the tests of every crate, a short fuzzing, then the acceptance tests, each program of them in a
-//! cluster of its own.
+//! cluster of its own, and the short form of the virtual machines' tests.
 //!
 //! All stages run, also after one has failed; the summary at the end and the exit status tell of all of them.
 
@@ -20,6 +20,8 @@ use crate::{machine, products, soak};
 const NODES: &str = "5";
 /// Seconds of each fuzz target; the long form is `cargo xtask soak`.
 const FUZZ_SECONDS: &str = "3";
+/// For the virtual machines, from their root file system on: five times what they take on two idle processors.
+const VM_SECONDS: &str = "1800";
 
 #[derive(Args)]
 pub struct TestArgs {
@@ -44,6 +46,7 @@ enum Stage {
     Unit,
     Fuzz,
     Acceptance,
+    Vm,
 }
 
 /// How one program, or one stage without tests, came out.
@@ -98,6 +101,7 @@ impl Stage {
             Self::Unit => "unit tests",
             Self::Fuzz => "fuzzing",
             Self::Acceptance => "acceptance tests",
+            Self::Vm => "virtual machines",
         }
     }
 
@@ -133,6 +137,12 @@ impl Stage {
                 outcomes.push(observe(self.name(), command, hour)?);
             }
             Self::Acceptance => acceptance(args, outcomes)?,
+            // Last, with the machine for themselves: they emulate six processors.
+            Self::Vm => {
+                let mut command = Command::new(products::own_program()?);
+                command.args(["vm", "--limit", VM_SECONDS]);
+                outcomes.push(observe(self.name(), command, hour)?);
+            }
         }
         Ok(())
     }
