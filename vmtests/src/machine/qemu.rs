@@ -39,7 +39,7 @@ impl Hardware {
         let number = seat.mac.rsplit(':').next().unwrap_or("00");
         // A soft lockup is told after twice watchdog_thresh: a machine that is emulated beside others stands still at times.
         let append = format!(
-            "root=/dev/nvme0n1 rw console=ttyS0 net.ifnames=0 mitigations=off quiet loglevel=4 systemd.show_status=false \
+            "root=/dev/nvme0n1 rw console=ttyS0 net.ifnames=0 mitigations=off quiet loglevel=4 systemd.show_status=auto \
              watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120 systemd.hostname={} systemd.machine_id={number:0>32}",
             seat.name
         );
