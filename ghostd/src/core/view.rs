@@ -65,9 +65,14 @@ impl View {
 }
 
 impl Core {
+    /// Whether ghosts get views.
+    pub fn shows_views(&self) -> bool {
+        self.view.on && self.view.up
+    }
+
     /// A ghost is there: if its process still runs in a while, it gets a view.
     pub(super) fn view_born(&mut self, id: ProcId) {
-        if self.view.on && self.view.up {
+        if self.shows_views() {
             self.view.young.push_back((self.now, id));
         }
     }

@@ -71,7 +71,7 @@ impl Driver {
             commands_refused: self.seats.borrow().refused(),
             fuse_requests: self.pin.requests(),
             records_dropped: self.programs.dropped(),
-            view: self.view.is_some(),
+            view: self.view.is_some() && self.core.shows_views(),
             certificates: self.certificates(),
             own: OwnProcess::now(),
         };

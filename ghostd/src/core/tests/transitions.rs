@@ -632,6 +632,20 @@ fn shown() -> (Bench, Vec<Action>) {
 }
 
 #[test]
+fn views_are_shown_while_they_are_on_and_there_is_a_guard() {
+    let mut bench = Bench::new();
+    bench.feed(Event::ViewSwitched { on: true });
+    assert!(!bench.core.shows_views());
+    bench.feed(Event::ViewUp);
+    assert!(bench.core.shows_views());
+    bench.feed(Event::ViewSwitched { on: false });
+    assert!(!bench.core.shows_views());
+    bench.feed(Event::ViewSwitched { on: true });
+    bench.feed(Event::ViewDown);
+    assert!(!bench.core.shows_views());
+}
+
+#[test]
 fn a_ghost_gets_a_view_when_it_is_not_young_any_more() {
     let (_, actions) = shown();
     let wanted = Action::ShowGhost { process: ProcId(2), pid: GHOST, uid: 1000, gid: 1000, node: NodeNumber(0) };
