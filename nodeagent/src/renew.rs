@@ -43,7 +43,7 @@ fn renew(old: &Identity) -> Result<Identity> {
     let explain = |error: std::io::Error| match Distrust::of_io(&error) {
         Some(reason) => anyhow!("{master} is not this node's master: {reason}; nothing was said to it"),
         // As it ends where the master does not take the present certificate.
-        None if error.kind() == ErrorKind::UnexpectedEof => {
+        None if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => {
             anyhow!("{master} has broken the connection off; ghostd's log there says why")
         }
         None => anyhow!(error).context(format!("the connection to {master} failed")),

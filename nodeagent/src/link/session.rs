@@ -237,8 +237,8 @@ fn first_message(input: &[u8]) -> Option<Welcome> {
 fn explain(why: io::Error) -> Error {
     match Distrust::of_io(&why) {
         Some(distrust) => anyhow!("the master is not trusted: {distrust}"),
-        // What a master does that does not take this node's certificate: it tells its own log why.
-        None if why.kind() == io::ErrorKind::UnexpectedEof => {
+        // What a master does that does not take this node's certificate: it tells its own log why. A reset where it had not read all.
+        None if matches!(why.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
             anyhow!("the master has broken the connection off; its log says why")
         }
         None => Error::new(why).context("the TLS connection to the master"),
