@@ -82,15 +82,15 @@ fn run(flags: &Flags, steps: Vec<steps::Step>) -> Result<(), Failure> {
         None => return change::run(steps, &instance),
         Some(action) => action,
     };
-    if let Action::Metrics = action {
-        return metrics::run(&instance);
-    }
     let request = match understand(action, &instance)? {
         Task::Ask(request) => request,
         Task::Write(text) => return write(&text),
     };
     if let Action::Doctor { all } = action {
         return doctor::run(&instance, request, *all);
+    }
+    if let Action::Metrics = action {
+        return metrics::run(&instance, request);
     }
     let mut connection = Connection::open(&instance, "bpctl")?;
     let lines = match connection.request(request)? {
