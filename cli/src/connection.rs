@@ -68,7 +68,7 @@ fn socket_of(instance: &Instance) -> PathBuf {
     if node.exists() && (!master.exists() || is_cluster_process()) { node } else { master }
 }
 
-/// Why ghostd cannot be talked to.
+/// Why ghostd cannot be talked to. The texts have their reasons in them: nothing is behind them in a chain.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
     #[error("cannot reach ghostd at {}: {}; is ghostd running?", path.display(), plain(error))]
@@ -78,11 +78,23 @@ pub enum ConnectionError {
     #[error("ghostd closed the connection")]
     Closed,
     #[error("ghostd sent what cannot be read: {0}")]
-    Frame(#[from] FrameError),
+    Frame(FrameError),
     #[error("ghostd sent what cannot be read: {0}")]
-    Message(#[from] prost::DecodeError),
+    Message(prost::DecodeError),
     #[error("{}", .0.text)]
     Refused(Refused),
+}
+
+impl From<FrameError> for ConnectionError {
+    fn from(why: FrameError) -> ConnectionError {
+        ConnectionError::Frame(why)
+    }
+}
+
+impl From<prost::DecodeError> for ConnectionError {
+    fn from(why: prost::DecodeError) -> ConnectionError {
+        ConnectionError::Message(why)
+    }
 }
 
 /// An error's text as strerror(3) has it, without Rust's number behind it.

@@ -160,3 +160,37 @@ impl Drop for Prepared<'_> {
         let _ = fs::remove_dir_all(&self.fresh);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use ghost_proto::ids::NodeNumber;
+    use ghost_trust::Ca;
+    use ghost_trust::ca::request_certificate;
+
+    use super::*;
+
+    #[test]
+    fn files_of_two_clusters_are_refused_and_the_reason_is_told_once() {
+        let [ours, another] = [(); 2].map(|()| Ca::create().expect("a CA"));
+        let (request, key) = request_certificate().expect("a request");
+        let issued = ours.issue_node(&request, NodeNumber(3), SystemTime::now(), Duration::from_secs(60));
+        let tls = NodeIdentity::new(issued.expect("signed").certificate, key, ours.certificate().clone());
+        let identity = Identity {
+            tls: tls.expect("its own CA"),
+            master: "head".parse().expect("an address"),
+            cluster: ours.cluster().to_string(),
+        };
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::at(directory.path().join("node"));
+        store.prepare().expect("made").save(&identity).expect("written");
+        assert_eq!(store.load().expect("an identity").cluster, identity.cluster);
+        let ca = store.path().join("ca.pem");
+        fs::write(ca, pem_file::write_certificate(another.certificate())).expect("written");
+        let told = format!("{:#}", store.load().expect_err("another cluster's CA"));
+        let parts: Vec<&str> = told.split(": ").collect();
+        let twice = (1..parts.len()).any(|at| parts[..at].contains(&parts[at]));
+        assert!(told.contains("join again with --force") && !twice, "{told}");
+    }
+}

@@ -43,13 +43,13 @@ pub struct Issued {
     pub serial: Serial,
 }
 
-/// Why the CA could not be made, read, or would not sign.
+/// Why the CA could not be made, read, or would not sign. The texts have their reasons in them: nothing is behind them in a chain.
 #[derive(Debug, thiserror::Error)]
 pub enum CaError {
     #[error("the certificate request cannot be used: {0}")]
     Request(String),
     #[error("the CA certificate is not usable: {0}")]
-    NotOurs(#[from] NotOurs),
+    NotOurs(NotOurs),
     #[error("the CA's file is not usable: {0}")]
     Pem(String),
     #[error("the CA's key and certificate do not belong together")]
@@ -59,7 +59,19 @@ pub enum CaError {
     #[error(transparent)]
     Random(#[from] NoRandom),
     #[error("a certificate could not be made: {0}")]
-    Make(#[from] rcgen::Error),
+    Make(rcgen::Error),
+}
+
+impl From<NotOurs> for CaError {
+    fn from(why: NotOurs) -> CaError {
+        CaError::NotOurs(why)
+    }
+}
+
+impl From<rcgen::Error> for CaError {
+    fn from(why: rcgen::Error) -> CaError {
+        CaError::Make(why)
+    }
 }
 
 impl Ca {

@@ -51,15 +51,27 @@ pub enum Peer {
     Node { number: NodeNumber, serial: Serial },
 }
 
-/// Keys or certificates of this end are unusable.
+/// Keys or certificates of this end are unusable. The texts have their reasons in them: nothing is behind them in a chain.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     #[error("own certificate: {0}")]
-    Own(#[from] Distrust),
+    Own(Distrust),
     #[error("key and certificate do not belong together: {0}")]
     Mismatch(rustls::Error),
     #[error("TLS settings: {0}")]
-    Settings(#[from] rustls::Error),
+    Settings(rustls::Error),
+}
+
+impl From<Distrust> for TlsError {
+    fn from(why: Distrust) -> TlsError {
+        TlsError::Own(why)
+    }
+}
+
+impl From<rustls::Error> for TlsError {
+    fn from(why: rustls::Error) -> TlsError {
+        TlsError::Settings(why)
+    }
 }
 
 impl From<NotOurs> for TlsError {

@@ -20,17 +20,29 @@ const BATCH: usize = HEADER + DATA_HEADER + MAX_DATA;
 const CONTROL: u8 = 0;
 const PLACED: u8 = 2;
 
-/// The holder does not speak the protocol, or its memory cannot be had.
+/// The holder does not speak the protocol, or its memory cannot be had. The texts have their reasons in them: nothing is behind them in a chain.
 #[derive(Debug, thiserror::Error)]
 pub enum BadFrame {
     #[error("the holder sent a frame of kind {kind} with {length} bytes")]
     TooLarge { kind: u8, length: usize },
     #[error("the holder sent what cannot be read: {0}")]
-    Unreadable(#[from] FrameError),
+    Unreadable(FrameError),
     #[error("the holder's memory for a stream cannot be had: {0}")]
-    Ring(#[from] io::Error),
+    Ring(io::Error),
     #[error("the holder refers to memory that it has not shared")]
     NoRing,
+}
+
+impl From<FrameError> for BadFrame {
+    fn from(why: FrameError) -> BadFrame {
+        BadFrame::Unreadable(why)
+    }
+}
+
+impl From<io::Error> for BadFrame {
+    fn from(why: io::Error) -> BadFrame {
+        BadFrame::Ring(why)
+    }
 }
 
 /// Bulk that waits.
