@@ -9,7 +9,7 @@ use clap::Parser;
 use nix::sys::signal::Signal;
 use vmtests::cluster::Cluster;
 use vmtests::host;
-use vmtests::machine::Hardware;
+use vmtests::machine::{Hardware, last_lines};
 use vmtests::root::{self, Release, recipe::SEATS};
 use vmtests::scenario::{ALL, Form, Scenario};
 
@@ -205,11 +205,7 @@ impl Place {
             std::thread::sleep(limit);
             println!("not done after {} s: given up", limit.as_secs());
             for seat in SEATS {
-                let said = std::fs::read(path.join(format!("{}.console", seat.name))).unwrap_or_default();
-                let said = String::from_utf8_lossy(&said);
-                let lines: Vec<_> = said.lines().collect();
-                println!("{}: console", seat.name);
-                lines[lines.len().saturating_sub(40)..].iter().for_each(|line| println!("  | {line}"));
+                print!("{}: console\n{}", seat.name, last_lines(&Hardware::file(seat, "console")));
             }
             println!("test result: FAILED. 0 passed; 1 failed; 0 ignored");
             // Nobody is left to tell if this fails; the next run removes it.

@@ -1,16 +1,15 @@
 //! A machine's serial console: its last lines, and whether the kernel has cried out on it.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
 
-/// Lines that are kept to be shown.
-const KEPT: usize = 60;
+/// Lines that are shown.
+const SHOWN: usize = 60;
 
 /// What a line means for the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,20 +43,17 @@ fn meaning(line: &str) -> Meaning {
     }
 }
 
-#[derive(Debug, Default)]
-struct State {
-    last: VecDeque<String>,
-    alarm: Option<String>,
-}
-
 /// What is read of a console; the reader ends with the process.
 #[derive(Debug, Clone, Default)]
-pub struct Console(Arc<Mutex<State>>);
+pub struct Console {
+    path: PathBuf,
+    alarm: Arc<Mutex<Option<String>>>,
+}
 
 impl Console {
     /// Follows the file into which QEMU writes the console.
     pub fn follow(name: &str, path: &Path) -> Result<Self> {
-        let console = Self::default();
+        let console = Self { path: path.to_owned(), ..Self::default() };
         let mut file = File::options().create(true).append(true).read(true).open(path)?;
         let (state, name) = (console.clone(), name.to_owned());
         std::thread::spawn(move || {
@@ -79,29 +75,32 @@ impl Console {
     }
 
     fn add(&self, name: &str, line: &str) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.last.push_back(line.to_owned());
-        if state.last.len() > KEPT {
-            state.last.pop_front();
-        }
         match meaning(line) {
             Meaning::Nothing => {}
             Meaning::Warning => println!("{name}: {line}"),
             Meaning::End => {
-                state.alarm.get_or_insert_with(|| line.to_owned());
+                let mut alarm = self.alarm.lock().unwrap_or_else(PoisonError::into_inner);
+                alarm.get_or_insert_with(|| line.to_owned());
             }
         }
     }
 
     /// The first line that ends the run, if there was one.
     pub fn alarm(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).alarm.clone()
+        self.alarm.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn last_lines(&self) -> String {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.last.iter().map(|line| format!("  | {line}\n")).collect()
+        last_lines(&self.path)
     }
+}
+
+/// What QEMU has written last of a console.
+pub fn last_lines(path: &Path) -> String {
+    let said = std::fs::read(path).unwrap_or_default();
+    let said = String::from_utf8_lossy(&said);
+    let lines: Vec<_> = said.lines().collect();
+    lines[lines.len().saturating_sub(SHOWN)..].iter().map(|line| format!("  | {}\n", line.trim_end())).collect()
 }
 
 #[cfg(test)]
@@ -126,7 +125,10 @@ mod tests {
 
     #[test]
     fn the_alarm_is_the_first_one() {
-        let console = Console::default();
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("console");
+        std::fs::write(&path, "Oops: 1\r\nKernel panic - not syncing\r\n").expect("written");
+        let console = Console { path, ..Console::default() };
         console.add("n0", "Oops: 1");
         console.add("n0", "Kernel panic - not syncing");
         assert_eq!(console.alarm().as_deref(), Some("Oops: 1"));

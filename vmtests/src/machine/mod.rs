@@ -19,6 +19,7 @@ use crate::protocol::{Reply, Request};
 use crate::root::recipe::Seat;
 use agent::Agent;
 use console::Console;
+pub use console::last_lines;
 pub use qemu::Hardware;
 use qmp::Monitor;
 
