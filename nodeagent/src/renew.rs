@@ -3,7 +3,7 @@
 //! The master takes the old certificate until the new one has been shown, so that whatever breaks on the way locks nobody out; from
 //! then on the old one is refused. What runs is not touched: a session lasts longer than the certificate that it was begun with.
 
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -13,7 +13,7 @@ use ghost_proto::node::{NodeToMaster, Renew};
 use ghost_proto::words::harmless;
 use ghost_trust::ca::request_certificate;
 use ghost_trust::tls::{node_client_config, server_name};
-use ghost_trust::{Distrust, NodeIdentity};
+use ghost_trust::{Distrust, NodeIdentity, is_broken_off};
 use rustls::{ClientConnection, StreamOwned};
 
 use crate::identity::{Identity, Store};
@@ -42,10 +42,7 @@ fn renew(old: &Identity) -> Result<Identity> {
     let mut tls = StreamOwned::new(client, connect(master)?);
     let explain = |error: std::io::Error| match Distrust::of_io(&error) {
         Some(reason) => anyhow!("{master} is not this node's master: {reason}; nothing was said to it"),
-        // As it ends where the master does not take the present certificate.
-        None if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => {
-            anyhow!("{master} has broken the connection off; ghostd's log there says why")
-        }
+        None if is_broken_off(&error) => anyhow!("{master} has broken the connection off; ghostd's log there says why"),
         None => anyhow!(error).context(format!("the connection to {master} failed")),
     };
     tls.write_all(&NodeToMaster::Renew(Renew { request: request.into() }).to_frame()).map_err(explain)?;

@@ -26,4 +26,4 @@ pub use certificate::{ClusterId, Fingerprint, Role, Serial};
 pub use gulps::Gulps;
 pub use tls::{MasterIdentity, NodeIdentity, Peer};
 pub use token::Token;
-pub use verify::Distrust;
+pub use verify::{Distrust, is_broken_off};

@@ -59,6 +59,12 @@ impl Distrust {
     }
 }
 
+/// Whether the other end has broken the connection off without a word, as one does that does not take this end's certificate (and tells
+/// its own log why): the kernel calls it a reset where that end had not read all.
+pub fn is_broken_off(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset)
+}
+
 /// A CA that this end trusts.
 #[derive(Clone)]
 pub(crate) struct TrustedCa {

@@ -16,7 +16,7 @@ use ghost_proto::node::{MasterToNode, Welcome};
 use ghost_proto::view::MasterToAgent;
 use ghost_sys::fdpass;
 use ghost_trust::tls::{node_client_config, server_name};
-use ghost_trust::{Distrust, Gulps};
+use ghost_trust::{Distrust, Gulps, is_broken_off};
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, ReadHalf, WriteHalf};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -237,10 +237,7 @@ fn first_message(input: &[u8]) -> Option<Welcome> {
 fn explain(why: io::Error) -> Error {
     match Distrust::of_io(&why) {
         Some(distrust) => anyhow!("the master is not trusted: {distrust}"),
-        // What a master does that does not take this node's certificate: it tells its own log why. A reset where it had not read all.
-        None if matches!(why.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
-            anyhow!("the master has broken the connection off; its log says why")
-        }
+        None if is_broken_off(&why) => anyhow!("the master has broken the connection off; its log says why"),
         None => Error::new(why).context("the TLS connection to the master"),
     }
 }
