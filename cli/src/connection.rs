@@ -85,18 +85,6 @@ pub enum ConnectionError {
     Refused(Refused),
 }
 
-impl From<FrameError> for ConnectionError {
-    fn from(why: FrameError) -> ConnectionError {
-        ConnectionError::Frame(why)
-    }
-}
-
-impl From<prost::DecodeError> for ConnectionError {
-    fn from(why: prost::DecodeError) -> ConnectionError {
-        ConnectionError::Message(why)
-    }
-}
-
 /// An error's text as strerror(3) has it, without Rust's number behind it.
 pub fn plain(error: &io::Error) -> String {
     let text = error.to_string();
@@ -368,7 +356,7 @@ impl Connection {
     /// # Errors
     /// What came is no frame or no message.
     pub fn next_frame(&mut self) -> Result<Option<Incoming>, ConnectionError> {
-        while let Some(frame) = self.decoder.next(&mut self.input)? {
+        while let Some(frame) = self.decoder.next(&mut self.input).map_err(ConnectionError::Frame)? {
             match frame {
                 Frame::Data(data) => return Ok(Some(Incoming::Data(data))),
                 Frame::Agent(_) | Frame::Relay(_) => {}
@@ -379,7 +367,7 @@ impl Connection {
                 }
                 Frame::Offer(offer) => self.takes_placed = offer.placed,
                 Frame::Control(body) => {
-                    if let Some(message) = MasterToClient::decode_body(body)? {
+                    if let Some(message) = MasterToClient::decode_body(body).map_err(ConnectionError::Message)? {
                         return Ok(Some(Incoming::Message(message)));
                     }
                 }

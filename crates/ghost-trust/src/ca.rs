@@ -62,12 +62,6 @@ pub enum CaError {
     Make(rcgen::Error),
 }
 
-impl From<NotOurs> for CaError {
-    fn from(why: NotOurs) -> CaError {
-        CaError::NotOurs(why)
-    }
-}
-
 impl From<rcgen::Error> for CaError {
     fn from(why: rcgen::Error) -> CaError {
         CaError::Make(why)
@@ -100,7 +94,7 @@ impl Ca {
         let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
             .map_err(|e| CaError::Pem(format!("certificate: {e}")))?;
         let key = KeyPair::from_pem(key_pem).map_err(|e| CaError::Pem(format!("key: {e}")))?;
-        let cluster = cluster_of_ca(&certificate)?;
+        let cluster = cluster_of_ca(&certificate).map_err(CaError::NotOurs)?;
         if !contains_key(&certificate, &key) {
             return Err(CaError::Mismatch);
         }

@@ -33,18 +33,6 @@ pub enum BadFrame {
     NoRing,
 }
 
-impl From<FrameError> for BadFrame {
-    fn from(why: FrameError) -> BadFrame {
-        BadFrame::Unreadable(why)
-    }
-}
-
-impl From<io::Error> for BadFrame {
-    fn from(why: io::Error) -> BadFrame {
-        BadFrame::Ring(why)
-    }
-}
-
 /// Bulk that waits.
 #[derive(Debug)]
 enum Bulk {
@@ -109,7 +97,9 @@ impl Splitter {
             match kind {
                 CONTROL => self.control.extend_from_slice(&frame),
                 PLACED => {
-                    if let Some(Frame::Placed(placed)) = Decoder::new(MAX_CONTROL).next(&mut frame)? {
+                    if let Some(Frame::Placed(placed)) =
+                        Decoder::new(MAX_CONTROL).next(&mut frame).map_err(BadFrame::Unreadable)?
+                    {
                         self.placed(placed)?;
                     }
                 }
@@ -124,7 +114,7 @@ impl Splitter {
         if placed.new_ring {
             // It came with the frame's first byte, if not before.
             let descriptor = self.descriptors.pop_front().ok_or(BadFrame::NoRing)?;
-            self.rings.insert(stream, Rc::new(RingReader::open(&descriptor)?));
+            self.rings.insert(stream, Rc::new(RingReader::open(&descriptor).map_err(BadFrame::Ring)?));
         }
         let ring = self.rings.get(&stream).ok_or(BadFrame::NoRing)?;
         if placed.length as usize > ring.size() {
