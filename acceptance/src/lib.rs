@@ -19,6 +19,7 @@ pub mod command;
 pub mod ghost_tree;
 pub mod health;
 pub mod leak;
+pub mod measure;
 pub mod memory;
 pub mod metrics;
 pub mod permission;

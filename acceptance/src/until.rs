@@ -4,13 +4,16 @@ use std::time::{Duration, Instant};
 
 /// Time between two looks.
 const STEP: Duration = Duration::from_millis(2);
+/// Looks that are taken at least: a machine that stands still for a while is not what is waited for.
+const LOOKS: u32 = 10;
 
-/// Looks again and again until `look` gives a value; None after `within`.
+/// Looks again and again until `look` gives a value; None after `within`, and after [`LOOKS`] looks.
 pub fn poll_until<T>(within: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
-    let until = Instant::now() + within;
+    let mut left = within;
+    let mut last = Instant::now();
     loop {
         // The time is taken before the look: a look that began in time counts.
-        let late = Instant::now() >= until;
+        let late = left.is_zero();
         if let Some(found) = look() {
             return Some(found);
         }
@@ -18,6 +21,9 @@ pub fn poll_until<T>(within: Duration, mut look: impl FnMut() -> Option<T>) -> O
             return None;
         }
         std::thread::sleep(STEP);
+        let now = Instant::now();
+        left = left.saturating_sub((now - last).min(within / LOOKS));
+        last = now;
     }
 }
 
@@ -43,5 +49,18 @@ mod tests {
             (looks == 3).then_some(looks)
         });
         assert_eq!(third, Some(3));
+    }
+
+    #[test]
+    fn a_machine_that_stands_still_does_not_use_up_the_time() {
+        let mut looks = 0;
+        let late = poll_until(Duration::from_millis(20), || {
+            if looks == 0 {
+                std::thread::sleep(Duration::from_millis(40));
+            }
+            looks += 1;
+            (looks == 5).then_some(())
+        });
+        assert_eq!(late, Some(()));
     }
 }

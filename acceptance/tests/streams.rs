@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use acceptance::bytes::{Check, Source};
+use acceptance::measure::median;
 use acceptance::{Cluster, Ended, User, eventually, memory, process};
 
 const GIB: u64 = 1 << 30;
@@ -206,32 +207,29 @@ fn who_stops_reading_leaves_the_others_their_rate() {
     let cluster = Cluster::attach();
     // The reading launch is on the stopped one's node, and on another.
     for node in ["0", "1"] {
-        // Both forms take turns, so that what else the machine does hits both. Noise only ever slows, so that the best of each
-        // form comes nearer to the truth with every turn: as many as it takes, up to a limit.
-        let best = |rates: &[f64]| rates.iter().copied().fold(0.0, f64::max);
-        let (mut alone, mut beside) = (Vec::new(), Vec::new());
+        // Both forms take turns, so that what else the machine does hits both, and each turn is compared with itself: of single
+        // rates one lucky or unlucky one would decide. The middle of the turns is taken, of more turns when it looks bad.
+        let (mut rates, mut ratios) = (vec![], vec![]);
         let ratio = loop {
-            alone.push(rate(&cluster, node, 256 << 20));
+            let alone = rate(&cluster, node, 256 << 20);
             let stopped: Vec<_> =
                 (0..4).map(|_| cluster.command("bpsh").args(["0-3", "yes"]).stdout_pipe().start()).collect();
             eventually("16 programs print, and nobody reads", LONG, || {
                 let waiting = cluster.snapshot().remote().filter(|it| it.name == "yes" && it.state == 'S').count();
                 (waiting == 16).then_some(())
             });
-            beside.push(rate(&cluster, node, 256 << 20));
+            let beside = rate(&cluster, node, 256 << 20);
             drop(stopped);
             eventually("they are gone", LONG, || (cluster.snapshot().remote().count() == 0).then_some(()));
-            let ratio = best(&beside) / best(&alone);
-            if alone.len() >= 3 && (ratio >= 0.8 || alone.len() >= 15) {
+            rates.push(format!("{:.0} and {:.0}", alone / 1e6, beside / 1e6));
+            ratios.push(beside / alone);
+            let ratio = median(&mut ratios);
+            if ratios.len() >= 5 && (ratio >= 0.8 || ratios.len() >= 15) {
                 break ratio;
             }
         };
-        println!(
-            "node {node}: {:.0} MB/s alone, {:.0} beside, ratio {ratio:.2}",
-            best(&alone) / 1e6,
-            best(&beside) / 1e6
-        );
-        assert!(ratio >= 0.8, "node {node}: {beside:?} beside stopped readers, {alone:?} alone");
+        println!("node {node}: ratio {ratio:.2}, MB/s alone and beside: {}", rates.join(", "));
+        assert!(ratio >= 0.8, "node {node}: {ratio:.2}, MB/s alone and beside stopped readers: {}", rates.join(", "));
     }
 }
 
@@ -256,15 +254,17 @@ fn a_full_output_delays_neither_the_other_output_nor_signals() {
 #[test]
 fn who_leaves_early_ends_the_writer() {
     let cluster = Cluster::attach();
+    let mut seconds = vec![];
     for _ in 0..10 {
         let began = Instant::now();
         let pipe = cluster.command("bash").args(["-c", "bpsh 0 yes | head -1"]).run();
-        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        seconds.push(began.elapsed().as_secs_f64());
         assert_eq!(pipe.success(), "y\n");
         eventually("yes is dead", Duration::from_secs(1), || {
             (!cluster.snapshot().remote().any(|it| it.name == "yes")).then_some(())
         });
     }
+    assert!(median(&mut seconds) < 1.0, "{seconds:?}");
     // And who ignores SIGPIPE gets EPIPE.
     let script = "trap '' PIPE; until ! echo x; do :; done 2> /dev/null; exit 7";
     let line = format!("bpsh 0 \"{script}\" | head -1; echo ${{PIPESTATUS[0]}}");

@@ -3,16 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-/// The middle of the values; an empty list has none.
-pub fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let n = values.len();
-    match n {
-        0 => f64::NAN,
-        _ if n % 2 == 1 => values[n / 2],
-        _ => f64::midpoint(values[n / 2 - 1], values[n / 2]),
-    }
-}
+pub use acceptance::measure::median;
 
 /// Runs two things in turn and gives both medians in seconds: what disturbs the machine disturbs both.
 pub fn in_turn(
