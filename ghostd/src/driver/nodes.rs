@@ -48,6 +48,7 @@ const ENCRYPTED: usize = TOGETHER + MAX_DATA + 16 * 1024;
 
 /// `descriptors`: how many this process may have.
 pub(super) async fn accept(listener: TcpListener, config: Arc<ServerConfig>, descriptors: u64, shared: Shared) {
+    ghost_sys::tcp::do_not_pace(&listener);
     let acceptor = TlsAcceptor::from(config);
     let share = usize::try_from(descriptors / STRANGERS_SHARE).unwrap_or(MOST_STRANGERS);
     let strangers = Arc::new(Semaphore::new(MOST_STRANGERS.min(share)));
@@ -124,7 +125,6 @@ async fn meet(
     shared: &Shared,
 ) -> Result<Option<Session>> {
     stream.set_nodelay(true)?;
-    ghost_sys::tcp::do_not_pace(&stream);
     let stream = Gulps::new(stream, READ_OF_STRANGER);
     let mut stream = match acceptor.accept(stream).await {
         Ok(stream) => stream,

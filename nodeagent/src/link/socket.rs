@@ -1,12 +1,13 @@
 //! The TCP connection to the master.
 
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use nix::sys::socket::{setsockopt, sockopt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 /// How long one address of the master is tried.
@@ -24,7 +25,7 @@ const UNACKNOWLEDGED: u32 = 10_000;
 pub async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream> {
     let mut failure = anyhow!("the master has no address");
     for address in addresses {
-        match timeout(CONNECT, TcpStream::connect(address)).await {
+        match timeout(CONNECT, try_address(*address)).await {
             Ok(Ok(stream)) => {
                 settle(&stream).with_context(|| format!("the connection to {address}"))?;
                 return Ok(stream);
@@ -36,6 +37,12 @@ pub async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream> {
     Err(failure)
 }
 
+async fn try_address(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    ghost_sys::tcp::do_not_pace(&socket);
+    socket.connect(address).await
+}
+
 fn settle(stream: &TcpStream) -> Result<()> {
     stream.set_nodelay(true)?;
     let fd = stream.as_fd();
@@ -45,7 +52,6 @@ fn settle(stream: &TcpStream) -> Result<()> {
     setsockopt(&fd, sockopt::TcpKeepInterval, &interval)?;
     setsockopt(&fd, sockopt::TcpKeepCount, &count)?;
     setsockopt(&fd, sockopt::TcpUserTimeout, &UNACKNOWLEDGED)?;
-    ghost_sys::tcp::do_not_pace(&fd);
     ghost_sys::tcp::limit_unsent(&fd, ghost_sys::tcp::UNSENT)?;
     Ok(())
 }
