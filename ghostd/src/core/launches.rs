@@ -14,7 +14,8 @@ use super::{Action, ClientId, Core, Directory, Node};
 
 /// Stream bytes that one launch may have on their way, in all its streams together.
 const LAUNCH_BUDGET: usize = 16 * 1024 * 1024;
-const LARGEST_WINDOW: usize = 1024 * 1024;
+/// What a stream needs so that its ends do not wait for one another: a quarter is acknowledged at a time.
+pub(super) const LARGEST_WINDOW: usize = 2 * 1024 * 1024;
 const SMALLEST_WINDOW: usize = 16 * 1024;
 
 /// The window of each stream of a launch with this many ranks (three streams each).

@@ -1,10 +1,9 @@
 //! What may be kept, here and on the way: streams within their windows, tables within what there is.
 
+use super::super::super::launches::LARGEST_WINDOW as WINDOW;
 use super::super::super::signal_queue::MOST;
 use super::world::World;
 
-/// The largest window of a stream.
-const WINDOW: usize = 1 << 20;
 /// A piece of input is kept whole until its last byte is acknowledged.
 const PIECE: usize = 60_000;
 /// Group signals that are remembered.

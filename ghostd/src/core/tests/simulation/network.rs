@@ -7,6 +7,7 @@ use ghost_proto::frame::Data;
 use ghost_proto::ids::{NodeNumber, ProcId};
 use ghost_proto::node::{MasterToNode, NodeToMaster};
 
+use super::super::super::launches::LARGEST_WINDOW;
 use super::super::super::{Event, LinkId};
 use super::plants::Plant;
 use super::relay::Relay;
@@ -198,7 +199,7 @@ impl World {
             if let Some(process) = process
                 && self.planted.take_if(|planted| *planted == Plant::OutputHoarded).is_some()
             {
-                process.outputs[0].waiting.push(Data { bytes: vec![0; 2 << 20].into(), ..data.clone() });
+                process.outputs[0].waiting.push(Data { bytes: vec![0; 2 * LARGEST_WINDOW].into(), ..data.clone() });
             }
             self.feed_node_data(number, link, data);
         }

@@ -13,6 +13,7 @@ use nodeagent::holder::core::Core as Holder;
 use nodeagent::holder::event::{Action, Event, Order};
 
 use super::super::super::LinkId;
+use super::super::super::launches::LARGEST_WINDOW;
 use super::machine::{Change, Life, Machine};
 use super::plants::Plant;
 use super::random::{content, stream_name};
@@ -329,7 +330,7 @@ impl World {
     fn feed_input(&mut self, number: usize, proc: ProcId) -> Option<Event> {
         let input = self.nodes[number].holder.input(proc)?;
         let waiting: usize = input.pieces().iter().map(bytes::Bytes::len).sum();
-        assert!(waiting <= 1 << 20, "5: {waiting} bytes wait for process {}", proc.0);
+        assert!(waiting <= LARGEST_WINDOW, "5: {waiting} bytes wait for process {}", proc.0);
         if !self.nodes[number].machine.open.contains_key(&proc.0) || !input.is_open() || input.finished() {
             return None;
         }

@@ -11,6 +11,7 @@ use ghost_proto::ids::ProcId;
 use ghost_proto::node::MasterToNode;
 use ghost_proto::status::WaitStatus;
 
+use super::super::super::launches::LARGEST_WINDOW;
 use super::super::super::{Event, LinkId};
 use super::bpsh::Command;
 use super::ghosts::{Ghost, Place, Record};
@@ -436,7 +437,9 @@ impl World {
             Happening::DataFromClient(socket, data) => {
                 if !self.master.core.launches.is_empty() && self.goes_wrong(Plant::InputHoarded) {
                     let launch = self.master.core.launches.values_mut().next();
-                    launch.into_iter().for_each(|l| l.stdin.pieces.push_back((u64::MAX, vec![0; 2 << 20].into())));
+                    launch
+                        .into_iter()
+                        .for_each(|l| l.stdin.pieces.push_back((u64::MAX, vec![0; 2 * LARGEST_WINDOW].into())));
                 }
                 self.feed(Event::ClientData { client: super::super::super::ClientId(socket), data });
                 self.check_memory();
