@@ -268,7 +268,7 @@ impl Connection {
 
     /// Tells ghostd that output may come in shared memory.
     pub fn offer(&mut self) {
-        self.output.put(|bytes| Offer { placed: true }.encode(bytes));
+        self.output.put(|bytes| Offer { placed: true, fills: false }.encode(bytes));
     }
 
     pub fn queue(&mut self, message: ClientToMaster) {

@@ -2,9 +2,10 @@
 
 mod support;
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 
-use ghost_proto::frame::Data;
+use ghost_proto::frame::{Data, Placed};
 use ghost_proto::node::*;
 use support::*;
 
@@ -117,6 +118,92 @@ fn a_ring_serves_one_connection_after_the_other() {
 }
 
 /// When the reader of a long stream goes, or all of it was taken, the agent is told that its ring is not needed any more.
+/// A long input through rings, over three connections: one that breaks with much unacknowledged, one that gets the ring anew and is sent
+/// that again, and one of an agent that fills none.
+#[test]
+fn the_ring_of_an_input_serves_one_connection_after_the_other() {
+    if !root() {
+        return;
+    }
+    let holder = Holder::start();
+    let total = 6 << 20;
+    let bytes: Vec<u8> = (0..total).map(|at: usize| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("expected");
+    std::fs::write(&file, &bytes).expect("a file");
+    let script = format!("head -c {total} | cmp - {} && cat", file.display());
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).expect("readable");
+    let (mut taken, mut ringed) = (0usize, Vec::new());
+    for (part, fills) in [(1, true), (2, true), (3, false)] {
+        let mut link = holder.connect();
+        match fills {
+            true => link.offer_to_fill(),
+            false => link.offer(),
+        }
+        link.hello();
+        link.welcome(7, 40_000);
+        if part == 1 {
+            link.spawn(1, shell(&script), 4321);
+        }
+        // As the master does: all that was not acknowledged goes anew.
+        let mut sent = taken;
+        while taken < total * part / 3 {
+            while sent < total && sent - taken < WINDOW as usize {
+                let n = (total - sent).min(30_000).min(WINDOW as usize - (sent - taken));
+                link.fill_stdin(1, sent as u64, &bytes[sent..sent + n], sent + n == total);
+                sent += n;
+            }
+            taken = link.wait_for(|got| match got {
+                Got::Message(NodeToMaster::Ack(ack)) if ack.fd == 0 => Some(ack.offset as usize),
+                _ => None,
+            });
+        }
+        if part == 3 {
+            assert_eq!(link.ended(1), 0, "it has read what was sent");
+        }
+        ringed.push(link.ringed);
+    }
+    let [[1, first, 0], [1, second, 0], [0, 0, 0]] = ringed[..] else { panic!("{ringed:?}") };
+    assert!(first > 5 && second > 5, "{ringed:?}");
+}
+
+#[test]
+fn the_ring_of_an_input_is_given_up_and_what_lies_nowhere_is_refused() {
+    if !root() {
+        return;
+    }
+    let holder = Holder::start();
+    let mut link = holder.connect();
+    link.offer_to_fill();
+    link.hello();
+    link.welcome(7, 40_000);
+    link.spawn(1, shell("head -c 600000 > /dev/null; exec <&-; sleep 1000"), 4321);
+    link.spawn(2, program(&["sleep", "1000"]), 4321);
+    link.started(2);
+    let files = holder.open_files();
+    let (mut sent, mut taken, mut gone) = (0, 0, false);
+    while !gone {
+        while sent - taken < u64::from(WINDOW) {
+            let length = 30_000.min(u64::from(WINDOW) - (sent - taken));
+            link.fill_stdin(1, sent, &vec![b'x'; length as usize], false);
+            sent += length;
+        }
+        match link.next().expect("the connection lives") {
+            Got::Message(NodeToMaster::Ack(ack)) if ack.fd == 0 => taken = ack.offset,
+            Got::Message(NodeToMaster::StdinGone(_)) => gone = true,
+            _ => {}
+        }
+    }
+    assert_eq!(link.run(3, program(&["true"]), 4321).status, 0);
+    assert_eq!((link.ringed[0], link.ringed[2]), (1, 1));
+    // One that comes late is nobody's; but process 2 has no ring.
+    link.refer(&Placed { id: 1, offset: sent, length: 30_000, ..Placed::default() });
+    eventually("the ring is closed", || holder.open_files() < files + 2);
+    assert_eq!(link.run(4, program(&["true"]), 4321).status, 0);
+    link.refer(&Placed { id: 2, length: 10_000, ..Placed::default() });
+    assert!(std::iter::from_fn(|| link.next()).count() < 1_000, "the connection is closed");
+}
+
 #[test]
 fn a_ring_is_given_up() {
     if !root() {

@@ -60,6 +60,7 @@ const FLAG_EOF: u8 = 1;
 const FLAG_NEW_RING: u8 = 2;
 const FLAG_LAST_OF_RING: u8 = 4;
 const OFFER_PLACED: u32 = 1;
+const OFFER_FILLS: u32 = 2;
 /// Bytes of a placed frame's body, and of an offer's.
 const PLACED_BODY: usize = DATA_HEADER + 4;
 const OFFER_BODY: usize = 4;
@@ -141,18 +142,20 @@ impl Placed {
     }
 }
 
-/// What the sender of an offer takes on this connection.
+/// What the sender of an offer does on this connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offer {
-    /// [`Placed`] frames.
+    /// Takes [`Placed`] frames.
     pub placed: bool,
+    /// Puts data into memory that it is given, and sends placed frames itself.
+    pub fills: bool,
 }
 
 impl Offer {
     /// Appends the frame.
     pub fn encode(&self, out: &mut BytesMut) {
         put_header(KIND_OFFER, OFFER_BODY, out);
-        out.put_u32_le(if self.placed { OFFER_PLACED } else { 0 });
+        out.put_u32_le(if self.placed { OFFER_PLACED } else { 0 } | if self.fills { OFFER_FILLS } else { 0 });
     }
 
     pub fn to_frame(&self) -> Bytes {
@@ -274,6 +277,18 @@ pub fn peek(input: &[u8]) -> Option<(usize, bool)> {
     peek_header(input).map(|(length, kind)| (length, kind == KIND_AGENT))
 }
 
+/// What the heads of a data frame at the front say, once both are there: where its bytes belong, whether they have come or not.
+pub fn peek_data(input: &[u8]) -> Option<Placed> {
+    let (body, kind) = peek_header(input)?;
+    let mut head = input.get(HEADER..HEADER + DATA_HEADER)?;
+    let length = u32::try_from(body.checked_sub(DATA_HEADER)?).ok()?;
+    if kind != KIND_DATA || length as usize > MAX_DATA {
+        return None;
+    }
+    let (id, offset, fd, flags) = parse_place(&mut head).ok()?;
+    Some(Placed { id, offset, length, fd, eof: flags & FLAG_EOF != 0, ..Placed::default() })
+}
+
 fn peek_header(input: &[u8]) -> Option<(usize, u8)> {
     let header: [u8; HEADER] = input.get(..HEADER)?.try_into().ok()?;
     let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
@@ -281,7 +296,7 @@ fn peek_header(input: &[u8]) -> Option<(usize, u8)> {
 }
 
 /// Takes what data and placed frames begin with: id, offset, descriptor and flags.
-fn parse_place(body: &mut Bytes) -> Result<(u64, u64, u8, u8), FrameError> {
+fn parse_place(body: &mut impl Buf) -> Result<(u64, u64, u8, u8), FrameError> {
     let id = body.get_u64_le();
     let offset = body.get_u64_le();
     let fd = body.get_u8();
@@ -313,7 +328,8 @@ fn parse_placed(mut body: Bytes) -> Result<Placed, FrameError> {
 }
 
 fn parse_offer(mut body: Bytes) -> Offer {
-    Offer { placed: body.get_u32_le() & OFFER_PLACED != 0 }
+    let flags = body.get_u32_le();
+    Offer { placed: flags & OFFER_PLACED != 0, fills: flags & OFFER_FILLS != 0 }
 }
 
 #[cfg(test)]
@@ -382,11 +398,11 @@ mod tests {
             0x70, 0x11, 1, 0, // length
         ];
         assert_eq!(out.as_ref(), expected);
-        Offer { placed: true }.encode(&mut out);
+        Offer { placed: true, fills: false }.encode(&mut out);
         assert_eq!(out[expected.len()..], [4, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0]);
         let mut decoder = Decoder::new(64);
         assert_eq!(decoder.next(&mut out), Ok(Some(Frame::Placed(placed))));
-        assert_eq!(decoder.next(&mut out), Ok(Some(Frame::Offer(Offer { placed: true }))));
+        assert_eq!(decoder.next(&mut out), Ok(Some(Frame::Offer(Offer { placed: true, fills: false }))));
         assert!(out.is_empty());
     }
 

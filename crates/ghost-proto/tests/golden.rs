@@ -567,7 +567,8 @@ fn data_bytes() {
 fn placed_data_bytes() {
     let placed = Placed { id: 9, offset: 1 << 33, length: 131_072, fd: 1, ..Placed::default() };
     let samples = [
-        ("offer", Frame::Offer(Offer { placed: true })),
+        ("offer", Frame::Offer(Offer { placed: true, fills: false })),
+        ("offer_of_an_agent", Frame::Offer(Offer { placed: true, fills: true })),
         ("first in a ring", Frame::Placed(Placed { new_ring: true, ..placed })),
         ("end of stderr, and of its ring", {
             Frame::Placed(Placed { length: 0, fd: 2, eof: true, last_of_ring: true, ..placed })

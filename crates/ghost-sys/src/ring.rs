@@ -101,7 +101,7 @@ impl Drop for Mapping {
     }
 }
 
-/// The writing end, which makes the ring.
+/// The writing end.
 #[derive(Debug)]
 pub struct RingWriter {
     mapping: Mapping,
@@ -122,6 +122,15 @@ impl RingWriter {
         fcntl(&fd, FcntlArg::F_ADD_SEALS(seals() | SealFlag::F_SEAL_SEAL))?;
         let mapping = Mapping::new(fd.as_fd(), size, libc::PROT_READ | libc::PROT_WRITE)?;
         Ok((RingWriter { mapping }, fd))
+    }
+
+    /// Maps a ring that was received, to write it.
+    ///
+    /// # Errors
+    /// EINVAL: no ring, or one that could shrink. EPERM: it is not to be written. ENOMEM.
+    pub fn open(fd: &impl AsFd) -> io::Result<RingWriter> {
+        let size = sealed_size(fd.as_fd())?;
+        Ok(RingWriter { mapping: Mapping::new(fd.as_fd(), size, libc::PROT_READ | libc::PROT_WRITE)? })
     }
 
     pub fn size(&self) -> usize {

@@ -188,7 +188,7 @@ async fn read(
                 },
                 Frame::Data(data) => {
                     if is_here && inward.is_to_be_offered(&data) {
-                        outbox.control(Offer { placed: true }.to_frame(), None);
+                        outbox.control(Offer { placed: true, fills: false }.to_frame(), None);
                     }
                     Event::ClientData { client, data }
                 }

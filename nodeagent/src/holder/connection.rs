@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 
 use bytes::{Buf, Bytes, BytesMut};
 use ghost_proto::Control;
-use ghost_proto::frame::{Data, Decoder, Frame, MAX_CONTROL, Placed};
+use ghost_proto::frame::{Data, Decoder, Frame, MAX_CONTROL, Offer, Placed};
 use ghost_proto::ids::ProcId;
 use ghost_proto::node::{Lease, MasterToNode, NodeToMaster};
 use ghost_proto::relay::Relay;
@@ -38,6 +38,8 @@ const AHEAD: usize = 64 * 1024 * 1024;
 pub enum Received {
     Message(MasterToNode),
     Data(Data),
+    /// Bytes lie in a process's ring.
+    Placed(Placed),
     Relay(Relay),
 }
 
@@ -67,7 +69,8 @@ impl From<Bytes> for Piece {
 pub struct Connection {
     /// No other has it.
     number: u64,
-    takes_placed: bool,
+    /// What the agent does.
+    offer: Offer,
     stream: UnixStream,
     decoder: Decoder,
     input: BytesMut,
@@ -91,7 +94,7 @@ impl Connection {
         let _ = setsockopt(&stream, sockopt::SndBufForce, &SOCKET_BUFFER);
         Ok(Connection {
             number,
-            takes_placed: false,
+            offer: Offer::default(),
             stream,
             decoder: Decoder::new(MAX_CONTROL),
             input: BytesMut::new(),
@@ -122,13 +125,18 @@ impl Connection {
 
     /// Whether this agent reads rings.
     pub fn takes_placed(&self) -> bool {
-        self.takes_placed
+        self.offer.placed
+    }
+
+    /// Whether it puts into rings what processes read.
+    pub fn fills(&self) -> bool {
+        self.offer.fills
     }
 
     /// Sends what lies in a ring: the agent gets the ring with it if it has not had it, or the bytes if that cannot be.
     pub fn send_placed(&mut self, mut placed: Placed, ring: &mut Ring) {
         let mut descriptor = None;
-        if self.takes_placed && ring.known_on != self.number {
+        if self.offer.placed && ring.known_on != self.number {
             descriptor = ring.descriptor.try_clone().ok();
             if descriptor.is_some() {
                 ring.known_on = self.number;
@@ -145,8 +153,19 @@ impl Connection {
         self.push_placed(&placed, descriptor);
     }
 
+    /// Lets this agent have the ring of an input, if it has not had it.
+    pub fn offer_ring<M>(&mut self, proc: ProcId, ring: &mut Ring<M>) {
+        if self.offer.fills
+            && ring.known_on != self.number
+            && let Ok(descriptor) = ring.descriptor.try_clone()
+        {
+            ring.known_on = self.number;
+            self.push_placed(&Placed { id: proc.0, new_ring: true, ..Placed::default() }, Some(descriptor));
+        }
+    }
+
     /// Nothing that lies in this ring will be sent any more.
-    pub fn give_up(&mut self, proc: ProcId, fd: u8, ring: &Ring) {
+    pub fn give_up<M>(&mut self, proc: ProcId, fd: u8, ring: &Ring<M>) {
         if ring.known_on == self.number {
             self.push_placed(&Placed { id: proc.0, fd, last_of_ring: true, ..Placed::default() }, None);
         }
@@ -218,8 +237,8 @@ impl Connection {
                 Some(Frame::Relay(relay)) => return Ok(Some(Received::Relay(relay))),
                 // The agent has taken out what is its own.
                 Some(Frame::Agent(_)) => {}
-                Some(Frame::Offer(offer)) => self.takes_placed = offer.placed,
-                Some(Frame::Placed(_)) => return Err("it refers to memory that is not shared with it".to_owned()),
+                Some(Frame::Offer(offer)) => self.offer = offer,
+                Some(Frame::Placed(placed)) => return Ok(Some(Received::Placed(placed))),
                 Some(Frame::Control(body)) => {
                     // A message of a later version is skipped.
                     if let Some(message) = MasterToNode::decode_body(body).map_err(|why| why.to_string())? {

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use ghost_proto::client::StartStage;
-use ghost_proto::frame::Data;
+use ghost_proto::frame::{Data, Placed};
 use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
 use ghost_proto::launch::{HOST, Stdio};
 use ghost_proto::node::{
@@ -237,7 +237,8 @@ impl Core {
             }
             Event::Message(message) if self.accepts() => self.message(message, now, actions),
             Event::Data(data) if self.accepts() => self.data(data, actions),
-            Event::Message(_) | Event::Data(_) => {}
+            Event::InputPlaced(placed) if self.accepts() => self.input_placed(&placed, actions),
+            Event::Message(_) | Event::Data(_) | Event::InputPlaced(_) => {}
             Event::Created { proc, pid, pgid, sid } => {
                 if let Some(process) = self.processes.get_mut(&proc) {
                     (process.pid, process.pgid, process.sid) = (pid, pgid, sid);
@@ -580,6 +581,20 @@ impl Core {
         let proc = ProcId(data.id);
         if let Some(process) = self.processes.get_mut(&proc) {
             match process.input.receive(data) {
+                Ok(()) => actions.push(Action::FeedInput { proc }),
+                Err(why) => self.refuse(format!("stdin of {proc:?}: {why}"), actions),
+            }
+        }
+    }
+
+    fn input_placed(&mut self, placed: &Placed, actions: &mut Vec<Action>) {
+        if !self.welcomed || placed.fd != 0 {
+            self.refuse("the master sent bytes that nobody is to get".to_owned(), actions);
+            return;
+        }
+        let proc = ProcId(placed.id);
+        if let Some(process) = self.processes.get_mut(&proc) {
+            match process.input.place(placed) {
                 Ok(()) => actions.push(Action::FeedInput { proc }),
                 Err(why) => self.refuse(format!("stdin of {proc:?}: {why}"), actions),
             }

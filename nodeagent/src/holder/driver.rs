@@ -54,8 +54,8 @@ use super::setup::log;
 use super::standins::StandIns;
 use super::terminal::Line;
 
-/// Descriptors that a process may take: its own, three pipes, two rings, and two of its launch's cgroup.
-const DESCRIPTORS_EACH: u64 = 8;
+/// Descriptors that a process may take: its own, three pipes, three rings, and two of its launch's cgroup.
+const DESCRIPTORS_EACH: u64 = 9;
 /// Descriptors that are kept for everything else, above all for the next agent: without a place for its connection the
 /// lease would end.
 const DESCRIPTORS_KEPT: u64 = 256;
@@ -530,6 +530,7 @@ impl Driver {
             stdin,
             outputs: [stdout, stderr],
             rings: [None, None],
+            input_ring: None,
             line,
             released: false,
         };
@@ -642,7 +643,7 @@ impl Driver {
         let Some(handles) = self.handles.get_mut(&number) else {
             return;
         };
-        handles.stdin = None;
+        handles.close_stdin(self.agent.as_mut());
         handles.outputs = [None, None];
         terminals::end(self.standins.as_mut(), handles.line.take());
         for fd in [1, 2] {

@@ -21,6 +21,8 @@ pub enum Event {
     Unlinked,
     Message(MasterToNode),
     Data(Data),
+    /// Bytes of an input lie in its ring.
+    InputPlaced(Placed),
     /// [`Action::Create`] made a process.
     Created {
         proc: ProcId,

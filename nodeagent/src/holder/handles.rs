@@ -1,6 +1,6 @@
 //! The descriptors of one process: its own, and the pipes of its standard streams.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bytes::Bytes;
@@ -8,6 +8,7 @@ use ghost_proto::frame::{DATA_HEADER, HEADER, MAX_DATA};
 use ghost_proto::ids::ProcId;
 use ghost_proto::terminal::Terminal;
 use ghost_sys::pipe;
+use ghost_sys::ring::{Budget, RingReader};
 use ghost_sys::spawn::Starting;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{Gid, Uid, fchown};
@@ -46,6 +47,8 @@ pub struct Handles {
     pub outputs: [Option<Pipe>; 2],
     /// Of the outputs that have carried much.
     pub rings: [Option<Ring>; 2],
+    /// Of an input that has carried much.
+    pub input_ring: Option<Ring<RingReader>>,
     /// Both streams are a terminal's.
     pub line: Option<Line>,
     /// The master has forgotten it; only the start is still to be seen through.
@@ -65,6 +68,27 @@ impl Handles {
             && let Some(agent) = agent
         {
             agent.give_up(proc, fd, &ring);
+        }
+    }
+
+    /// What an input that is worth it goes through from now on; each new agent is told.
+    pub fn offer_ring(&mut self, input: &Input, budget: &Budget, agent: &mut Connection) {
+        // What a terminal is typed is looked at.
+        if self.input_ring.is_none() && self.line.is_none() && agent.fills() {
+            self.input_ring = Ring::for_input(input, budget);
+        }
+        if let Some(ring) = &mut self.input_ring {
+            agent.offer_ring(self.proc, ring);
+        }
+    }
+
+    /// Nothing is written to its standard input any more.
+    pub fn close_stdin(&mut self, agent: Option<&mut Connection>) {
+        self.stdin = None;
+        if let Some(ring) = self.input_ring.take()
+            && let Some(agent) = agent
+        {
+            agent.give_up(self.proc, 0, &ring);
         }
     }
 }
@@ -195,12 +219,10 @@ impl Pipe {
     ///
     /// # Errors
     /// Nobody reads.
-    pub fn write(&self, input: &Input) -> io::Result<usize> {
-        let pieces: Vec<IoSlice<'_>> = input.pieces().iter().take(64).map(|bytes| IoSlice::new(bytes)).collect();
-        match nix::sys::uio::writev(&self.fd, &pieces) {
-            Ok(n) => Ok(n),
-            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => Ok(0),
-            Err(why) => Err(why.into()),
+    pub fn write(&self, input: &Input, ring: Option<&RingReader>) -> io::Result<usize> {
+        match input.gather(ring).write(&self.fd) {
+            Err(why) if matches!(why.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
+            result => result,
         }
     }
 }

@@ -5,8 +5,9 @@
 use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes};
-use ghost_proto::frame::Data;
+use ghost_proto::frame::{Data, Placed};
 use ghost_proto::stream::{BadData, Receiver};
+use ghost_sys::ring::{Gather, RingReader};
 
 /// Pieces below this size are copied: a slice would keep the whole block alive in which it arrived.
 const SMALL: usize = 2048;
@@ -18,11 +19,38 @@ enum State {
     Closed,
 }
 
+/// Bytes that the pipe has not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    Here(Bytes),
+    /// So many, in the ring, where their offsets say.
+    Placed(usize),
+}
+
+impl Waiting {
+    pub fn length(&self) -> usize {
+        match self {
+            Waiting::Here(bytes) => bytes.len(),
+            Waiting::Placed(length) => *length,
+        }
+    }
+
+    /// Those that are here.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Waiting::Here(bytes) => bytes,
+            Waiting::Placed(_) => &[],
+        }
+    }
+}
+
 /// The standard input of a process.
 #[derive(Debug)]
 pub struct Input {
     receiver: Receiver,
-    queue: VecDeque<Bytes>,
+    window: u32,
+    /// One behind the other, from the receiver's consumed offset on; none is empty.
+    queue: VecDeque<Waiting>,
     eof: bool,
     state: State,
 }
@@ -30,7 +58,8 @@ pub struct Input {
 impl Input {
     pub fn new(window: Option<u32>) -> Input {
         let state = if window.is_some() { State::Open } else { State::Closed };
-        Input { receiver: Receiver::new(window.unwrap_or(0)), queue: VecDeque::new(), eof: false, state }
+        let window = window.unwrap_or(0);
+        Input { receiver: Receiver::new(window), window, queue: VecDeque::new(), eof: false, state }
     }
 
     pub fn is_open(&self) -> bool {
@@ -49,26 +78,68 @@ impl Input {
         let mut bytes = data.bytes;
         bytes.advance(old);
         if !bytes.is_empty() {
-            self.queue.push_back(if bytes.len() < SMALL { Bytes::copy_from_slice(&bytes) } else { bytes });
+            let bytes = if bytes.len() < SMALL { Bytes::copy_from_slice(&bytes) } else { bytes };
+            self.queue.push_back(Waiting::Here(bytes));
         }
         self.eof |= data.eof;
         Ok(())
     }
 
+    /// Takes a piece that lies in the ring.
+    ///
+    /// # Errors
+    /// It leaves a gap or exceeds the window.
+    pub fn place(&mut self, placed: &Placed) -> Result<(), BadData> {
+        if self.state == State::Closed {
+            return Ok(());
+        }
+        let length = placed.length as usize;
+        let new = length - self.receiver.receive(placed.offset, length)?;
+        match self.queue.back_mut() {
+            Some(Waiting::Placed(last)) => *last += new,
+            _ if new > 0 => self.queue.push_back(Waiting::Placed(new)),
+            _ => {}
+        }
+        self.eof |= placed.eof;
+        Ok(())
+    }
+
+    /// Most bytes that may wait.
+    pub fn window(&self) -> usize {
+        self.window as usize
+    }
+
     /// What is to be written, in order.
-    pub fn pieces(&self) -> &VecDeque<Bytes> {
+    pub fn pieces(&self) -> &VecDeque<Waiting> {
         &self.queue
+    }
+
+    /// The same, as much as goes with one call. Without its ring nothing that lies there goes, nor what is behind it.
+    pub fn gather<'a>(&'a self, ring: Option<&'a RingReader>) -> Gather<'a> {
+        let (mut gather, mut offset) = (Gather::default(), self.receiver.consumed());
+        for piece in &self.queue {
+            match (piece, ring) {
+                (Waiting::Here(bytes), _) if !gather.is_full() => gather.bytes(bytes),
+                (Waiting::Placed(length), Some(ring)) if !gather.is_full() => gather.ring(ring, offset, *length),
+                _ => break,
+            }
+            offset += piece.length() as u64;
+        }
+        gather
     }
 
     /// The pipe has taken `n` bytes; gives the offset to acknowledge, if it is time: a quarter of the window, or all there will be.
     pub fn written(&mut self, mut n: usize) -> Option<u64> {
         self.receiver.consume(n);
         while let Some(first) = self.queue.front_mut() {
-            if first.len() > n {
-                first.advance(n);
+            if first.length() > n {
+                match first {
+                    Waiting::Here(bytes) => bytes.advance(n),
+                    Waiting::Placed(length) => *length -= n,
+                }
                 break;
             }
-            n -= first.len();
+            n -= first.length();
             self.queue.pop_front();
         }
         self.receiver.ack_due(self.eof && self.queue.is_empty())
@@ -94,6 +165,7 @@ impl Input {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ghost_sys::ring::RingWriter;
 
     fn data(offset: u64, bytes: &'static [u8], eof: bool) -> Data {
         Data { id: 1, offset, fd: 0, eof, bytes: Bytes::from_static(bytes) }
@@ -104,12 +176,43 @@ mod tests {
         let mut input = Input::new(Some(8));
         input.receive(data(0, b"abcd", false)).expect("fits");
         input.receive(data(2, b"cdef", true)).expect("fits");
-        assert_eq!(input.pieces().iter().flatten().copied().collect::<Vec<u8>>(), b"abcdef");
+        assert_eq!(input.pieces().iter().map(Waiting::bytes).collect::<Vec<_>>().concat(), b"abcdef");
         assert_eq!(input.written(1), None, "less than a quarter of the window");
         assert_eq!(input.written(4), Some(5));
         assert!(!input.finished());
         assert_eq!(input.written(1), Some(6));
         assert!(input.finished());
+    }
+
+    #[test]
+    fn what_lies_in_the_ring_is_written_from_there() {
+        let (writer, fd) = RingWriter::new(8).expect("ring");
+        let ring = RingReader::open(&fd).expect("its other end");
+        let mut input = Input::new(Some(8));
+        let placed = |offset, length, eof| Placed { id: 1, offset, length, eof, ..Placed::default() };
+        input.receive(data(0, b"ab", false)).expect("fits");
+        writer.put(2, b"cdef");
+        input.place(&placed(2, 3, false)).expect("fits");
+        // The second half is new.
+        input.place(&placed(4, 2, false)).expect("fits");
+        assert_eq!(*input.pieces(), [Waiting::Here(Bytes::from_static(b"ab")), Waiting::Placed(4)]);
+        let (mut reader, pipe) = std::io::pipe().expect("pipe");
+        assert_eq!(input.gather(None).write(&pipe).expect("write"), 2, "not without the ring");
+        input.written(2);
+        assert_eq!(input.gather(Some(&ring)).write(&pipe).expect("write"), 4);
+        assert_eq!(input.written(3), Some(5));
+        // Around its end, and a piece that is not in it.
+        writer.put(6, b"ghij");
+        input.place(&placed(6, 4, false)).expect("fits");
+        assert!(input.place(&placed(10, 4, false)).is_err(), "beyond the window");
+        input.receive(data(10, b"k", true)).expect("fits");
+        assert_eq!(input.gather(Some(&ring)).write(&pipe).expect("write"), 6, "the last of them again");
+        assert_eq!(input.written(6), Some(11));
+        assert!(input.finished());
+        drop(pipe);
+        let mut read = Vec::new();
+        std::io::Read::read_to_end(&mut reader, &mut read).expect("read");
+        assert_eq!(read, b"abcdeffghijk");
     }
 
     #[test]

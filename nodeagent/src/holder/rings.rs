@@ -1,12 +1,15 @@
-//! The rings of the processes' outputs: memory that the holder shares with the agent, into which a long stream's pipe is read.
+//! The rings of the processes' streams, memory that the holder shares with the agent: a long output's pipe is read into one, and of a
+//! long input the agent puts into one what the master sends.
 //!
-//! Invariant: what is unacknowledged of a stream lies in its ring until it is acknowledged, so that the ring is at the same time
-//! what a new connection is served from.
+//! Invariants: what is unacknowledged of a stream lies in its ring until it is acknowledged, so that the ring is at the same time
+//! what a new connection is served from. What lies in an input's ring is within its window, and nothing there is more than a stream's
+//! bytes: who writes it wrongly has spoilt that stream.
 
 use std::os::fd::OwnedFd;
 
-use ghost_sys::ring::{Budget, RingWriter, Share, WORTH_A_RING};
+use ghost_sys::ring::{Budget, RingReader, RingWriter, Share, WORTH_A_RING};
 
+use super::input::Input;
 use super::output::Output;
 
 /// Memory for the rings of all processes, in bytes. A stream without a ring keeps as much on the heap, so that this bounds nothing
@@ -15,8 +18,8 @@ pub const ALL_RINGS: usize = 64 * 1024 * 1024;
 
 /// The ring of one stream.
 #[derive(Debug)]
-pub struct Ring {
-    pub memory: RingWriter,
+pub struct Ring<Memory = RingWriter> {
+    pub memory: Memory,
     /// For each agent that comes.
     pub descriptor: OwnedFd,
     /// Number of the connection whose agent has it; 0: none.
@@ -33,6 +36,19 @@ impl Ring {
         }
         let share = budget.take(output.window())?;
         let (memory, descriptor) = RingWriter::new(output.window()).ok()?;
+        Some(Ring { memory, descriptor, known_on: 0, _share: share })
+    }
+}
+
+impl Ring<RingReader> {
+    /// The same for an input that is worth one.
+    pub fn for_input(input: &Input, budget: &Budget) -> Option<Ring<RingReader>> {
+        if input.consumed() < WORTH_A_RING {
+            return None;
+        }
+        let share = budget.take(input.window())?;
+        let (_, descriptor) = RingWriter::new(input.window()).ok()?;
+        let memory = RingReader::open(&descriptor).ok()?;
         Some(Ring { memory, descriptor, known_on: 0, _share: share })
     }
 }

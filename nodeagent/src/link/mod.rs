@@ -14,6 +14,7 @@
 
 mod census;
 pub mod holder_process;
+pub mod input_rings;
 pub mod own_frames;
 mod power;
 mod pulse;

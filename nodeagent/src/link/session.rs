@@ -27,6 +27,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::holder_process::HolderProcess;
+use super::input_rings::InputRings;
 use super::own_frames::{OwnFrames, Piece};
 use super::power;
 use super::pulse::Pulse;
@@ -103,12 +104,14 @@ async fn session(
     let (mut sampler, figures) = Sampler::new(holder_pid.unsigned_abs())?;
     let (from_holder, mut to_holder) = UnixStream::from_std(own).context("the holder's socket")?.into_split();
     let mut offer = BytesMut::new();
-    Offer { placed: true }.encode(&mut offer);
+    Offer { placed: true, fills: true }.encode(&mut offer);
     to_holder.write_all(&offer).await.context("writing to the holder")?;
     let (from_master, to_master) = tokio::io::split(tls);
+    let inputs = InputRings::default();
+    let (splitter, own) = (Splitter::new(inputs.clone()), OwnFrames::new(inputs));
     tokio::select! {
-        ended = up(from_holder, figures, to_master, pulse) => ended,
-        ended = down(from_master, to_holder, (&instance, &mut sampler), pulse, on_word, progress) => ended,
+        ended = up(from_holder, splitter, figures, to_master, pulse) => ended,
+        ended = down(from_master, to_holder, own, (&instance, &mut sampler), pulse, on_word, progress) => ended,
         () = pulse.is_missed() => {
             holder.end()?;
             bail!("the holder stood still for longer than its lease: it was ended, and with it all cluster processes of this node")
@@ -136,11 +139,11 @@ async fn resolve(master: &MasterAddress, known: &mut Vec<SocketAddr>) -> Result<
 /// What the holder says, control first, and figures for the view as bulk.
 async fn up(
     holder: OwnedReadHalf,
+    mut splitter: Splitter,
     mut figures: mpsc::Receiver<Bytes>,
     mut master: WriteHalf<TlsStream<Gulps<TcpStream>>>,
     pulse: &Pulse,
 ) -> Result<()> {
-    let mut splitter = Splitter::default();
     let mut buffer = vec![0; FROM_HOLDER];
     loop {
         while let Ok(frame) = figures.try_recv() {
@@ -182,6 +185,7 @@ async fn up(
 async fn down(
     mut master: ReadHalf<TlsStream<Gulps<TcpStream>>>,
     mut holder: OwnedWriteHalf,
+    mut own: OwnFrames,
     (instance, sampler): (&Instance, &mut Sampler),
     pulse: &Pulse,
     on_word: impl FnOnce() -> Progress,
@@ -189,7 +193,6 @@ async fn down(
 ) -> Result<()> {
     let mut on_word = Some(on_word);
     let mut buffer = BytesMut::with_capacity(READ);
-    let mut own = OwnFrames::default();
     loop {
         buffer.reserve(READ);
         if master.read_buf(&mut buffer).await.map_err(explain)? == 0 {

@@ -10,7 +10,9 @@ use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use ghost_proto::frame::{DATA_HEADER, Data, Decoder, Frame, FrameError, HEADER, MAX_CONTROL, MAX_DATA, Placed};
-use ghost_sys::ring::RingReader;
+use ghost_sys::ring::{RingReader, RingWriter};
+
+use super::input_rings::InputRings;
 
 /// Bulk frames below this size go out together.
 const SMALL: usize = 16 * 1024;
@@ -72,11 +74,18 @@ pub struct Splitter {
     bulk_bytes: usize,
     /// By process and descriptor.
     rings: HashMap<(u64, u8), Rc<RingReader>>,
+    /// Those of descriptor 0, into which the master's bytes go.
+    inputs: InputRings,
     /// What goes out is put together here, again and again in the same memory.
     batch: BytesMut,
 }
 
 impl Splitter {
+    /// `inputs`: where rings for the master's bytes go.
+    pub fn new(inputs: InputRings) -> Splitter {
+        Splitter { inputs, ..Splitter::default() }
+    }
+
     /// Cuts what has arrived.
     ///
     /// # Errors
@@ -111,9 +120,22 @@ impl Splitter {
 
     fn placed(&mut self, placed: Placed) -> Result<(), BadFrame> {
         let stream = (placed.id, placed.fd);
-        if placed.new_ring {
+        let descriptor = match placed.new_ring {
             // It came with the frame's first byte, if not before.
-            let descriptor = self.descriptors.pop_front().ok_or(BadFrame::NoRing)?;
+            true => Some(self.descriptors.pop_front().ok_or(BadFrame::NoRing)?),
+            false => None,
+        };
+        if placed.fd == 0 {
+            match descriptor {
+                Some(descriptor) => {
+                    self.inputs.insert(placed.id, RingWriter::open(&descriptor).map_err(BadFrame::Ring)?)
+                }
+                None if placed.last_of_ring => self.inputs.remove(placed.id),
+                None => {}
+            }
+            return Ok(());
+        }
+        if let Some(descriptor) = descriptor {
             self.rings.insert(stream, Rc::new(RingReader::open(&descriptor).map_err(BadFrame::Ring)?));
         }
         let ring = self.rings.get(&stream).ok_or(BadFrame::NoRing)?;
@@ -195,6 +217,28 @@ mod tests {
         assert_eq!(splitter.next_piece().map(|piece| piece.len()), Some(100_032));
         assert_eq!(splitter.next_piece().map(|piece| piece.len()), Some(42));
         assert_eq!((splitter.next_piece(), splitter.waiting()), (None, 0));
+    }
+
+    #[test]
+    fn the_ring_of_an_input_is_no_output() {
+        let (ring, fd) = RingWriter::new(100_000).expect("ring");
+        let mut splitter = Splitter::default();
+        let mut frame = |placed: Placed| placed.encode(&mut splitter.input);
+        frame(Placed { id: 5, new_ring: true, ..Placed::default() });
+        splitter.descriptors.push_back(fd);
+        splitter.cut().expect("a ring");
+        let taken = Placed { id: 5, length: 100_000, ..Placed::default() };
+        let refused = [Placed { id: 6, ..taken }, Placed { fd: 1, ..taken }, Placed { length: 100_001, ..taken }];
+        assert!(splitter.inputs.take(&taken) && !refused.iter().any(|data| splitter.inputs.take(data)));
+        splitter.inputs.put(5, 99_999, b"ab");
+        let mut there = Vec::new();
+        ring.copy_out(99_999, 2, &mut there);
+        assert_eq!((there.as_slice(), splitter.next_piece()), (&b"ab"[..], None));
+        Placed { id: 5, last_of_ring: true, ..Placed::default() }.encode(&mut splitter.input);
+        splitter.cut().expect("given up");
+        assert!(splitter.inputs.is_empty());
+        Placed { id: 5, new_ring: true, ..Placed::default() }.encode(&mut splitter.input);
+        assert!(matches!(splitter.cut(), Err(BadFrame::NoRing)), "no descriptor");
     }
 
     #[test]

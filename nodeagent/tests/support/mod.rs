@@ -18,7 +18,7 @@ use ghost_proto::instance::Instance;
 use ghost_proto::launch::{Credentials, ProgramSpec, Stdio as StreamKind};
 use ghost_proto::node::*;
 use ghost_sys::namespace::{Place, spawn};
-use ghost_sys::ring::RingReader;
+use ghost_sys::ring::{RingReader, RingWriter};
 use nix::sched::CloneFlags;
 
 /// Generous: a machine under load.
@@ -143,6 +143,7 @@ pub struct Link {
     seq: u64,
     descriptors: Vec<OwnedFd>,
     rings: HashMap<(u64, u8), RingReader>,
+    inputs: HashMap<u64, RingWriter>,
     /// Rings that came, frames that referred to one, and rings that were given up.
     pub ringed: [usize; 3],
 }
@@ -185,19 +186,35 @@ impl Link {
             seq: 0,
             descriptors: Vec::new(),
             rings: HashMap::new(),
+            inputs: HashMap::new(),
             ringed: [0; 3],
         }
     }
 
     /// Tells the holder that data may come in shared memory; it is found in [`Got::Data`] all the same.
     pub fn offer(&mut self) {
-        let mut out = BytesMut::new();
-        Offer { placed: true }.encode(&mut out);
-        self.stream.write_all(&out).expect("send");
+        self.stream.write_all(&Offer { placed: true, fills: false }.to_frame()).expect("send");
+    }
+
+    /// Tells it that input may go there, too; see [`Link::fill_stdin`].
+    pub fn offer_to_fill(&mut self) {
+        self.stream.write_all(&Offer { placed: true, fills: true }.to_frame()).expect("send");
     }
 
     fn placed(&mut self, placed: Placed) -> Option<Got> {
         let stream = (placed.id, placed.fd);
+        if placed.fd == 0 {
+            if placed.new_ring {
+                self.ringed[0] += 1;
+                let ring = RingWriter::open(&self.descriptors.remove(0)).expect("a ring");
+                self.inputs.insert(placed.id, ring);
+            }
+            if placed.last_of_ring {
+                self.ringed[2] += 1;
+                self.inputs.remove(&placed.id);
+            }
+            return None;
+        }
         if placed.new_ring {
             self.ringed[0] += 1;
             let ring = RingReader::open(&self.descriptors.remove(0)).expect("a ring");
@@ -222,6 +239,23 @@ impl Link {
     pub fn send_stdin(&mut self, id: u64, offset: u64, bytes: &[u8], eof: bool) {
         let mut out = BytesMut::new();
         Data { id, offset, fd: 0, eof, bytes: Bytes::copy_from_slice(bytes) }.encode(&mut out);
+        self.stream.write_all(&out).expect("send");
+    }
+
+    /// The same through shared memory, where there is some.
+    pub fn fill_stdin(&mut self, id: u64, offset: u64, bytes: &[u8], eof: bool) {
+        let Some(ring) = self.inputs.get(&id).filter(|_| !bytes.is_empty()) else {
+            return self.send_stdin(id, offset, bytes, eof);
+        };
+        ring.put(offset, bytes);
+        self.ringed[1] += 1;
+        self.refer(&Placed { id, offset, length: bytes.len() as u32, eof, ..Placed::default() });
+    }
+
+    /// Says that bytes lie in shared memory.
+    pub fn refer(&mut self, placed: &Placed) {
+        let mut out = BytesMut::new();
+        placed.encode(&mut out);
         self.stream.write_all(&out).expect("send");
     }
 

@@ -67,6 +67,7 @@ impl Driver {
             match agent.receive() {
                 Ok(Some(Received::Message(message))) => self.handle(Event::Message(message)),
                 Ok(Some(Received::Data(data))) => self.handle(Event::Data(data)),
+                Ok(Some(Received::Placed(placed))) => self.input_placed(placed),
                 Ok(Some(Received::Relay(relay))) => self.relay_came(&relay),
                 Ok(None) => return,
                 Err(why) => return self.refused(&why),
@@ -95,7 +96,7 @@ impl Driver {
         }
     }
 
-    fn refused(&mut self, why: &str) {
+    pub(super) fn refused(&mut self, why: &str) {
         log(&format!("connection of the agent closed: {why}"));
         self.unlinked();
     }

@@ -3,6 +3,7 @@
 //! Invariant: epoll watches a pipe exactly while something may be read from it or is to be written to it, so that a stream
 //! whose window is full costs nothing.
 
+use ghost_proto::frame::Placed;
 use ghost_proto::ids::ProcId;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
@@ -10,7 +11,7 @@ use super::{Driver, Source, now, terminals, watch};
 use crate::holder::connection::Connection;
 use crate::holder::event::{Action, Event};
 use crate::holder::handles::{Goal, Handles, Pipe, Read};
-use crate::holder::input::Input;
+use crate::holder::input::{Input, Waiting};
 use crate::holder::output::Output;
 use crate::holder::rings::Ring;
 
@@ -35,10 +36,21 @@ impl Driver {
         let proc = handles.proc;
         // Of a pipe the one, of a terminal that was hung up both.
         if flags.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP) {
-            handles.stdin = None;
+            handles.close_stdin(self.agent.as_mut());
             self.handle(Event::InputGone { proc });
         } else if let Some(event) = self.feed_input(proc) {
             self.handle(event);
+        }
+    }
+
+    /// The agent has put bytes into a ring. If there is none any more, nobody is to get them.
+    pub(super) fn input_placed(&mut self, placed: Placed) {
+        let handles = self.numbers.get(&ProcId(placed.id)).and_then(|number| self.handles.get(number));
+        match handles {
+            Some(Handles { stdin: Some(_), input_ring: None, .. }) => {
+                self.refused("it refers to memory that is not shared with it");
+            }
+            _ => self.handle(Event::InputPlaced(placed)),
         }
     }
 
@@ -52,14 +64,14 @@ impl Driver {
             if let Some(line) = handles.line.as_ref().filter(|_| input.finished()) {
                 line.end_input(&pipe.fd);
             }
-            handles.stdin = None;
+            handles.close_stdin(self.agent.as_mut());
             return None;
         }
         if input.pieces().is_empty() {
             self.watch_stdin(number, EpollFlags::empty());
             return None;
         }
-        match pipe.write(input) {
+        match pipe.write(input, handles.input_ring.as_ref().map(|ring| &ring.memory)) {
             Ok(0) => {
                 self.watch_stdin(number, EpollFlags::EPOLLOUT);
                 None
@@ -68,12 +80,15 @@ impl Driver {
                 if let Some(line) = &mut handles.line {
                     line.typed(last_of(input, bytes));
                 }
+                if let Some(agent) = &mut self.agent {
+                    handles.offer_ring(input, &self.rings, agent);
+                }
                 // There may be more, or it may be the end: both are seen to next.
                 self.actions.push_back(Action::FeedInput { proc });
                 Some(Event::Written { proc, bytes })
             }
             Err(_) => {
-                handles.stdin = None;
+                handles.close_stdin(self.agent.as_mut());
                 Some(Event::InputGone { proc })
             }
         }
@@ -196,7 +211,7 @@ impl Driver {
         let Some(handles) = self.handles.get_mut(&number) else {
             return;
         };
-        handles.stdin = None;
+        handles.close_stdin(self.agent.as_mut());
         let limit = if handles.line.is_some() { Pipe::limit_to_what_comes } else { Pipe::limit_to_present };
         handles.outputs.iter_mut().flatten().for_each(limit);
         for fd in [1u8, 2] {
@@ -240,5 +255,5 @@ impl Driver {
 
 /// The last of the first `n` bytes that wait.
 fn last_of(input: &Input, n: usize) -> u8 {
-    input.pieces().iter().flat_map(|piece| piece.iter()).nth(n.saturating_sub(1)).copied().unwrap_or(b'\n')
+    input.pieces().iter().flat_map(Waiting::bytes).nth(n.saturating_sub(1)).copied().unwrap_or(b'\n')
 }

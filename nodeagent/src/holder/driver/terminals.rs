@@ -50,7 +50,7 @@ impl Driver {
     pub(super) fn hang_up(&mut self, number: u64) {
         let Some(handles) = self.handles.get_mut(&number) else { return };
         let Some(line) = handles.line.take() else { return };
-        handles.stdin = None;
+        handles.close_stdin(self.agent.as_mut());
         handles.outputs[0] = None;
         end(self.standins.as_mut(), Some(line));
         for signal in [libc::SIGHUP, libc::SIGCONT] {

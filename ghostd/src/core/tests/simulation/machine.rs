@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use bytes::Bytes;
 use ghost_proto::ids::{LaunchId, ProcId};
 use ghost_proto::node::Scope;
 use ghost_proto::status::WaitStatus;
 use nix::libc;
 use nodeagent::holder::event::{Creation, Order, TreeEvent};
+use nodeagent::holder::input::Waiting;
 
 use super::plants::Plant;
 use super::random::{content, stream_name};
@@ -370,7 +370,7 @@ impl World {
     }
 
     /// Writes into the pipe of stdin what it takes; gives how much, or that nobody reads. What goes in must be what was sent.
-    pub fn write_input(&mut self, number: usize, proc: ProcId, pieces: &VecDeque<Bytes>) -> Result<usize, ()> {
+    pub fn write_input(&mut self, number: usize, proc: ProcId, pieces: &VecDeque<Waiting>) -> Result<usize, ()> {
         let Some((_, process)) = self.nodes[number].machine.of_proc(proc.0) else { return Err(()) };
         if !process.input {
             return Err(());
@@ -378,6 +378,7 @@ impl World {
         let mut room = (PIPE - (process.fed - process.taken)) as usize;
         let mut written = 0;
         for piece in pieces {
+            let piece = piece.bytes();
             let n = piece.len().min(room);
             let expected = content(stream_name(process.launch.0, 0), process.fed, n);
             assert_eq!(piece[..n], expected[..], "4: input of process {} is what was sent", proc.0);

@@ -11,6 +11,7 @@ use ghost_proto::status::{Usage, WaitStatus};
 use nix::libc;
 use nodeagent::holder::core::Core as Holder;
 use nodeagent::holder::event::{Action, Event, Order};
+use nodeagent::holder::input::Waiting;
 
 use super::super::super::LinkId;
 use super::super::super::launches::LARGEST_WINDOW;
@@ -329,7 +330,7 @@ impl World {
 
     fn feed_input(&mut self, number: usize, proc: ProcId) -> Option<Event> {
         let input = self.nodes[number].holder.input(proc)?;
-        let waiting: usize = input.pieces().iter().map(bytes::Bytes::len).sum();
+        let waiting: usize = input.pieces().iter().map(Waiting::length).sum();
         assert!(waiting <= LARGEST_WINDOW, "5: {waiting} bytes wait for process {}", proc.0);
         if !self.nodes[number].machine.open.contains_key(&proc.0) || !input.is_open() || input.finished() {
             return None;
