@@ -253,7 +253,7 @@ fn too_many_processes_leave_room_for_the_agent() {
         return;
     }
     // What is kept for everything else, relays of commands among it, and ten processes.
-    let holder = Holder::start_with_files(256 + 10 * 9);
+    let holder = Holder::start_with_files(256 + 10 * 8);
     let mut link = holder.welcomed(7);
     for proc in 1..=10 {
         link.spawn(proc, program(&["/bin/sleep", "100"]), 4321);

@@ -117,9 +117,8 @@ fn a_ring_serves_one_connection_after_the_other() {
     assert!(first > 5 && second > 5, "{ringed:?}");
 }
 
-/// When the reader of a long stream goes, or all of it was taken, the agent is told that its ring is not needed any more.
-/// A long input through rings, over three connections: one that breaks with much unacknowledged, one that gets the ring anew and is sent
-/// that again, and one of an agent that fills none.
+/// A long input through rings, over three connections: one that breaks with much unacknowledged, one that gets another ring while the
+/// agent of the first still writes into its own, and one of an agent that fills none.
 #[test]
 fn the_ring_of_an_input_serves_one_connection_after_the_other() {
     if !root() {
@@ -133,7 +132,7 @@ fn the_ring_of_an_input_serves_one_connection_after_the_other() {
     std::fs::write(&file, &bytes).expect("a file");
     let script = format!("head -c {total} | cmp - {} && cat", file.display());
     std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).expect("readable");
-    let (mut taken, mut ringed) = (0usize, Vec::new());
+    let (mut taken, mut links) = (0usize, Vec::<Link>::new());
     for (part, fills) in [(1, true), (2, true), (3, false)] {
         let mut link = holder.connect();
         match fills {
@@ -145,14 +144,15 @@ fn the_ring_of_an_input_serves_one_connection_after_the_other() {
         if part == 1 {
             link.spawn(1, shell(&script), 4321);
         }
-        // As the master does: all that was not acknowledged goes anew.
-        let mut sent = taken;
+        // As the master does: pieces of which not all was acknowledged go anew.
+        let mut sent = taken / 30_000 * 30_000;
         while taken < total * part / 3 {
-            while sent < total && sent - taken < WINDOW as usize {
-                let n = (total - sent).min(30_000).min(WINDOW as usize - (sent - taken));
+            while sent < total.min(taken + WINDOW as usize) {
+                let n = (total - sent).min(30_000).min(taken + WINDOW as usize - sent);
                 link.fill_stdin(1, sent as u64, &bytes[sent..sent + n], sent + n == total);
                 sent += n;
             }
+            links.iter().for_each(Link::spoil_inputs);
             taken = link.wait_for(|got| match got {
                 Got::Message(NodeToMaster::Ack(ack)) if ack.fd == 0 => Some(ack.offset as usize),
                 _ => None,
@@ -161,8 +161,9 @@ fn the_ring_of_an_input_serves_one_connection_after_the_other() {
         if part == 3 {
             assert_eq!(link.ended(1), 0, "it has read what was sent");
         }
-        ringed.push(link.ringed);
+        links.push(link);
     }
+    let ringed: Vec<_> = links.iter().map(|link| link.ringed).collect();
     let [[1, first, 0], [1, second, 0], [0, 0, 0]] = ringed[..] else { panic!("{ringed:?}") };
     assert!(first > 5 && second > 5, "{ringed:?}");
 }
@@ -204,6 +205,25 @@ fn the_ring_of_an_input_is_given_up_and_what_lies_nowhere_is_refused() {
     assert!(std::iter::from_fn(|| link.next()).count() < 1_000, "the connection is closed");
 }
 
+#[test]
+fn input_beyond_the_window_ends_that_input_alone() {
+    if !root() {
+        return;
+    }
+    let holder = Holder::start();
+    let mut link = holder.welcomed(7);
+    link.spawn(1, shell("sleep 1; cat > /dev/null; sleep 1000"), 4321);
+    for at in 0..40 {
+        link.send_stdin(1, at * 60_000, &[b'x'; 60_000], false);
+    }
+    link.wait_for(|got| matches!(got, Got::Message(NodeToMaster::StdinGone(StdinGone { proc: 1 }))).then_some(()));
+    link.send_stdin(1, 2_400_000, b"more", true);
+    assert_eq!(link.run(2, shell("echo here"), 4321).stdout(), "here\n");
+    assert_eq!(link.signal(signal(1, libc::SIGKILL)), 0);
+    link.ended(1);
+}
+
+/// When the reader of a long stream goes, or all of it was taken, the agent is told that its ring is not needed any more.
 #[test]
 fn a_ring_is_given_up() {
     if !root() {

@@ -16,10 +16,10 @@
 //! +--------+--------+----+------+--------+
 //! | id     | offset | fd | flags| length |              flags bit 1: a new ring's descriptor comes along; bit 2: the ring is given up
 //! +--------+--------+----+------+--------+
-//! kind 3: offer, on Unix sockets only: what the sender takes on this connection:
+//! kind 3: offer, on Unix sockets only: what the sender does on this connection:
 //! 8        12
 //! +--------+
-//! | flags  |                                            flags bit 0: frames of kind 2
+//! | flags  |                                            flags bit 0: it takes frames of kind 2; bit 1: it fills rings
 //! +--------+
 //! kind 4: a piece of a command's connection on a node ([`crate::relay`]), between ghostd and a holder:
 //! 8        16       24      32      33     40
@@ -106,6 +106,8 @@ impl Data {
 /// A piece of a stream whose bytes the sender has put into the stream's ring: memory that the two ends of a Unix socket
 /// share. The byte at a stream's offset lies at that offset modulo the ring's size.
 ///
+/// The sender of a stream makes its ring; but that of what a process reads is made by the holder, for an agent that fills rings.
+///
 /// The ring is at least as large as the stream's window, so what the sender may send never covers what the receiver has not
 /// acknowledged; what it may have acknowledged falsely was its own. Frames with the bytes in them may stand between; they
 /// do not touch the ring.
@@ -173,7 +175,7 @@ pub enum Frame {
     Data(Data),
     /// The body of a message to or from nodeagent itself.
     Agent(Bytes),
-    /// Only who has made an [`Offer`] may get it; for anyone else it is a broken peer's.
+    /// Only who has made an [`Offer`], or has given a ring to be filled, may get it; for anyone else it is a broken peer's.
     Placed(Placed),
     Offer(Offer),
     Relay(Relay),

@@ -9,7 +9,8 @@
 //! no positions in shared memory that the other side could falsify, and nothing in it that would have to be believed.
 //!
 //! Invariants:
-//! - The memory cannot shrink (F_SEAL_SHRINK): touching it never raises SIGBUS, whatever the other side does.
+//! - The memory is there (fallocate) and cannot shrink (F_SEAL_SHRINK): touching it never raises SIGBUS, whatever the other side does, and
+//!   however little memory is left (mm/shmem.c, `shmem_get_folio_gfp()` has none to give otherwise).
 //! - No reference into the memory exists. Its bytes are copied, or handed to the kernel by address, so that what the other side
 //!   writes meanwhile can change the stream's content at most, which is its own.
 
@@ -22,7 +23,7 @@ use std::ptr::NonNull;
 pub use budget::{Budget, Share};
 
 use bytes::BufMut;
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 /// The largest ring, in bytes: the largest window of a stream.
@@ -108,17 +109,16 @@ pub struct RingWriter {
 }
 
 impl RingWriter {
-    /// A ring of `size` bytes (1 to [`MOST`]), and the descriptor by which the other side opens it. Its memory is taken from
-    /// the system as it is written.
+    /// A ring of `size` bytes (1 to [`MOST`]), and the descriptor by which the other side opens it.
     ///
     /// # Errors
-    /// EINVAL: not such a size. EMFILE, ENFILE, ENOMEM.
+    /// EINVAL: not such a size. EMFILE, ENFILE, ENOMEM, ENOSPC.
     pub fn new(size: usize) -> io::Result<(RingWriter, OwnedFd)> {
         if !(1..=MOST).contains(&size) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let fd = memfd_create(c"ghostproc-stream", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
-        nix::unistd::ftruncate(&fd, i64::try_from(size).unwrap_or(i64::MAX))?;
+        fallocate(&fd, FallocateFlags::empty(), 0, i64::try_from(size).unwrap_or(i64::MAX))?;
         fcntl(&fd, FcntlArg::F_ADD_SEALS(seals() | SealFlag::F_SEAL_SEAL))?;
         let mapping = Mapping::new(fd.as_fd(), size, libc::PROT_READ | libc::PROT_WRITE)?;
         Ok((RingWriter { mapping }, fd))

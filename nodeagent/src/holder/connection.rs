@@ -153,22 +153,21 @@ impl Connection {
         self.push_placed(&placed, descriptor);
     }
 
-    /// Lets this agent have the ring of an input, if it has not had it.
-    pub fn offer_ring<M>(&mut self, proc: ProcId, ring: &mut Ring<M>) {
-        if self.offer.fills
-            && ring.known_on != self.number
-            && let Ok(descriptor) = ring.descriptor.try_clone()
-        {
-            ring.known_on = self.number;
-            self.push_placed(&Placed { id: proc.0, new_ring: true, ..Placed::default() }, Some(descriptor));
-        }
+    /// The ring of an input, for this agent alone.
+    pub fn give_ring(&mut self, proc: ProcId, descriptor: OwnedFd) {
+        self.push_placed(&Placed { id: proc.0, new_ring: true, ..Placed::default() }, Some(descriptor));
     }
 
     /// Nothing that lies in this ring will be sent any more.
-    pub fn give_up<M>(&mut self, proc: ProcId, fd: u8, ring: &Ring<M>) {
+    pub fn give_up(&mut self, proc: ProcId, fd: u8, ring: &Ring) {
         if ring.known_on == self.number {
-            self.push_placed(&Placed { id: proc.0, fd, last_of_ring: true, ..Placed::default() }, None);
+            self.last_of_ring(proc, fd);
         }
+    }
+
+    /// The same of one that this agent has.
+    pub fn last_of_ring(&mut self, proc: ProcId, fd: u8) {
+        self.push_placed(&Placed { id: proc.0, fd, last_of_ring: true, ..Placed::default() }, None);
     }
 
     fn push_placed(&mut self, placed: &Placed, descriptor: Option<OwnedFd>) {

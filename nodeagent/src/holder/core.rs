@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use ghost_proto::client::StartStage;
-use ghost_proto::frame::{Data, Placed};
+use ghost_proto::frame::Data;
 use ghost_proto::ids::{LaunchId, NodeNumber, ProcId};
 use ghost_proto::launch::{HOST, Stdio};
 use ghost_proto::node::{
@@ -29,8 +29,10 @@ use ghost_proto::node::{
 };
 use ghost_proto::standin::{self, Sent};
 use ghost_proto::status::Usage;
+use ghost_proto::stream::BadData;
 use ghost_proto::terminal;
 use ghost_proto::tree::{Execed, Forked, Reaped, Standing};
+use ghost_sys::ring::RingReader;
 
 use super::event::{Action, Creation, Event, Order, TreeEvent};
 use super::heard::{Heard, Name};
@@ -210,6 +212,13 @@ impl Core {
         self.processes.get(&proc).map(|p| &p.input)
     }
 
+    /// The ring of a process's stdin is given up.
+    pub fn take_out_input(&mut self, proc: ProcId, ring: &RingReader) {
+        if let Some(process) = self.processes.get_mut(&proc) {
+            process.input.take_out(ring);
+        }
+    }
+
     /// stdout (1) or stderr (2) of a process.
     pub fn output(&self, proc: ProcId, fd: u8) -> Option<&Output> {
         self.processes.get(&proc)?.outputs.get(usize::from(fd).checked_sub(1)?)
@@ -236,8 +245,12 @@ impl Core {
                 self.welcomed = false;
             }
             Event::Message(message) if self.accepts() => self.message(message, now, actions),
-            Event::Data(data) if self.accepts() => self.data(data, actions),
-            Event::InputPlaced(placed) if self.accepts() => self.input_placed(&placed, actions),
+            Event::Data(data) if self.accepts() => {
+                self.take_input(data.id, data.fd, actions, |input| input.receive(data))
+            }
+            Event::InputPlaced(placed) if self.accepts() => {
+                self.take_input(placed.id, placed.fd, actions, |input| input.place(&placed));
+            }
             Event::Message(_) | Event::Data(_) | Event::InputPlaced(_) => {}
             Event::Created { proc, pid, pgid, sid } => {
                 if let Some(process) = self.processes.get_mut(&proc) {
@@ -573,31 +586,27 @@ impl Core {
         actions.push(Action::Release { proc });
     }
 
-    fn data(&mut self, data: Data, actions: &mut Vec<Action>) {
-        if !self.welcomed || data.fd != 0 {
+    fn take_input(
+        &mut self,
+        id: u64,
+        fd: u8,
+        actions: &mut Vec<Action>,
+        take: impl FnOnce(&mut Input) -> Result<(), BadData>,
+    ) {
+        if !self.welcomed || fd != 0 {
             self.refuse("the master sent bytes that nobody is to get".to_owned(), actions);
             return;
         }
-        let proc = ProcId(data.id);
-        if let Some(process) = self.processes.get_mut(&proc) {
-            match process.input.receive(data) {
-                Ok(()) => actions.push(Action::FeedInput { proc }),
-                Err(why) => self.refuse(format!("stdin of {proc:?}: {why}"), actions),
+        let proc = ProcId(id);
+        let Some(process) = self.processes.get_mut(&proc) else { return };
+        match take(&mut process.input) {
+            Ok(()) => actions.push(Action::FeedInput { proc }),
+            // A command can bring that about which tells a ghostd that was restarted another size of its launch: it is to harm itself alone.
+            Err(BadData::BeyondWindow { .. }) => {
+                self.input_gone(proc, actions);
+                actions.push(Action::FeedInput { proc });
             }
-        }
-    }
-
-    fn input_placed(&mut self, placed: &Placed, actions: &mut Vec<Action>) {
-        if !self.welcomed || placed.fd != 0 {
-            self.refuse("the master sent bytes that nobody is to get".to_owned(), actions);
-            return;
-        }
-        let proc = ProcId(placed.id);
-        if let Some(process) = self.processes.get_mut(&proc) {
-            match process.input.place(placed) {
-                Ok(()) => actions.push(Action::FeedInput { proc }),
-                Err(why) => self.refuse(format!("stdin of {proc:?}: {why}"), actions),
-            }
+            Err(why) => self.refuse(format!("stdin of {proc:?}: {why}"), actions),
         }
     }
 

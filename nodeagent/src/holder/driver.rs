@@ -54,8 +54,8 @@ use super::setup::log;
 use super::standins::StandIns;
 use super::terminal::Line;
 
-/// Descriptors that a process may take: its own, three pipes, three rings, and two of its launch's cgroup.
-const DESCRIPTORS_EACH: u64 = 9;
+/// Descriptors that a process may take: its own, three pipes, two rings, and two of its launch's cgroup.
+const DESCRIPTORS_EACH: u64 = 8;
 /// Descriptors that are kept for everything else, above all for the next agent: without a place for its connection the
 /// lease would end.
 const DESCRIPTORS_KEPT: u64 = 256;
@@ -428,8 +428,7 @@ impl Driver {
             }
             Action::Disconnect(why) => {
                 log(&format!("connection of the agent closed: {why}"));
-                self.agent = None;
-                self.relays.unlinked();
+                self.lose_agent();
             }
             Action::Create(creation) => return Some(self.create(*creation)),
             Action::Signal { proc, pid, order } => {

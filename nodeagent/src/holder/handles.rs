@@ -15,7 +15,7 @@ use nix::unistd::{Gid, Uid, fchown};
 
 use super::connection::Connection;
 use super::input::Input;
-use super::rings::Ring;
+use super::rings::{InputRing, Ring};
 use super::terminal::{self, Line};
 
 /// What pipes are made to hold if the node allows it; more means fewer wake-ups.
@@ -47,8 +47,8 @@ pub struct Handles {
     pub outputs: [Option<Pipe>; 2],
     /// Of the outputs that have carried much.
     pub rings: [Option<Ring>; 2],
-    /// Of an input that has carried much.
-    pub input_ring: Option<Ring<RingReader>>,
+    /// Of an input that has carried much, since the agent has been here.
+    pub input_ring: Option<InputRing>,
     /// Both streams are a terminal's.
     pub line: Option<Line>,
     /// The master has forgotten it; only the start is still to be seen through.
@@ -71,24 +71,26 @@ impl Handles {
         }
     }
 
-    /// What an input that is worth it goes through from now on; each new agent is told.
-    pub fn offer_ring(&mut self, input: &Input, budget: &Budget, agent: &mut Connection) {
+    /// What an input that is worth it goes through from now on.
+    pub fn share_input(&mut self, input: &Input, budget: &Budget, agent: &mut Connection) {
         // What a terminal is typed is looked at.
-        if self.input_ring.is_none() && self.line.is_none() && agent.fills() {
-            self.input_ring = Ring::for_input(input, budget);
-        }
-        if let Some(ring) = &mut self.input_ring {
-            agent.offer_ring(self.proc, ring);
+        if self.input_ring.is_none()
+            && self.line.is_none()
+            && agent.fills()
+            && let Some((ring, descriptor)) = InputRing::new(input, budget)
+        {
+            agent.give_ring(self.proc, descriptor);
+            self.input_ring = Some(ring);
         }
     }
 
     /// Nothing is written to its standard input any more.
     pub fn close_stdin(&mut self, agent: Option<&mut Connection>) {
         self.stdin = None;
-        if let Some(ring) = self.input_ring.take()
+        if self.input_ring.take().is_some()
             && let Some(agent) = agent
         {
-            agent.give_up(self.proc, 0, &ring);
+            agent.last_of_ring(self.proc, 0);
         }
     }
 }

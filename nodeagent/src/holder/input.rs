@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use ghost_proto::frame::{Data, Placed};
 use ghost_proto::stream::{BadData, Receiver};
 use ghost_sys::ring::{Gather, RingReader};
@@ -48,7 +48,6 @@ impl Waiting {
 #[derive(Debug)]
 pub struct Input {
     receiver: Receiver,
-    window: u32,
     /// One behind the other, from the receiver's consumed offset on; none is empty.
     queue: VecDeque<Waiting>,
     eof: bool,
@@ -58,8 +57,7 @@ pub struct Input {
 impl Input {
     pub fn new(window: Option<u32>) -> Input {
         let state = if window.is_some() { State::Open } else { State::Closed };
-        let window = window.unwrap_or(0);
-        Input { receiver: Receiver::new(window), window, queue: VecDeque::new(), eof: false, state }
+        Input { receiver: Receiver::new(window.unwrap_or(0)), queue: VecDeque::new(), eof: false, state }
     }
 
     pub fn is_open(&self) -> bool {
@@ -106,7 +104,7 @@ impl Input {
 
     /// Most bytes that may wait.
     pub fn window(&self) -> usize {
-        self.window as usize
+        self.receiver.window() as usize
     }
 
     /// What is to be written, in order.
@@ -143,6 +141,20 @@ impl Input {
             self.queue.pop_front();
         }
         self.receiver.ack_due(self.eof && self.queue.is_empty())
+    }
+
+    /// The ring is given up: what lies there is kept here.
+    pub fn take_out(&mut self, ring: &RingReader) {
+        let mut offset = self.receiver.consumed();
+        for piece in &mut self.queue {
+            let length = piece.length();
+            if *piece == Waiting::Placed(length) {
+                let mut bytes = BytesMut::with_capacity(length);
+                ring.copy_out(offset, length, &mut bytes);
+                *piece = Waiting::Here(bytes.freeze());
+            }
+            offset += length as u64;
+        }
     }
 
     /// All was written, and no more will come.
@@ -201,12 +213,14 @@ mod tests {
         input.written(2);
         assert_eq!(input.gather(Some(&ring)).write(&pipe).expect("write"), 4);
         assert_eq!(input.written(3), Some(5));
-        // Around its end, and a piece that is not in it.
+        // Around its end, and a piece that is not in it; then there is no ring any more.
         writer.put(6, b"ghij");
         input.place(&placed(6, 4, false)).expect("fits");
         assert!(input.place(&placed(10, 4, false)).is_err(), "beyond the window");
         input.receive(data(10, b"k", true)).expect("fits");
-        assert_eq!(input.gather(Some(&ring)).write(&pipe).expect("write"), 6, "the last of them again");
+        input.take_out(&ring);
+        writer.put(5, b"????????");
+        assert_eq!(input.gather(None).write(&pipe).expect("write"), 6, "the last of them again");
         assert_eq!(input.written(6), Some(11));
         assert!(input.finished());
         drop(pipe);

@@ -1,9 +1,9 @@
 //! The rings of the processes' streams, memory that the holder shares with the agent: a long output's pipe is read into one, and of a
 //! long input the agent puts into one what the master sends.
 //!
-//! Invariants: what is unacknowledged of a stream lies in its ring until it is acknowledged, so that the ring is at the same time
-//! what a new connection is served from. What lies in an input's ring is within its window, and nothing there is more than a stream's
-//! bytes: who writes it wrongly has spoilt that stream.
+//! Invariants: what is unacknowledged of an output lies in its ring until it is acknowledged, so that the ring is at the same time
+//! what a new connection is served from. The ring of an input is one agent's and ends with its connection, whatever that agent does
+//! later: what waited in it is taken out.
 
 use std::os::fd::OwnedFd;
 
@@ -16,10 +16,10 @@ use super::output::Output;
 /// but shared memory; it is to be more than what streams hold whose reader has stopped.
 pub const ALL_RINGS: usize = 64 * 1024 * 1024;
 
-/// The ring of one stream.
+/// The ring of one output.
 #[derive(Debug)]
-pub struct Ring<Memory = RingWriter> {
-    pub memory: Memory,
+pub struct Ring {
+    pub memory: RingWriter,
     /// For each agent that comes.
     pub descriptor: OwnedFd,
     /// Number of the connection whose agent has it; 0: none.
@@ -40,15 +40,22 @@ impl Ring {
     }
 }
 
-impl Ring<RingReader> {
-    /// The same for an input that is worth one.
-    pub fn for_input(input: &Input, budget: &Budget) -> Option<Ring<RingReader>> {
+/// The ring of one input.
+#[derive(Debug)]
+pub struct InputRing {
+    pub memory: RingReader,
+    _share: Share,
+}
+
+impl InputRing {
+    /// A ring for an input that is worth one, and the descriptor for its agent; `None` as with [`Ring::for_output`].
+    pub fn new(input: &Input, budget: &Budget) -> Option<(InputRing, OwnedFd)> {
         if input.consumed() < WORTH_A_RING {
             return None;
         }
         let share = budget.take(input.window())?;
         let (_, descriptor) = RingWriter::new(input.window()).ok()?;
         let memory = RingReader::open(&descriptor).ok()?;
-        Some(Ring { memory, descriptor, known_on: 0, _share: share })
+        Some((InputRing { memory, _share: share }, descriptor))
     }
 }

@@ -127,8 +127,11 @@ impl Splitter {
         };
         if placed.fd == 0 {
             match descriptor {
+                // Without memory for it the bytes go in the frames.
                 Some(descriptor) => {
-                    self.inputs.insert(placed.id, RingWriter::open(&descriptor).map_err(BadFrame::Ring)?)
+                    if let Ok(ring) = RingWriter::open(&descriptor) {
+                        self.inputs.insert(placed.id, ring);
+                    }
                 }
                 None if placed.last_of_ring => self.inputs.remove(placed.id),
                 None => {}

@@ -252,6 +252,13 @@ impl Link {
         self.refer(&Placed { id, offset, length: bytes.len() as u32, eof, ..Placed::default() });
     }
 
+    /// Writes what nobody is to read into the rings of inputs, as an agent might that was stopped and goes on.
+    pub fn spoil_inputs(&self) {
+        for ring in self.inputs.values() {
+            ring.put(0, &vec![b'?'; ring.size()]);
+        }
+    }
+
     /// Says that bytes lie in shared memory.
     pub fn refer(&mut self, placed: &Placed) {
         let mut out = BytesMut::new();

@@ -26,8 +26,7 @@ impl Driver {
             Ok(connection) => {
                 let event = EpollEvent::new(EpollFlags::EPOLLIN, Source::Agent.number());
                 // A new agent takes the place of an old one, whose socket leaves epoll as it is closed.
-                self.agent = None;
-                self.relays.unlinked();
+                self.lose_agent();
                 if self.epoll.add(&connection, event).is_ok() {
                     self.agent = Some(connection);
                     self.load.begin_anew();
@@ -102,9 +101,19 @@ impl Driver {
     }
 
     fn unlinked(&mut self) {
+        self.lose_agent();
+        self.handle(Event::Unlinked);
+    }
+
+    /// Nothing that it does from now on counts, nor what it writes into memory: one that was only stopped may go on with what it had read.
+    pub(super) fn lose_agent(&mut self) {
         self.agent = None;
         self.relays.unlinked();
-        self.handle(Event::Unlinked);
+        for handles in self.handles.values_mut() {
+            if let Some(ring) = handles.input_ring.take() {
+                self.core.take_out_input(handles.proc, &ring.memory);
+            }
+        }
     }
 
     pub(super) fn flush(&mut self) {

@@ -81,7 +81,7 @@ impl Driver {
                     line.typed(last_of(input, bytes));
                 }
                 if let Some(agent) = &mut self.agent {
-                    handles.offer_ring(input, &self.rings, agent);
+                    handles.share_input(input, &self.rings, agent);
                 }
                 // There may be more, or it may be the end: both are seen to next.
                 self.actions.push_back(Action::FeedInput { proc });
