@@ -40,6 +40,8 @@ pub fn write(fd: &impl AsFd, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
 
 #[cfg(test)]
 mod tests {
+    use nix::poll::{PollFd, PollFlags, poll};
+
     use super::*;
 
     #[test]
@@ -61,6 +63,9 @@ mod tests {
         assert!(written >= 4096);
         assert_eq!(read_buf(&reader, &mut &mut buffer[..], usize::MAX).expect("full"), written);
         drop(writer);
+        // What another test forks just now has the writing end, too, until its exec.
+        let mut ended = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut ended, 10_000u16), Ok(1));
         assert_eq!(read_buf(&reader, &mut &mut buffer[..], usize::MAX).expect("end of file"), 0);
     }
 }

@@ -112,7 +112,8 @@ mod tests {
         let message = GhostdToServer::Figures(NodeFigures { node: 3, figures: Some(figures) });
         one.send(message.clone()).expect("sent");
         assert_eq!(other.receive::<GhostdToServer>().expect("received"), Some(message));
-        drop(one);
+        // Also for what another test forks just now, and has it, too, until its exec.
+        nix::sys::socket::shutdown(one.socket.as_raw_fd(), nix::sys::socket::Shutdown::Both).expect("shut down");
         let end = other.receive::<GhostdToServer>().expect_err("the end");
         assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
     }
