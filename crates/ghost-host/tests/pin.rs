@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ghost_host::pin::{Event, Pin, PinFile};
@@ -29,16 +30,27 @@ fn file(pin: &mut Pin) -> PinFile {
     }
 }
 
+/// Where a test's pin is mounted; goes after the pin.
+struct Place(PathBuf);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Not what is below it: were it still mounted, that would be the pin's.
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
 /// A mount of its own for each test, taken off at the end.
-fn mounted(name: &str) -> Pin {
+fn mounted(name: &str) -> (Place, Pin) {
     let directory = std::env::temp_dir().join(format!("ghostproc-pin-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&directory).expect("a directory for the mount");
-    Pin::mount(&directory).expect("mounting needs root and /dev/fuse")
+    let pin = Pin::mount(&directory).expect("mounting needs root and /dev/fuse");
+    (Place(directory), pin)
 }
 
 #[test]
 fn a_read_is_answered_with_what_it_is_told_and_names_its_reader() {
-    let mut pin = mounted("answer");
+    let (_place, mut pin) = mounted("answer");
     let opened = file(&mut pin);
     let number = opened.number;
     let reader = std::thread::spawn(move || {
@@ -59,14 +71,14 @@ fn a_read_is_answered_with_what_it_is_told_and_names_its_reader() {
 
 #[test]
 fn files_have_numbers_of_their_own() {
-    let mut pin = mounted("numbers");
+    let (_place, mut pin) = mounted("numbers");
     let (a, b) = (file(&mut pin), file(&mut pin));
     assert_ne!(a.number, b.number);
 }
 
 #[test]
 fn a_killed_reader_stays_until_it_is_answered() {
-    let mut pin = mounted("kill");
+    let (_place, mut pin) = mounted("kill");
     let opened = file(&mut pin);
     let mut child = std::process::Command::new("dd")
         .args(["bs=8", "count=1", "status=none"])
@@ -85,7 +97,7 @@ fn a_killed_reader_stays_until_it_is_answered() {
 
 #[test]
 fn no_server_no_sleep() {
-    let mut pin = mounted("end");
+    let (_place, mut pin) = mounted("end");
     let opened = file(&mut pin);
     let reader = std::thread::spawn(move || std::fs::File::from(opened.fd).read_at(&mut [0; 8], 0));
     let Event::Read { .. } = next(&mut pin) else { panic!("a read was expected") };
@@ -96,7 +108,7 @@ fn no_server_no_sleep() {
 
 #[test]
 fn a_successor_is_given_the_reads_that_were_taken_up_and_those_that_were_not() {
-    let mut pin = mounted("successor");
+    let (place, mut pin) = mounted("successor");
     let (taken, waiting) = (file(&mut pin), file(&mut pin));
     let numbers = [taken.number, waiting.number];
     let read = |file: PinFile| {
@@ -115,8 +127,7 @@ fn a_successor_is_given_the_reads_that_were_taken_up_and_those_that_were_not() {
     pin.leave();
     drop(pin);
     let second = read(waiting);
-    let directory = std::env::temp_dir().join(format!("ghostproc-pin-successor-{}", std::process::id()));
-    let mut pin = Pin::take_over(device, &directory, 1 << 40).expect("the kernel can send again (6.9)");
+    let mut pin = Pin::take_over(device, &place.0, 1 << 40).expect("the kernel can send again (6.9)");
     for _ in 0..2 {
         match next(&mut pin) {
             Event::Read { token, file, .. } => {
