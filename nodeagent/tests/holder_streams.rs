@@ -24,6 +24,11 @@ fn stdin_reaches_the_program_and_ends() {
     assert_eq!((ran.stdout().as_str(), ran.status), ("one two", 0));
 }
 
+/// Bytes of which no two pieces are alike.
+fn pattern(at: usize) -> u8 {
+    (at.wrapping_mul(2_654_435_761) >> 13) as u8
+}
+
 /// Many windows through a program and back, with a receiver that acknowledges late: nothing lost, nothing doubled.
 #[test]
 fn megabytes_go_through_unharmed() {
@@ -34,7 +39,6 @@ fn megabytes_go_through_unharmed() {
     let mut link = holder.welcomed(7);
     link.spawn(1, program(&["cat"]), 4321);
     let total = 8 << 20;
-    let pattern = |at: usize| (at.wrapping_mul(2_654_435_761) >> 13) as u8;
     let (mut sent, mut taken, mut received, mut acked) = (0usize, 0usize, 0usize, 0usize);
     let mut ended = false;
     while !ended {
@@ -126,7 +130,7 @@ fn the_ring_of_an_input_serves_one_connection_after_the_other() {
     }
     let holder = Holder::start();
     let total = 6 << 20;
-    let bytes: Vec<u8> = (0..total).map(|at: usize| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let bytes: Vec<u8> = (0..total).map(pattern).collect();
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("expected");
     std::fs::write(&file, &bytes).expect("a file");

@@ -148,7 +148,7 @@ impl Input {
         let mut offset = self.receiver.consumed();
         for piece in &mut self.queue {
             let length = piece.length();
-            if *piece == Waiting::Placed(length) {
+            if matches!(piece, Waiting::Placed(_)) {
                 let mut bytes = BytesMut::with_capacity(length);
                 ring.copy_out(offset, length, &mut bytes);
                 *piece = Waiting::Here(bytes.freeze());

@@ -120,11 +120,9 @@ impl Splitter {
 
     fn placed(&mut self, placed: Placed) -> Result<(), BadFrame> {
         let stream = (placed.id, placed.fd);
-        let descriptor = match placed.new_ring {
-            // It came with the frame's first byte, if not before.
-            true => Some(self.descriptors.pop_front().ok_or(BadFrame::NoRing)?),
-            false => None,
-        };
+        // It came with the frame's first byte, if not before.
+        let mut came = || self.descriptors.pop_front().ok_or(BadFrame::NoRing);
+        let descriptor = placed.new_ring.then(&mut came).transpose()?;
         if placed.fd == 0 {
             match descriptor {
                 // Without memory for it the bytes go in the frames.
